@@ -1,0 +1,83 @@
+# Everything a developer runs. The first use of a target builds the virtual environment it needs;
+# stamp files that depend on pyproject.toml make every later use fast.
+
+# The first of these that is new enough, unless you write make PYTHON=...
+PYTHON ?= $(or $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done),python3)
+PYTEST_ARGS ?= -n auto
+
+VENV := .venv
+OLDEST := .venv-oldest
+BIN := $(VENV)/bin
+
+# Test workers and skfisher's own threads share the cores: one BLAS and one OpenMP thread each.
+ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+export MPLBACKEND := agg
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help quickstart test test-oldest lint format docs benchmark clean
+.SECONDARY:
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
+
+quickstart: $(VENV)/.plot ## classify images of digits by Fisher vectors, in a fresh environment
+	$(BIN)/python examples/plot_quickstart.py
+
+test: $(VENV)/.test ## run all tests (PYTEST_ARGS="-n auto" by default)
+	$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-oldest: $(OLDEST)/.test ## run all tests with the oldest supported NumPy, SciPy, scikit-learn, joblib
+	$(ONE_THREAD) $(OLDEST)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.lint ## check style, imports, docstrings and spelling
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/codespell
+
+format: $(VENV)/.lint ## mend what lint can mend by itself
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: $(VENV)/.docs ## build the documentation in docs/_build/html; warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+benchmark: $(VENV)/.bench ## measure speed and memory against other libraries
+	$(BIN)/python benchmarks/cpu.py
+
+clean: ## remove environments and everything built
+	rm -rf $(VENV) $(OLDEST) build dist *.egg-info docs/_build docs/auto_examples docs/api/generated
+	rm -rf .pytest_cache .ruff_cache .hypothesis .coverage*
+
+# $(VENV)/.NAME marks that the package is installed with its extra NAME.
+$(VENV)/.%: pyproject.toml | $(BIN)/pip
+	@echo 'Installing skfisher[$*] into $(VENV)'
+	@$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
+# The lower bounds of pyproject.toml become exact versions.
+$(OLDEST)/.test: pyproject.toml | $(OLDEST)/bin/pip
+	@echo 'Installing skfisher[test] into $(OLDEST), at the lower bounds'
+	@$(OLDEST)/bin/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+		print("\n".join(project["dependencies"]).replace(">=", "=="))' > $(OLDEST)/constraints.txt
+	@$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt --editable '.[test]'
+	@touch $@
+
+# Debian's Python may lack ensurepip: then virtualenv, uv or the machine's own pip furnish the
+# environment. Nothing is installed outside it.
+%/bin/pip:
+	@rm -rf $*; python='$(PYTHON)'; \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "skfisher needs Python 3.11 or newer, found '$$python': write make PYTHON=python3.12 ..." >&2; exit 1; }; \
+	echo "Creating $* with $$python"; \
+	{ $$python -m venv $* \
+	|| $$python -m virtualenv --clear $* \
+	|| uv venv --clear --seed --python $$python $* \
+	|| { $$python -m venv --clear --without-pip $* && $$python -m pip --python $*/bin/python install pip; } \
+	} >/dev/null 2>&1 || { rm -rf $*; \
+		echo "$$python cannot create virtual environments. Install the package python3-venv" >&2; \
+		echo "(sudo apt install python3-venv), virtualenv, or uv, and try again." >&2; exit 1; }
