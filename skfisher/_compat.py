@@ -1,0 +1,89 @@
+"""What differs between scikit-learn versions, and what is private in them.
+
+The one importer of private scikit-learn names. Callbacks exist from scikit-learn 1.9
+on; below it the stand-ins here accept the same calls and do nothing.
+"""
+
+from contextlib import nullcontext
+
+import sklearn
+from sklearn.base import _fit_context
+from sklearn.utils._array_api import get_namespace
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+
+try:
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:
+    CallbackSupportMixin = None
+
+__all__ = [
+    "CallbackSupportMixin",
+    "HasMethods",
+    "Interval",
+    "NullCallbackContext",
+    "NullCallbackSupportMixin",
+    "StrOptions",
+    "_fit_context",
+    "get_namespace",
+]
+
+
+class NullCallbackContext:
+    """Stand-in for ``sklearn.callback.CallbackContext``: no callbacks, no effect."""
+
+    def subcontext(self, task_name="", task_id=None, max_subtasks=0, sequential_subtasks=True):
+        """Return a context for a part of the work."""
+        return self
+
+    def call_on_fit_task_begin(
+        self, *, estimator, X=None, y=None, metadata=None, reconstruction_attributes=None
+    ):
+        """Return the context."""
+        return self
+
+    def call_on_fit_task_end(
+        self, *, estimator, X=None, y=None, metadata=None, reconstruction_attributes=None
+    ):
+        """Return False: never ask to stop."""
+        return False
+
+    def propagate_callback_context(self, sub_estimator):
+        """Return a context manager without effect."""
+        return nullcontext()
+
+
+class NullCallbackSupportMixin:
+    """Stand-in for ``sklearn.callback.CallbackSupportMixin`` below scikit-learn 1.9."""
+
+    def set_callbacks(self, *callbacks):
+        """Refuse callbacks, which need scikit-learn 1.9 or newer.
+
+        Parameters
+        ----------
+        *callbacks : callback instances
+
+        Returns
+        -------
+        self : estimator instance
+            If there are none.
+
+        Raises
+        ------
+        RuntimeError
+            If there are any.
+        """
+        if callbacks:
+            raise RuntimeError(
+                "Callbacks need scikit-learn >= 1.9, and this is scikit-learn "
+                f"{sklearn.__version__}: upgrade it, or fit without callbacks."
+            )
+        return self
+
+    def _init_callback_context(
+        self, task_name="fit", task_id=0, max_subtasks=0, sequential_subtasks=True
+    ):
+        return NullCallbackContext()
+
+
+if CallbackSupportMixin is None:
+    CallbackSupportMixin = NullCallbackSupportMixin

@@ -1,0 +1,46 @@
+"""The base class of every estimator in the package."""
+
+import warnings
+
+from sklearn.base import BaseEstimator
+
+from . import __version__
+from ._compat import CallbackSupportMixin
+
+__all__ = ["BagEstimator"]
+
+
+class BagEstimator(CallbackSupportMixin, BaseEstimator):
+    """Base class of estimators that take bags of descriptors.
+
+    To scikit-learn's :class:`~sklearn.base.BaseEstimator` it adds callbacks during
+    `fit` (from scikit-learn 1.9 on), the version of skfisher in saved models, links to
+    the documentation in the HTML representation, and the tags of bags. Mixins go left
+    of it; `fit` and `partial_fit` are decorated with ``_fit_context``.
+    """
+
+    _doc_link_module = "skfisher"
+    _doc_link_template = (
+        "https://skfisher.readthedocs.io/en/stable/api/generated/skfisher.{estimator_name}.html"
+    )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "_skfisher_version": __version__}
+
+    def __setstate__(self, state):
+        state = dict(state)
+        saved = state.pop("_skfisher_version", "unknown")
+        if saved.split(".")[:2] != __version__.split(".")[:2]:
+            warnings.warn(
+                f"This {type(self).__name__} was saved by skfisher {saved} and is loaded by "
+                f"{__version__}: it may fail or give other results. Fit it again, or install "
+                f"the version that saved it.",
+                UserWarning,
+                stacklevel=2,
+            )
+        super().__setstate__(state)
