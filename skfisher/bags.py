@@ -6,21 +6,18 @@ a new pair of boundaries over the same array, so that splitting and searching co
 descriptors.
 """
 
-import mmap
-import os
-from pathlib import Path
-
 import numpy as np
-from scipy.sparse import issparse
 
-from ._compat import get_namespace
-from .backend import array_module, is_cupy, to_host
+from skfisher._compat import get_namespace
+from skfisher.backend import is_cupy, to_host
+from skfisher.ragged import as_indices, check_real, gather, is_mapped, stack
+from skfisher.storage import read_folder, write_folder
 
-__all__ = ["Bags", "check_real"]
+__all__ = ["Bags"]
 
-# Pickling a few bags of a memory-mapped array writes these descriptors, and not a
-# reference to the file, up to this size.
-PACK_MAPPED_BYTES = 64 * 2**20
+# Up to this size, pickling a few bags of a memory map writes their descriptors and not
+# the whole map.
+PACK_MAPPED_BYTES = 2**26
 SAVE_BYTES = 2**24
 
 
@@ -44,14 +41,10 @@ class Bags:
 
     Attributes
     ----------
-    values : array of shape (n, n_features)
-        As given.
-    starts, stops : ndarray of shape (n_bags,), int64
-        As given, always on the host.
-    shape : tuple
-        ``(n_bags,)``.
-    ndim : int
-        Always 1.
+    values, starts, stops
+        As given; the boundaries are int64 ndarrays on the host.
+    shape, ndim : tuple, int
+        ``(n_bags,)`` and 1.
 
     Raises
     ------
@@ -72,7 +65,7 @@ class Bags:
     >>> from skfisher import Bags
     >>> bags = Bags(np.arange(10.0).reshape(5, 2), starts=[0, 3], stops=[3, 5])
     >>> bags
-    <Bags: 2 bags of 2 to 3 descriptors, 5 in all, 2 features, float64, cpu>
+    <Bags: n_bags=2, n_descriptors=5 (2 to 3 a bag), n_features=2, float64, cpu>
     >>> bags[1]
     array([[6., 7.],
            [8., 9.]])
@@ -90,7 +83,7 @@ class Bags:
                 f"values must have shape (n_descriptors, n_features), got {values.shape}."
             )
         check_real(values, "values")
-        starts, stops = _indices(starts, "starts"), _indices(stops, "stops")
+        starts, stops = as_indices(starts, "starts"), as_indices(stops, "stops")
         if starts.shape != stops.shape:
             raise ValueError(
                 "starts and stops must have one entry per bag: "
@@ -103,21 +96,13 @@ class Bags:
                 f"bag {i} starts at {starts[i]} and stops at {stops[i]}: "
                 f"0 <= start <= stop <= {len(values)} is needed."
             )
-        self._set(values, starts, stops)
-
-    def _set(self, values, starts, stops):
-        self.values = values
-        self.starts = starts
-        self.stops = stops
-        self._packed = None
+        self.values, self.starts, self.stops = values, starts, stops
 
     def _view(self, starts, stops):
         """Return other bags over the same values; trusts its arguments."""
         view = object.__new__(Bags)
-        view._set(self.values, starts, stops)
+        view.values, view.starts, view.stops = self.values, starts, stops
         return view
-
-    # -- making
 
     @classmethod
     def from_list(cls, arrays):
@@ -149,23 +134,7 @@ class Bags:
         >>> Bags.from_list([np.zeros((3, 2)), np.ones((5, 2))]).lengths
         array([3, 5])
         """
-        arrays = [_as_bag(array, i) for i, array in enumerate(arrays)]
-        if not arrays:
-            raise ValueError("The list holds no bags: at least 1 is needed to know the width.")
-        width = arrays[0].shape[1]
-        for i, array in enumerate(arrays):
-            if array.shape[1] != width:
-                raise ValueError(
-                    f"X[{i}] has {array.shape[1]} features per descriptor, "
-                    f"but X[0] has {width}: all bags must have the same width."
-                )
-            if is_cupy(array) != is_cupy(arrays[0]):
-                raise TypeError(
-                    f"X[{i}] is a {type(array).__module__} array, but X[0] is a "
-                    f"{type(arrays[0]).__module__} array: keep all bags on one device."
-                )
-        values = array_module(arrays[0]).concatenate(arrays)
-        return cls.from_lengths(values, [len(array) for array in arrays])
+        return cls.from_lengths(*stack(arrays))
 
     @classmethod
     def from_lengths(cls, values, lengths):
@@ -196,7 +165,7 @@ class Bags:
         >>> Bags.from_lengths(np.arange(6.0).reshape(3, 2), [2, 1])[1]
         array([[4., 5.]])
         """
-        lengths = _indices(lengths, "lengths")
+        lengths = as_indices(lengths, "lengths")
         if (lengths < 0).any():
             i = int((lengths < 0).argmax())
             raise ValueError(f"lengths[{i}] is {lengths[i]}: a length cannot be negative.")
@@ -210,8 +179,8 @@ class Bags:
     def concatenate(cls, parts):
         """Join several `Bags` into one that has the bags of all, in order.
 
-        Parts that share their `values` are joined without a copy. Otherwise the
-        descriptors are copied and get the dtype that holds them all.
+        Parts that share their `values` are joined without a copy. Otherwise descriptors
+        are copied and get the dtype that holds them all.
 
         Parameters
         ----------
@@ -227,37 +196,18 @@ class Bags:
             If a part is no `Bags`, or if some live on a GPU and others do not.
         ValueError
             If there are no parts, or if their widths differ.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from skfisher import Bags
-        >>> few = Bags.from_list([np.zeros((3, 2)), np.ones((5, 2))])
-        >>> Bags.concatenate([few, few[:1]]).lengths
-        array([3, 5, 3])
         """
         parts = list(parts)
-        if not parts:
-            raise ValueError("Nothing to concatenate: at least 1 Bags is needed.")
         for i, part in enumerate(parts):
             if not isinstance(part, Bags):
                 raise TypeError(f"parts[{i}] is a {type(part).__name__}, not Bags.")
-            if part.n_features != parts[0].n_features:
-                raise ValueError(
-                    f"parts[{i}] has {part.n_features} features per descriptor, but "
-                    f"parts[0] has {parts[0].n_features}: all must have the same width."
-                )
-            if is_cupy(part.values) != is_cupy(parts[0].values):
-                raise TypeError(f"parts[{i}] and parts[0] must be on one device.")
-        if all(part.values is parts[0].values for part in parts):
+        if parts and all(part.values is parts[0].values for part in parts):
             return parts[0]._view(
                 np.concatenate([part.starts for part in parts]),
                 np.concatenate([part.stops for part in parts]),
             )
-        values = array_module(parts[0].values).concatenate([part.pack().values for part in parts])
+        values, _ = stack([part.pack().values for part in parts], name="parts")
         return cls.from_lengths(values, np.concatenate([part.lengths for part in parts]))
-
-    # -- what is inside
 
     @property
     def shape(self):
@@ -268,6 +218,11 @@ class Bags:
     def lengths(self):
         """Number of descriptors of each bag, int64 of shape (n_bags,)."""
         return self.stops - self.starts
+
+    @property
+    def n_descriptors(self):
+        """Number of descriptors of all bags together, repeated ones counted again."""
+        return int(self.lengths.sum())
 
     @property
     def n_features(self):
@@ -288,8 +243,13 @@ class Bags:
         return len(self.starts)
 
     def __iter__(self):
+        values = self._plain_values()
         for start, stop in zip(self.starts.tolist(), self.stops.tolist(), strict=True):
-            yield self.values[start:stop]
+            yield values[start:stop]
+
+    def _plain_values(self):
+        # Slices of a np.memmap are memory maps too, slow to make and odd to compute with.
+        return self.values if is_cupy(self.values) else np.asarray(self.values)
 
     def to_list(self):
         """Return the bags as a list of arrays, views of `values`."""
@@ -297,23 +257,23 @@ class Bags:
 
     def __repr__(self):
         lengths = self.lengths
-        text = f"<Bags: {len(self)} bags"
+        text = f"<Bags: n_bags={len(self)}, n_descriptors={self.n_descriptors}"
         if len(self):
             few, many = lengths.min(), lengths.max()
-            text += f" of {few}" if few == many else f" of {few} to {many}"
-            text += f" descriptors, {lengths.sum()} in all"
-        text += f", {self.n_features} features, {self.dtype}, {self.device}"
-        return text + (", memory-mapped>" if _is_mapped(self.values) else ">")
-
-    # -- choosing bags
+            text += f" ({few} a bag)" if few == many else f" ({few} to {many} a bag)"
+        text += f", n_features={self.n_features}, {self.dtype}, {self.device}"
+        return text + (", memory-mapped>" if is_mapped(self.values) else ">")
 
     def __getitem__(self, key):
         # The boundaries are NumPy arrays, so NumPy itself reads the key. scikit-learn
         # passes (indices, Ellipsis).
-        key = tuple(map(_host_key, key)) if isinstance(key, tuple) else _host_key(key)
+        if is_cupy(key):
+            key = to_host(key)
+        elif isinstance(key, tuple):
+            key = tuple(to_host(part) if is_cupy(part) else part for part in key)
         starts, stops = self.starts[key], self.stops[key]
         if starts.ndim == 0:
-            return self.values[int(starts) : int(stops)]
+            return self._plain_values()[int(starts) : int(stops)]
         if starts.ndim > 1:
             raise IndexError("Bags have one dimension: index them with one integer, slice or list.")
         return self._view(starts, stops)
@@ -349,15 +309,11 @@ class Bags:
             indices = np.arange(len(self)).take(indices, mode=mode)
         return self[indices]
 
-    # -- what scikit-learn, joblib and pickle ask
-
     def __array__(self, dtype=None, copy=None):
         raise TypeError("bags have no rectangular form; encode them first, or use .values")
 
     def __array_namespace__(self, *, api_version=None):
         return get_namespace(self.values)[0]
-
-    # -- descriptors in order
 
     def blocks(self, n_rows):
         """Go through the descriptors of all bags, in order, in bounded memory.
@@ -372,8 +328,9 @@ class Bags:
         block : array of shape (at most n_rows, n_features)
             A view where the descriptors lie side by side in `values`, else a copy.
         """
-        for first in range(0, int(self.lengths.sum()), n_rows):
-            yield self._rows(first, first + n_rows)
+        ends = np.cumsum(self.lengths)
+        for first in range(0, self.n_descriptors, n_rows):
+            yield gather(self.values, self.starts, self.stops, ends, first, first + n_rows)
 
     def pack(self):
         """Return the same bags over values that hold their descriptors and no others.
@@ -384,47 +341,19 @@ class Bags:
             Consecutive bags; `self` if they are so already. The descriptors are copied
             unless they lie side by side in `values`.
         """
-        lengths = self.lengths
-        packed = Bags.from_lengths(self._rows(0, int(lengths.sum())), lengths)
-        same = len(packed.values) == len(self.values) and np.array_equal(packed.stops, self.stops)
-        return self if same else packed
-
-    def _rows(self, first, last):
-        """Return descriptors first to last of all bags, counted bag after bag."""
         ends = np.cumsum(self.lengths)
-        i, j = np.searchsorted(ends, first, "right"), np.searchsorted(ends, last, "left") + 1
-        starts, stops, ends = self.starts[i:j].copy(), self.stops[i:j].copy(), ends[i:j]
-        if len(starts) == 0:
-            return self.values[:0]
-        # Cut the outer two bags. `ends` tells where they stop in the order of all bags.
-        starts[0] = max(starts[0], stops[0] - (ends[0] - first))
-        stops[-1] = min(stops[-1], stops[-1] - (ends[-1] - last))
-        filled = stops > starts
-        starts, stops = starts[filled], stops[filled]
-        if np.array_equal(starts[1:], stops[:-1]):
-            return self.values[starts[0] : stops[-1]] if len(starts) else self.values[:0]
-        lengths = stops - starts
-        rows = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
-        rows += np.arange(len(rows))
-        return self.values[array_module(self.values).asarray(rows)]
+        values = gather(self.values, self.starts, self.stops, ends, 0, self.n_descriptors)
+        same = len(values) == len(self.values) and np.array_equal(ends, self.stops)
+        return self if same else Bags(values, ends - self.lengths, ends)
 
     def __getstate__(self):
-        # joblib shares large arrays between workers by their identity: what is packed
-        # once is kept, so that it is shared too.
-        n_used = int(self.lengths.sum())
-        small = 2 * n_used < len(self.values)
-        if small and _is_mapped(self.values):
-            # Workers open a mapped file without reading it; don't pull much into memory.
-            small = n_used * self.n_features * self.dtype.itemsize <= PACK_MAPPED_BYTES
-        if small and self._packed is None:
-            self._packed = self.pack()
-        source = self._packed if small else self
+        small = 2 * self.n_descriptors < len(self.values)
+        if is_mapped(self.values):
+            # joblib's workers open a mapped file themselves; reading much of it is worse.
+            n_bytes = self.n_descriptors * self.n_features * self.dtype.itemsize
+            small &= n_bytes <= PACK_MAPPED_BYTES
+        source = self.pack() if small else self
         return {"values": source.values, "starts": source.starts, "stops": source.stops}
-
-    def __setstate__(self, state):
-        self._set(state["values"], state["starts"], state["stops"])
-
-    # -- files
 
     def save(self, folder):
         """Write the bags to plain ``.npy`` files that any program can read.
@@ -437,31 +366,9 @@ class Bags:
         ----------
         folder : str or path-like
             Created if missing; files of these names are replaced.
-
-        See Also
-        --------
-        Bags.load : Open the folder again, memory-mapped.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        lengths = self.lengths
-        header = {
-            "descr": np.lib.format.dtype_to_descr(self.dtype),
-            "fortran_order": False,
-            "shape": (int(lengths.sum()), self.n_features),
-        }
-        # Written beside and moved into place: the old file may be the one we read.
-        beside = folder / f"values.{os.getpid()}.tmp"
-        try:
-            with open(beside, "wb") as file:
-                np.lib.format.write_array_header_1_0(file, header)
-                n_rows = max(1, SAVE_BYTES // max(1, self.n_features * self.dtype.itemsize))
-                for block in self.blocks(n_rows):
-                    to_host(block).tofile(file)
-            os.replace(beside, folder / "values.npy")
-        finally:
-            beside.unlink(missing_ok=True)
-        np.save(folder / "lengths.npy", lengths, allow_pickle=False)
+        n_rows = max(1, SAVE_BYTES // max(1, self.n_features * self.dtype.itemsize))
+        write_folder(folder, self.blocks(n_rows), self.dtype, self.n_features, self.lengths)
 
     @classmethod
     def load(cls, folder, mmap_mode="r"):
@@ -484,92 +391,9 @@ class Bags:
             If the folder does not hold the two files.
         ValueError
             If a file is damaged, holds Python objects, or does not fit the other one.
-
-        See Also
-        --------
-        Bags.save : Write the folder.
         """
-        folder = Path(folder)
-        values = _load_array(folder / "values.npy", mmap_mode)
-        lengths = _load_array(folder / "lengths.npy", None)
+        values, lengths = read_folder(folder, mmap_mode)
         try:
             return cls.from_lengths(values, lengths)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{folder} does not hold bags: {error}") from error
-
-
-def check_real(array, name):
-    """Refuse an array that is not made of real numbers.
-
-    Parameters
-    ----------
-    array : array
-    name : str
-        What the message calls it.
-
-    Raises
-    ------
-    TypeError
-        If the dtype is object, string, or otherwise no number.
-    ValueError
-        If the dtype is complex.
-    """
-    if array.dtype.kind == "c":
-        raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}.")
-    if array.dtype.kind not in "buif":
-        raise TypeError(f"{name} has dtype {array.dtype}: descriptors must be real numbers.")
-
-
-def _as_bag(array, i):
-    if issparse(array):
-        raise TypeError(f"X[{i}] is sparse: bags must be dense, write X[{i}].toarray().")
-    if not is_cupy(array):
-        try:
-            array = np.asarray(array)
-        except ValueError as error:  # a ragged nested list
-            raise ValueError(f"X[{i}] is not a rectangular array: {error}") from error
-    check_real(array, f"X[{i}]")
-    if array.shape == (0,):
-        raise ValueError(
-            f"X[{i}] is empty: every bag needs at least 1 descriptor. "
-            "Drop it, or give it a zero descriptor."
-        )
-    if array.ndim != 2:
-        hint = f" For a bag of one descriptor, write X[{i}][None, :]." if array.ndim == 1 else ""
-        raise ValueError(
-            f"X[{i}] has shape {array.shape}, but a bag is a two-dimensional array of shape "
-            f"(n_descriptors, n_features).{hint}"
-        )
-    return array
-
-
-def _indices(x, name):
-    x = np.asarray(to_host(x))
-    if x.ndim != 1:
-        raise ValueError(f"{name} must be one-dimensional, got shape {x.shape}.")
-    if x.size and x.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integers, got dtype {x.dtype}.")
-    return x.astype(np.int64, copy=False)
-
-
-def _host_key(key):
-    return to_host(key) if is_cupy(key) else key
-
-
-def _is_mapped(array):
-    while array is not None:
-        if isinstance(array, np.memmap | mmap.mmap):
-            return True
-        array = getattr(array, "base", None)
-    return False
-
-
-def _load_array(path, mmap_mode):
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist: Bags.save writes values.npy and lengths.npy to a folder."
-        )
-    try:
-        return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as a plain .npy file: {error}") from error

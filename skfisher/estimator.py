@@ -4,8 +4,8 @@ import warnings
 
 from sklearn.base import BaseEstimator
 
-from . import __version__
-from ._compat import CallbackSupportMixin
+from skfisher import __version__
+from skfisher._compat import CallbackSupportMixin
 
 __all__ = ["BagEstimator"]
 

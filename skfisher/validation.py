@@ -7,8 +7,8 @@ import numpy as np
 from sklearn import config_context
 from sklearn.utils.validation import check_array, validate_data
 
-from .backend import array_module, is_cupy
-from .bags import Bags
+from skfisher.backend import array_module, is_cupy
+from skfisher.bags import Bags
 
 __all__ = ["check_bags"]
 

@@ -1,0 +1,150 @@
+"""Arithmetic of ragged arrays: many arrays stacked in one, with their boundaries."""
+
+import mmap
+
+import numpy as np
+from scipy.sparse import issparse
+
+from skfisher.backend import array_module, is_cupy, to_host
+
+__all__ = ["as_indices", "check_real", "gather", "is_mapped", "stack"]
+
+
+def check_real(array, name):
+    """Refuse an array that is not made of real numbers.
+
+    Parameters
+    ----------
+    array : array
+    name : str
+        What the message calls it.
+
+    Raises
+    ------
+    TypeError
+        If the dtype is object, string, or otherwise no number.
+    ValueError
+        If the dtype is complex.
+    """
+    if array.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}.")
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"{name} has dtype {array.dtype}: descriptors must be real numbers.")
+
+
+def as_indices(x, name):
+    """Return `x` as a one-dimensional int64 array on the host, or say what `name` must be."""
+    x = np.asarray(to_host(x))
+    if x.ndim != 1:
+        raise ValueError(f"{name} must be one-dimensional, got shape {x.shape}.")
+    if x.size and x.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, got dtype {x.dtype}.")
+    return x.astype(np.int64, copy=False)
+
+
+def stack(arrays, name="X"):
+    """Stack arrays of shape (n_descriptors, n_features), copying them.
+
+    Parameters
+    ----------
+    arrays : iterable of array-like
+    name : str, default="X"
+        Messages call the arrays X[0], X[1], and so on.
+
+    Returns
+    -------
+    values : array of shape (n, n_features)
+        Of the dtype that holds all, in the library the arrays are in.
+    lengths : list of int
+
+    Raises
+    ------
+    TypeError
+        If an array is sparse or not made of real numbers, or if some are on a GPU and
+        others are not.
+    ValueError
+        If there are none, one is complex or not two-dimensional, or the widths differ.
+    """
+    arrays = [_as_bag(array, f"{name}[{i}]") for i, array in enumerate(arrays)]
+    if not arrays:
+        raise ValueError("The list holds no bags: at least 1 is needed to know the width.")
+    first = arrays[0]
+    for i, array in enumerate(arrays):
+        if array.shape[1] != first.shape[1]:
+            raise ValueError(
+                f"{name}[{i}] has {array.shape[1]} features per descriptor, "
+                f"but {name}[0] has {first.shape[1]}: all bags must have the same width."
+            )
+        if is_cupy(array) != is_cupy(first):
+            raise TypeError(
+                f"{name}[{i}] is a {array_module(array).__name__} array, but {name}[0] is a "
+                f"{array_module(first).__name__} array: keep all bags on one device."
+            )
+    return array_module(first).concatenate(arrays), [len(array) for array in arrays]
+
+
+def _as_bag(array, name):
+    if issparse(array):
+        raise TypeError(f"{name} is sparse: bags must be dense, write {name}.toarray().")
+    if not is_cupy(array):
+        try:
+            array = np.asarray(array)
+        except ValueError as error:  # a ragged nested list
+            raise ValueError(f"{name} is not a rectangular array: {error}") from error
+    if array.shape == (0,):
+        raise ValueError(
+            f"{name} is empty: every bag needs at least 1 descriptor. "
+            "Drop it, or give it a zero descriptor."
+        )
+    check_real(array, name)
+    if array.ndim != 2:
+        hint = f" For a bag of one descriptor, write {name}[None, :]." if array.ndim == 1 else ""
+        raise ValueError(
+            f"{name} has shape {array.shape}, but a bag is a two-dimensional array of shape "
+            f"(n_descriptors, n_features).{hint}"
+        )
+    return array
+
+
+def gather(values, starts, stops, ends, first, last):
+    """Return descriptors first to last of all bags, counted bag after bag.
+
+    Parameters
+    ----------
+    values : array of shape (n, n_features)
+    starts, stops : ndarray of shape (n_bags,)
+        Where each bag lies in `values`.
+    ends : ndarray of shape (n_bags,)
+        Where each bag ends in the count: ``np.cumsum(stops - starts)``.
+    first, last : int
+
+    Returns
+    -------
+    rows : array of shape (at most last - first, n_features)
+        A view where the descriptors lie side by side in `values`, else a copy.
+    """
+    i, j = np.searchsorted(ends, first, "right"), np.searchsorted(ends, last, "left") + 1
+    starts, stops, ends = starts[i:j].copy(), stops[i:j].copy(), ends[i:j]
+    if len(starts):
+        # Cut the outer two bags; `ends` tells where they stop in the order of all bags.
+        starts[0] += max(0, first - (ends[0] - (stops[0] - starts[0])))
+        stops[-1] -= max(0, ends[-1] - last)
+    filled = stops > starts
+    starts, stops = starts[filled], stops[filled]
+    if len(starts) == 0:
+        return values[:0]
+    if np.array_equal(starts[1:], stops[:-1]):
+        return values[starts[0] : stops[-1]]
+    lengths = stops - starts
+    rows = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+    rows += np.arange(len(rows))
+    return values[array_module(values).asarray(rows)]
+
+
+def is_mapped(array):
+    """Tell whether an array is, or looks into, a memory-mapped file."""
+    while array is not None:
+        if isinstance(array, np.memmap | mmap.mmap):
+            return True
+        array = getattr(array, "base", None)
+    return False
