@@ -1,0 +1,90 @@
+"""Sphinx configuration."""
+
+import inspect
+import os
+import re
+from pathlib import Path
+
+import skfisher
+
+HERE = Path(__file__).parent
+EXAMPLES = HERE.parent / "examples"
+
+project = "skfisher"
+author = "The skfisher developers"
+copyright = "The skfisher developers"
+version = release = skfisher.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "auto_examples/**/*.ipynb"]
+default_role = "literal"
+
+autosummary_generate = True
+autodoc_typehints = "none"
+autodoc_default_options = {"members": True, "inherited-members": True}
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+
+
+def needs_data(example):
+    """Tell whether an example reads data that does not come with scikit-learn."""
+    return "SKFISHER_DATA" in example.read_text(encoding="utf-8")
+
+
+# Examples on data of one's own run where SKFISHER_DATA names the folder; elsewhere they are shown.
+runnable = [
+    re.escape(example.name)
+    for example in sorted(EXAMPLES.glob("plot_*.py"))
+    if "SKFISHER_DATA" in os.environ or not needs_data(example)
+]
+
+sphinx_gallery_conf = {
+    "examples_dirs": str(EXAMPLES),
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": rf"/({'|'.join(runnable)})$",
+    "backreferences_dir": "api/generated/backreferences",
+    "doc_module": ("skfisher",),
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_memory": False,
+    "remove_config_comments": True,
+    "plot_gallery": "True",
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "skfisher"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "logo": {"text": "skfisher"},
+    "navbar_end": ["theme-switcher"],
+    "secondary_sidebar_items": ["page-toc"],
+    "show_prev_next": False,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+# Pages without a section around them need no empty sidebar.
+html_sidebars = {"index": [], "install": [], "references": []}
+
+
+def skip_what_others_document(app, what, name, obj, skip, options):
+    """Leave out methods inherited from scikit-learn: its documentation describes them."""
+    function = inspect.unwrap(getattr(obj, "fget", None) or getattr(obj, "__func__", obj))
+    home = getattr(function, "__module__", None) or ""
+    if what == "class" and callable(function) and not home.startswith("skfisher"):
+        return True
+    return None
+
+
+def setup(app):
+    """Register what autodoc asks."""
+    app.connect("autodoc-skip-member", skip_what_others_document)
