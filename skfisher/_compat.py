@@ -10,6 +10,8 @@ import sklearn
 from sklearn.base import _fit_context
 from sklearn.utils._array_api import get_namespace
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._set_output import _wrap_data_with_container
+from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -24,8 +26,15 @@ __all__ = [
     "NullCallbackSupportMixin",
     "StrOptions",
     "_fit_context",
+    "check_feature_names_in",
     "get_namespace",
+    "wrap_output",
 ]
+
+
+def wrap_output(output, X, estimator):
+    """Return what `transform` made of `X` in the container that ``set_output`` asks for."""
+    return _wrap_data_with_container("transform", output, X, estimator)
 
 
 class NullCallbackContext:

@@ -1,0 +1,230 @@
+"""Small data sets as bags: one that scikit-learn brings along, and readers of local folders.
+
+Nothing is downloaded. A reader looks in the folder `data_home`, by default the one that the
+environment variable SKFISHER_DATA names, and says what to put there if it finds nothing.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from scipy.io import wavfile
+from sklearn.datasets import load_digits
+from sklearn.utils import Bunch
+
+from .bags import Bags
+from .extraction import deltas, mfcc
+from .patches import ImagePatches
+
+__all__ = ["load_digits_patches", "load_fsdd", "load_japanese_vowels", "load_scene15"]
+
+
+def load_digits_patches(*, patch_size=4, step=1, positions=None):
+    """Load scikit-learn's handwritten digits, each image as a bag of its patches.
+
+    Parameters
+    ----------
+    patch_size, step, positions
+        As in `ImagePatches`. The images are 8 x 8 pixels.
+
+    Returns
+    -------
+    digits : Bunch
+        With the fields
+
+        - ``data``: `Bags`, 1797 bags of float64 patches;
+        - ``target``: ndarray of shape (1797,), the digits;
+        - ``target_names``: the names of the 10 classes, as strings;
+        - ``images``: ndarray of shape (1797, 8, 8), the images, from 0 to 16;
+        - ``DESCR``: a description.
+
+    See Also
+    --------
+    sklearn.datasets.load_digits : The images.
+
+    Examples
+    --------
+    >>> from skfisher.datasets import load_digits_patches
+    >>> load_digits_patches(patch_size=4).data.lengths[:3]
+    array([25, 25, 25])
+    """
+    digits = load_digits()
+    patches = ImagePatches(patch_size, step=step, positions=positions)
+    return Bunch(
+        data=patches.fit_transform(digits.images),
+        target=digits.target,
+        target_names=digits.target_names.astype(str),
+        images=digits.images,
+        DESCR="Patches of scikit-learn's handwritten digits (Alpaydin and Kaynak 1998), 10 classes",
+    )
+
+
+def load_fsdd(*, data_home=None):
+    """Load the Free Spoken Digit Dataset: recordings as bags of short-time frames.
+
+    Each frame of 25 ms, 10 ms apart, is described by 20 mel-frequency cepstral coefficients and
+    their 20 deltas.
+
+    Parameters
+    ----------
+    data_home : str or path-like, default=None
+        The folder that contains the folder ``fsdd`` with recordings ``7_jackson_32.wav``; by
+        default the one that the environment variable SKFISHER_DATA names.
+
+    Returns
+    -------
+    recordings : Bunch
+        With the fields
+
+        - ``data``: `Bags`, float32, 40 features per frame;
+        - ``target``: ndarray of shape (n_recordings,), the digits;
+        - ``target_names``: the names of the 10 classes, as strings;
+        - ``groups``: ndarray of str, the speakers, for scikit-learn's group splitters;
+        - ``filenames``: list of str;
+        - ``DESCR``: a description.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there are no recordings; the message says where to get them and where to put them.
+
+    See Also
+    --------
+    skfisher.extraction.mfcc : The coefficients.
+    skfisher.extraction.deltas : Their rates of change.
+    """
+    paths = _find(
+        "fsdd/*_*_*.wav",
+        data_home,
+        "recordings of the Free Spoken Digit Dataset, such as 7_jackson_32.wav from the folder "
+        "'recordings' of https://github.com/Jakobovski/free-spoken-digit-dataset",
+    )
+    frames, target, groups = [], [], []
+    for path in paths:
+        digit, speaker, _ = path.stem.split("_")
+        sample_rate, signal = wavfile.read(path)
+        coefficients = mfcc(signal, sample_rate)
+        frames.append(np.hstack([coefficients, deltas(coefficients)]))
+        target.append(int(digit))
+        groups.append(speaker)
+    return Bunch(
+        data=Bags.from_list(frames),
+        target=np.array(target),
+        target_names=np.arange(10).astype(str),
+        groups=np.array(groups),
+        filenames=[str(path) for path in paths],
+        DESCR="The Free Spoken Digit Dataset and its contributors, CC BY-SA 4.0: spoken digits, "
+        "20 MFCC and 20 deltas per frame, 10 classes, speakers in groups",
+    )
+
+
+def load_japanese_vowels(*, data_home=None):
+    """Load Japanese Vowels: utterances of nine speakers as bags of 12 cepstral coefficients.
+
+    Parameters
+    ----------
+    data_home : str or path-like, default=None
+        The folder that contains ``japanese_vowels/JapaneseVowels_TRAIN.ts``; by default the one
+        that the environment variable SKFISHER_DATA names.
+
+    Returns
+    -------
+    utterances : Bunch
+        With the fields
+
+        - ``data``: `Bags`, float64, 12 features per frame, in the order of time;
+        - ``target``: ndarray of shape (n_utterances,), the speakers, from 0;
+        - ``target_names``: the names of the 9 speakers, as strings from 1;
+        - ``DESCR``: a description.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file; the message says where to get it and where to put it.
+    """
+    (path,) = _find(
+        "japanese_vowels/JapaneseVowels_TRAIN.ts",
+        data_home,
+        "the training part of Japanese Vowels, JapaneseVowels_TRAIN.ts, from "
+        "https://timeseriesclassification.com/description.php?Dataset=JapaneseVowels",
+    )
+    bags, speakers = [], []
+    for line in path.read_text().partition("@data")[2].split():
+        *dimensions, speaker = line.split(":")
+        bags.append(np.array([np.fromstring(values, sep=",") for values in dimensions]).T)
+        speakers.append(speaker)
+    target_names, target = np.unique(speakers, return_inverse=True)
+    return Bunch(
+        data=Bags.from_list(bags),
+        target=target,
+        target_names=target_names,
+        DESCR="Japanese Vowels (Kudo, Toyama and Shimbo 1999), training part: 12 LPC cepstrum "
+        "coefficients per frame, 9 speakers",
+    )
+
+
+def load_scene15(*, data_home=None):
+    """Load the 15-Scene images.
+
+    Parameters
+    ----------
+    data_home : str or path-like, default=None
+        The folder that contains ``scene15/train/CLASS/*.jpg``, one folder per class; by default
+        the one that the environment variable SKFISHER_DATA names.
+
+    Returns
+    -------
+    scenes : Bunch
+        With the fields
+
+        - ``images``: list of uint8 arrays of shape (height, width), of different sizes, grey;
+        - ``target``: ndarray of shape (n_images,), the classes;
+        - ``target_names``: the names of the classes, as strings;
+        - ``filenames``: list of str;
+        - ``DESCR``: a description.
+
+    Raises
+    ------
+    ImportError
+        If OpenCV is not installed.
+    FileNotFoundError
+        If there are no images; the message says where to put them.
+
+    See Also
+    --------
+    skfisher.extraction.dense_sift : Makes bags of the images.
+    """
+    paths = _find(
+        "scene15/train/*/*.jpg",
+        data_home,
+        "the images of 15-Scene (Lazebnik, Schmid and Ponce 2006), one folder per class, such as "
+        "scene15/train/Bedroom/image_0001.jpg",
+    )
+    try:
+        import cv2
+    except ImportError as error:
+        raise ImportError(
+            "load_scene15 needs OpenCV, which is not installed. Install skfisher[images]."
+        ) from error
+    images = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in paths]
+    target_names, target = np.unique([path.parent.name for path in paths], return_inverse=True)
+    return Bunch(
+        images=images,
+        target=target,
+        target_names=target_names,
+        filenames=[str(path) for path in paths],
+        DESCR="15-Scene (Lazebnik, Schmid and Ponce 2006), grey images, 15 classes",
+    )
+
+
+def _find(pattern, data_home, what):
+    """Return the files that match, in order, or say `what` belongs there."""
+    home = os.environ.get("SKFISHER_DATA") if data_home is None else data_home
+    paths = [] if home is None else sorted(Path(home).expanduser().glob(pattern))
+    if not paths:
+        found = "SKFISHER_DATA is not set" if home is None else f"{home} holds no {pattern}"
+        raise FileNotFoundError(
+            f"{found}: get {what}, put it into a folder as {pattern}, and name the folder by "
+            "data_home or by the environment variable SKFISHER_DATA."
+        )
+    return paths

@@ -1,0 +1,416 @@
+"""Transformers of descriptors: bags in, bags with the same lengths out."""
+
+from itertools import islice
+from numbers import Integral, Real
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn import config_context
+from sklearn.base import TransformerMixin, clone
+from sklearn.utils import check_random_state, get_tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import check_is_fitted
+
+from ._compat import HasMethods, Interval, _fit_context, check_feature_names_in
+from .backend import (
+    array_module,
+    asarray,
+    empty,
+    float_dtype,
+    single_threaded_blas,
+    to_host,
+)
+from .bags import Bags
+from .estimator import BagEstimator
+from .output import BagOutputMixin, is_table
+from .validation import check_bags
+
+__all__ = ["DescriptorTransformer", "PositionAppender"]
+
+# Descriptors go to the transformer in blocks of 2**19 numbers, 4 MiB as float64, and this many
+# blocks are on their way at a time. Neither follows n_jobs, so neither do results.
+BLOCK_NUMBERS = 2**19
+BLOCKS_AT_ONCE = 8
+
+
+class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
+    """Apply a scikit-learn transformer to every descriptor of every bag.
+
+    The transformer is fitted on the descriptors of all bags, stacked, or on a random sample of
+    them. Bags keep their lengths; their descriptors change.
+
+    Parameters
+    ----------
+    transformer : transformer instance
+        Any scikit-learn transformer of dense tables, for instance ``PCA(64)``,
+        ``StandardScaler()`` or a pipeline of several. It is cloned, never changed.
+    max_descriptors : int, default=100_000
+        Fit on so many descriptors, drawn without replacement from all bags together. None fits
+        on all of them, which takes memory for a floating-point copy unless `incremental`.
+    incremental : bool, default=False
+        Fit by the transformer's ``partial_fit``, block by block in the order of the bags, in
+        bounded memory. Write ``DescriptorTransformer(IncrementalPCA(64), max_descriptors=None,
+        incremental=True)`` to look at every descriptor of a memory map.
+    n_jobs : int, default=None
+        Number of threads for `transform`, see scikit-learn's glossary. It does not change the
+        result.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the choice of descriptors. The transformer has a seed of its own.
+
+    Attributes
+    ----------
+    transformer_ : transformer instance
+        The fitted transformer.
+    n_features_in_ : int
+        Width of a descriptor seen in `fit`.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features seen in `fit`, if it was given a table whose names are all strings.
+
+    See Also
+    --------
+    FisherVectorEncoder : Encodes the transformed bags.
+    PositionAppender : Adds where in its bag a descriptor stands.
+
+    Notes
+    -----
+    If `y` is given, each descriptor gets the label of its bag, so that supervised transformers
+    such as ``LinearDiscriminantAnalysis`` work. These labels are weak: a descriptor of the
+    background bears the label of the image.
+
+    Descriptors are handed over as float32, or as float64 where float32 does not hold every value
+    of their dtype, and come back in that dtype. BLAS is held at one thread in `transform`: use
+    `n_jobs`. The result is held in memory; what is needed beyond it is bounded.
+
+    A table, read as one descriptor per sample, becomes a table again.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.decomposition import PCA
+    >>> from skfisher import DescriptorTransformer
+    >>> rng = np.random.default_rng(0)
+    >>> bags = [rng.normal(size=(n, 8)) for n in (20, 30, 40)]
+    >>> DescriptorTransformer(PCA(3)).fit_transform(bags)
+    <Bags: 3 bags of 20 to 40 descriptors, 90 in all, 3 features, float64, cpu>
+    """
+
+    _parameter_constraints: dict = {
+        "transformer": [HasMethods(["fit", "transform"])],
+        "max_descriptors": [Interval(Integral, 1, None, closed="left"), None],
+        "incremental": ["boolean"],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        transformer,
+        *,
+        max_descriptors=100_000,
+        incremental=False,
+        n_jobs=None,
+        random_state=None,
+    ):
+        self.transformer = transformer
+        self.max_descriptors = max_descriptors
+        self.incremental = incremental
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None):
+        """Fit a clone of the transformer on the descriptors.
+
+        Parameters
+        ----------
+        X : Bags, list of arrays, 3-D array or table
+            The bags, see `Bags`.
+        y : array-like of shape (n_bags,) or (n_bags, n_outputs), default=None
+            Labels of the bags, for supervised transformers.
+
+        Returns
+        -------
+        self : DescriptorTransformer
+
+        Raises
+        ------
+        TypeError
+            If `incremental` and the transformer has no ``partial_fit``.
+        ValueError
+            If the bags are not valid, or `y` has another length.
+        """
+        if self.incremental and not hasattr(self.transformer, "partial_fit"):
+            raise TypeError(
+                f"incremental=True needs a transformer with partial_fit, which {self.transformer} "
+                "has not: set incremental=False and max_descriptors, or take another transformer, "
+                "such as IncrementalPCA for PCA."
+            )
+        bags = check_bags(self, X, reset=True)
+        y = _check_labels(y, bags)
+        chosen = draw_descriptors(bags, self.max_descriptors, self.random_state)
+        self.transformer_ = clone(self.transformer)
+        n_rows = _rows_per_block(bags) if self.incremental else None
+        self._learn(_training_blocks(bags, y, chosen, n_rows), partial=self.incremental)
+        return self
+
+    @available_if(lambda self: _has_partial_fit(self.transformer))
+    @_fit_context(prefer_skip_nested_validation=False)
+    def partial_fit(self, X, y=None):
+        """Fit on, with all descriptors of more bags.
+
+        Parameters
+        ----------
+        X : Bags, list of arrays, 3-D array or table
+            The bags, see `Bags`. `max_descriptors` plays no role.
+        y : array-like of shape (n_bags,) or (n_bags, n_outputs), default=None
+            Labels of the bags, for supervised transformers.
+
+        Returns
+        -------
+        self : DescriptorTransformer
+        """
+        first_call = not hasattr(self, "transformer_")
+        bags = check_bags(self, X, reset=first_call)
+        y = _check_labels(y, bags)
+        if first_call:
+            self.transformer_ = clone(self.transformer)
+        self._learn(_training_blocks(bags, y, None, _rows_per_block(bags)), partial=True)
+        return self
+
+    def _learn(self, blocks, *, partial):
+        with config_context(array_api_dispatch=False, transform_output="default"):
+            for x, y in blocks:
+                if partial:
+                    self.transformer_.partial_fit(x, y)
+                else:
+                    self.transformer_.fit(x, y)
+
+    def _transform(self, X):
+        check_is_fitted(self)
+        bags = check_bags(self, X, reset=False)
+        dtype = float_dtype(bags.dtype)
+        n, n_rows = int(bags.lengths.sum()), _rows_per_block(bags)
+        blocks, values, first = bags.blocks(n_rows), None, 0
+        with single_threaded_blas(), Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
+            while some := list(islice(blocks, BLOCKS_AT_ONCE)):
+                jobs = (delayed(_transform_block)(self.transformer_, x, dtype) for x in some)
+                for part in parallel(jobs):
+                    if values is None:
+                        values = empty((n, part.shape[1]), like=bags.values, dtype=dtype)
+                    values[first : first + len(part)] = asarray(part, like=values)
+                    first += len(part)
+        return values if is_table(X) else Bags.from_lengths(values, bags.lengths)
+
+    def get_feature_names_out(self, input_features=None):
+        """Ask the transformer for the names of its features.
+
+        Parameters
+        ----------
+        input_features : array-like of str of shape (n_features,), default=None
+            Names of a descriptor's features, by default those seen in `fit`, or ``x0``, ``x1``, ...
+
+        Returns
+        -------
+        names : ndarray of str objects
+
+        Raises
+        ------
+        AttributeError
+            If the transformer does not name its features.
+        """
+        check_is_fitted(self)
+        if not hasattr(self.transformer_, "get_feature_names_out"):
+            # scikit-learn looks for these words, and makes data frames without names then
+            raise AttributeError(f"{self.transformer_} does not provide get_feature_names_out.")
+        return self.transformer_.get_feature_names_out(check_feature_names_in(self, input_features))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        try:
+            inner = get_tags(self.transformer)
+        except (AttributeError, TypeError):  # no estimator: fit will say so
+            return tags
+        tags.target_tags.required = inner.target_tags.required
+        tags.input_tags.positive_only = inner.input_tags.positive_only
+        tags.non_deterministic = inner.non_deterministic
+        return tags
+
+
+class PositionAppender(BagOutputMixin, TransformerMixin, BagEstimator):
+    """Append to every descriptor where in its bag it stands.
+
+    For bags that are sequences: the first descriptor gets -0.5, the last 0.5, up to half a step,
+    times `scale`, and those between lie evenly between. A mixture of such descriptors knows early
+    from late.
+
+    Parameters
+    ----------
+    scale : float, default=1.0
+        The distance of the first and the last descriptor. To count as much as the other features
+        where Euclidean distances matter, as in k-means, it should be about 3.5 times their
+        standard deviation.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Width of a descriptor seen in `fit`.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features seen in `fit`, if it was given a table whose names are all strings.
+
+    See Also
+    --------
+    ImagePatches : Appends the positions of patches in the plane.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfisher import PositionAppender
+    >>> PositionAppender().fit_transform([np.zeros((4, 1))])[0]
+    array([[ 0.   , -0.375],
+           [ 0.   , -0.125],
+           [ 0.   ,  0.125],
+           [ 0.   ,  0.375]])
+    """
+
+    _parameter_constraints: dict = {"scale": [Interval(Real, 0, None, closed="left")]}
+
+    def __init__(self, scale=1.0):
+        self.scale = scale
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Check the parameters and the bags, and remember the width of descriptors.
+
+        Parameters
+        ----------
+        X : Bags, list of arrays, 3-D array or table
+            The bags, see `Bags`.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : PositionAppender
+        """
+        check_bags(self, X, reset=True)
+        return self
+
+    def _transform(self, X):
+        check_is_fitted(self)
+        bags = check_bags(self, X, reset=False)
+        lengths = bags.lengths
+        n, width = int(lengths.sum()), bags.n_features
+        values = empty((n, width + 1), like=bags.values, dtype=float_dtype(bags.dtype))
+        first = 0
+        for block in bags.blocks(_rows_per_block(bags)):
+            values[first : first + len(block), :width] = block
+            first += len(block)
+        place = np.arange(n) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        position = self.scale * ((place + 0.5) / np.repeat(lengths, lengths) - 0.5)
+        values[:, width] = asarray(position, like=values)
+        return values if is_table(X) else Bags.from_lengths(values, lengths)
+
+    def get_feature_names_out(self, input_features=None):
+        """Name the features: those of the input, and ``position``.
+
+        Parameters
+        ----------
+        input_features : array-like of str of shape (n_features,), default=None
+            Names of a descriptor's features, by default those seen in `fit`, or ``x0``, ``x1``, ...
+
+        Returns
+        -------
+        names : ndarray of str objects
+        """
+        check_is_fitted(self)
+        return np.append(check_feature_names_in(self, input_features), "position").astype(object)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def draw_descriptors(bags, max_descriptors, random_state):
+    """Draw descriptors of all bags together, without replacement.
+
+    Returns
+    -------
+    places : ndarray of int64, or None for all
+        Sorted, counted through the bags in order. Memory is bounded by a multiple of
+        `max_descriptors`.
+    """
+    n = int(bags.lengths.sum())
+    if max_descriptors is None or max_descriptors >= n:
+        return None
+    seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
+    places = np.random.default_rng(seed).choice(n, max_descriptors, replace=False, shuffle=False)
+    return np.sort(places)
+
+
+def _training_blocks(bags, y, chosen, n_rows):
+    """Yield descriptors in floating point and their labels, at most about `n_rows` at a time."""
+    dtype, ends = float_dtype(bags.dtype), np.cumsum(bags.lengths)
+    n = int(ends[-1]) if chosen is None else len(chosen)
+    # Equal blocks: a transformer may refuse a last one that is too short.
+    n_rows = n if n_rows is None else -(-n // max(1, n // n_rows))
+    firsts = range(0, n, n_rows)
+    if chosen is None:
+        blocks = bags.blocks(n_rows)
+    else:
+        blocks = (_gather(bags, chosen[first : first + n_rows]) for first in firsts)
+    for first, x in zip(firsts, blocks, strict=True):
+        labels = None
+        if y is not None:
+            last = first + len(x)
+            places = np.arange(first, last) if chosen is None else chosen[first:last]
+            labels = y[np.searchsorted(ends, places, "right")]
+        yield to_host(x).astype(dtype, copy=False), labels
+
+
+def _gather(bags, places):
+    """Return the descriptors at these places, counted through the bags in order."""
+    ends = np.cumsum(bags.lengths)
+    owners = np.searchsorted(ends, places, "right")
+    rows = places - ends[owners] + bags.stops[owners]
+    return bags.values[array_module(bags.values).asarray(rows)]
+
+
+def _rows_per_block(bags):
+    return max(256, BLOCK_NUMBERS // bags.n_features)
+
+
+def _transform_block(transformer, x, dtype):
+    with config_context(array_api_dispatch=False, transform_output="default"):
+        part = transformer.transform(to_host(x).astype(dtype, copy=False))
+    if issparse(part):
+        raise TypeError(
+            f"{transformer} returned a sparse matrix, but descriptors are dense: ask it for dense "
+            "output, for instance by sparse_output=False."
+        )
+    part = np.asarray(part)
+    if part.ndim != 2 or len(part) != len(x):
+        raise ValueError(
+            f"{transformer} returned an array of shape {part.shape} for {len(x)} descriptors: it "
+            f"must return one row for each, of shape ({len(x)}, n_features_out)."
+        )
+    return part.astype(dtype, copy=False)
+
+
+def _check_labels(y, bags):
+    if y is None:
+        return None
+    y = np.asarray(y)
+    if y.ndim == 0 or len(y) != len(bags):
+        raise ValueError(
+            f"y has shape {y.shape}, but X holds {len(bags)} bags: one label per bag is needed."
+        )
+    return y
+
+
+def _has_partial_fit(transformer):
+    if not hasattr(transformer, "partial_fit"):
+        raise AttributeError(f"{transformer} has no partial_fit.")
+    return True

@@ -1,0 +1,50 @@
+"""What transformers of bags return: bags for bags, a table or a data frame for a table."""
+
+from ._compat import wrap_output
+from .bags import Bags
+from .validation import _depth as nesting
+
+__all__ = ["BagOutputMixin", "is_table"]
+
+
+class BagOutputMixin:
+    """``transform`` and ``fit_transform`` for transformers whose output may be `Bags`.
+
+    A class lists it before scikit-learn's ``TransformerMixin`` and defines ``_transform``. There,
+    ``set_output`` would turn whatever is returned into a data frame; bags have no rectangular
+    form, so they are let through as they are, and pipelines may ask for data frames throughout.
+    """
+
+    def transform(self, X):
+        """Transform every descriptor.
+
+        Parameters
+        ----------
+        X : samples of the kind `fit` takes
+
+        Returns
+        -------
+        X_transformed : Bags, or for a table an array of shape (n_samples, n_features_out)
+        """
+        output = self._transform(X)
+        return output if isinstance(output, Bags) else wrap_output(output, X, self)
+
+    def fit_transform(self, X, y=None):
+        """Fit to `X`, then transform it.
+
+        Parameters
+        ----------
+        X : samples of the kind `fit` takes
+        y : array-like of shape (n_samples,), default=None
+            Labels.
+
+        Returns
+        -------
+        X_transformed : Bags, or for a table an array of shape (n_samples, n_features_out)
+        """
+        return self.fit(X, y).transform(X)
+
+
+def is_table(X):
+    """Tell whether `check_bags` reads `X` as one descriptor per sample."""
+    return not isinstance(X, Bags) and nesting(X) in (0, 2)
