@@ -179,8 +179,7 @@ class Bags:
     def concatenate(cls, parts):
         """Join several `Bags` into one that has the bags of all, in order.
 
-        Parts that share their `values` are joined without a copy. Otherwise descriptors
-        are copied and get the dtype that holds them all.
+        Parts that share their `values` are joined without a copy; others are promoted.
 
         Parameters
         ----------
@@ -286,7 +285,7 @@ class Bags:
         Parameters
         ----------
         indices : int or array-like of int
-            Which bags; a mask of booleans works as in indexing.
+            Which bags; masks and slices, which some versions pass, work as in indexing.
         axis : {0, -1, None}, default=0
             Bags have one axis.
         out : None
@@ -302,6 +301,8 @@ class Bags:
             raise ValueError(f"axis={axis!r} is out of bounds: bags have one dimension.")
         if out is not None:
             raise ValueError("Bags.take does not support out: bags are views, never written to.")
+        if isinstance(indices, slice):
+            return self[indices]
         indices = np.asarray(to_host(indices))
         if indices.dtype != bool:
             if indices.size == 0:

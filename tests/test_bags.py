@@ -1,0 +1,626 @@
+import io
+import pickle
+import tracemalloc
+
+import joblib
+import numpy as np
+import pytest
+import scipy.sparse
+import sklearn
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.model_selection import KFold, train_test_split
+from sklearn.utils import _safe_indexing, indexable, resample, shuffle
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import _num_samples, check_array, check_consistent_length
+
+from skfisher.backend import to_host
+from skfisher.bags import Bags
+
+dispatch = pytest.mark.parametrize("dispatch", [False, True], ids=["dispatch off", "dispatch on"])
+
+
+def make_list(lengths=(3, 1, 4, 2, 5), n_features=2, dtype=np.float64, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=(t, n_features)).astype(dtype) for t in lengths]
+
+
+def assert_same_bags(bags, arrays):
+    assert isinstance(bags, Bags)
+    assert len(bags) == len(arrays)
+    for bag, array in zip(bags, arrays, strict=True):
+        np.testing.assert_array_equal(to_host(bag), to_host(array))
+
+
+# The container
+
+
+def test_attributes(xp):
+    values = xp.arange(12, dtype=xp.float32).reshape(6, 2)
+    bags = Bags(values, [4, 0], [6, 4])
+    assert bags.values is values
+    assert bags.shape == (2,) == (len(bags),)
+    assert bags.ndim == 1
+    assert bags.dtype == xp.float32
+    assert bags.device == values.device
+    assert bags.n_features == 2
+    assert bags.n_descriptors == 6
+    assert type(bags.starts) is type(bags.stops) is np.ndarray
+    assert bags.starts.dtype == bags.stops.dtype == bags.lengths.dtype == np.int64
+    np.testing.assert_array_equal(bags.lengths, [2, 4])
+
+
+def test_boundaries_on_any_device_come_to_the_host(xp):
+    bags = Bags(xp.ones((4, 1)), xp.asarray([0, 1]), xp.asarray([1, 4]))
+    assert type(bags.starts) is np.ndarray
+    np.testing.assert_array_equal(Bags.from_lengths(bags.values, xp.asarray([1, 3])).stops, [1, 4])
+
+
+def test_a_bag_is_a_view(xp):
+    values = xp.zeros((5, 2))
+    bags = Bags(values, [0, 3], [3, 5])
+    bags[1][:] = 7
+    assert (values[3:] == 7).all()
+    assert (values[:3] == 0).all()
+    assert bags[1].shape == (2, 2)
+
+
+@pytest.mark.parametrize("key", [-1, -5, 0, np.int64(2), np.uint8(3), np.array(1)])
+def test_integer_key_gives_a_bag(key):
+    arrays = make_list()
+    np.testing.assert_array_equal(Bags.from_list(arrays)[key], arrays[int(key)])
+    np.testing.assert_array_equal(Bags.from_list(arrays)[key, ...], arrays[int(key)])
+
+
+@pytest.mark.parametrize("key", [5, -6, np.int64(5), [0, 5], np.array([-6])])
+def test_past_the_end_is_an_index_error(key):
+    with pytest.raises(IndexError, match="out of bounds"):
+        Bags.from_list(make_list())[key]
+
+
+@pytest.mark.parametrize("key", [1.0, "a", None, True, [[0, 1]], np.array([0.5]), (0, 1)])
+def test_a_key_numpy_would_not_take_is_an_index_error(key):
+    with pytest.raises(IndexError):
+        Bags.from_list(make_list())[key]
+
+
+def test_a_mask_of_another_length_is_an_index_error():
+    with pytest.raises(IndexError, match="boolean"):
+        Bags.from_list(make_list())[[True, False]]
+
+
+def test_subsets_share_values():
+    bags = Bags.from_list(make_list())
+    mask = np.array([True, False, False, True, False])
+    for key in [slice(1, 4), [3, 0], np.array([3, 0]), mask, mask.tolist(), ([3, 0], ...)]:
+        assert bags[key].values is bags.values
+    assert bags.take([3, 0]).values is bags.values
+
+
+@st.composite
+def bags_and_key(draw):
+    lengths = draw(st.lists(st.integers(0, 4), min_size=1, max_size=8))
+    n = len(lengths)
+    key = draw(
+        st.one_of(
+            st.slices(n),
+            st.lists(st.integers(-n, n - 1), max_size=10),
+            st.lists(st.booleans(), min_size=n, max_size=n),
+        )
+    )
+    return lengths, key
+
+
+@given(bags_and_key())
+def test_indexing_is_that_of_an_object_array(case):
+    lengths, key = case
+    arrays = make_list(lengths)
+    model = np.empty(len(arrays), dtype=object)
+    model[:] = arrays
+    bags = Bags.from_list(arrays)
+    expected = list(model[key])
+    assert_same_bags(bags[key], expected)
+    if not isinstance(key, slice):
+        assert_same_bags(bags[np.asarray(key, dtype=None if key else int), ...], expected)
+        assert_same_bags(bags.take(key), expected)
+    # a subset of a subset
+    assert_same_bags(bags[key][::-1], expected[::-1])
+
+
+def test_indices_on_a_device(xp):
+    arrays = make_list()
+    bags = Bags.from_list([xp.asarray(array) for array in arrays])
+    for subset in (bags[xp.asarray([2, 0])], bags[xp.asarray([2, 0]), ...]):
+        assert_same_bags(subset, [arrays[2], arrays[0]])
+    assert_same_bags(bags.take(xp.asarray([2, 0])), [arrays[2], arrays[0]])
+    assert_same_bags(xp.take(bags, xp.asarray([2, 0]), axis=0), [arrays[2], arrays[0]])
+
+
+def test_take_has_the_signature_of_numpy():
+    arrays = make_list()
+    bags = Bags.from_list(arrays)
+    np.testing.assert_array_equal(bags.take(-2), arrays[-2])
+    assert_same_bags(np.take(bags, [4, 1], axis=0), [arrays[4], arrays[1]])
+    assert_same_bags(bags.take([4, 1], 0, None, "raise"), [arrays[4], arrays[1]])
+    assert_same_bags(bags.take([5, -6], mode="wrap"), [arrays[0], arrays[4]])
+    assert_same_bags(bags.take([99, -3], mode="clip"), [arrays[4], arrays[0]])
+    assert_same_bags(bags.take([]), [])
+    with pytest.raises(IndexError, match="out of bounds"):
+        bags.take([5])
+    with pytest.raises(ValueError, match="axis=1"):
+        bags.take([0], axis=1)
+    with pytest.raises(ValueError, match="out"):
+        bags.take([0], out=bags)
+    with pytest.raises(IndexError, match="one dimension"):
+        bags.take([[0, 1]])
+
+
+def test_iteration_and_to_list():
+    arrays = make_list()
+    bags = Bags.from_list(arrays)
+    assert_same_bags(bags, arrays)
+    assert isinstance(bags.to_list(), list)
+    assert all(np.shares_memory(bag, bags.values) for bag in bags.to_list())
+
+
+def test_bags_have_no_rectangular_form():
+    bags = Bags.from_list(make_list())
+    words = "bags have no rectangular form; encode them first, or use .values"
+    for convert in (np.asarray, np.array, lambda x: np.asarray(x, dtype=object), check_array):
+        with pytest.raises(TypeError, match=words):
+            convert(bags)
+
+
+@pytest.mark.parametrize("name", ["fit", "iloc", "__dataframe__"])
+def test_what_scikit_learn_must_not_find(name):
+    # each would send scikit-learn down the path of estimators or data frames
+    assert not hasattr(Bags.from_list(make_list()), name)
+
+
+@pytest.mark.parametrize(
+    ("bags", "expected"),
+    [
+        (
+            Bags.from_list(make_list(dtype=np.float32)),
+            "<Bags: n_bags=5, n_descriptors=15 (1 to 5 a bag), n_features=2, float32, cpu>",
+        ),
+        (
+            Bags.from_list(make_list((3, 3))),
+            "<Bags: n_bags=2, n_descriptors=6 (3 a bag), n_features=2, float64, cpu>",
+        ),
+        (
+            Bags(np.ones((3, 2)), [], []),
+            "<Bags: n_bags=0, n_descriptors=0, n_features=2, float64, cpu>",
+        ),
+    ],
+)
+def test_repr(bags, expected):
+    assert repr(bags) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ((np.ones(3), [0], [1]), ValueError, r"got \(3,\)"),
+        ((np.ones((3, 2, 1)), [0], [1]), ValueError, r"got \(3, 2, 1\)"),
+        ((np.ones((3, 2), complex), [0], [1]), ValueError, "Complex data not supported"),
+        ((np.ones((3, 2), object), [0], [1]), TypeError, "dtype object"),
+        ((np.full((3, 2), "a"), [0], [1]), TypeError, "real numbers"),
+        ((np.ones((3, 2)), [0.0], [1]), TypeError, "starts must be integers, got dtype float64"),
+        ((np.ones((3, 2)), [0], [True]), TypeError, "stops must be integers, got dtype bool"),
+        ((np.ones((3, 2)), [[0]], [1]), ValueError, "starts must be one-dimensional"),
+        ((np.ones((3, 2)), [0, 1], [1]), ValueError, "got 2 starts and 1 stops"),
+        ((np.ones((3, 2)), [0, 2], [1, 4]), ValueError, "bag 1 starts at 2 and stops at 4"),
+        ((np.ones((3, 2)), [-1], [1]), ValueError, "bag 0 starts at -1"),
+        ((np.ones((3, 2)), [2], [1]), ValueError, "bag 0 starts at 2 and stops at 1"),
+    ],
+)
+def test_constructor_refuses(arguments, error, words):
+    with pytest.raises(error, match=words):
+        Bags(*arguments)
+
+
+# Making
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "expected"),
+    [
+        (["float32", "float32"], "float32"),
+        (["float32", "float64"], "float64"),
+        (["uint8", "uint8"], "uint8"),
+        (["uint8", "int8"], "int16"),
+        (["float16", "float32"], "float32"),
+        (["bool", "bool"], "bool"),
+    ],
+)
+def test_from_list_keeps_the_dtype_that_holds_all(dtypes, expected):
+    bags = Bags.from_list([np.ones((2, 3), dtype) for dtype in dtypes])
+    assert bags.dtype == expected
+
+
+def test_from_list_copies_and_reads_nested_lists():
+    array = np.ones((2, 2))
+    bags = Bags.from_list([array, [[1, 2], [3, 4], [5, 6]]])
+    array[:] = 5
+    assert_same_bags(bags, [np.ones((2, 2)), [[1, 2], [3, 4], [5, 6]]])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "error", "words"),
+    [
+        ([], ValueError, "no bags"),
+        ([np.ones((2, 4)), np.ones((2, 5))], ValueError, r"X\[1\] has 5 features .* X\[0\] has 4"),
+        ([np.ones((2, 4)), np.ones(4)], ValueError, r"X\[1\] has shape \(4,\).*X\[1\]\[None, :\]"),
+        ([np.ones((2, 4)), np.ones((1, 2, 4))], ValueError, r"X\[1\] has shape \(1, 2, 4\)"),
+        ([np.ones((2, 4)), []], ValueError, r"X\[1\] is empty"),
+        ([np.ones((2, 4), complex)], ValueError, r"Complex data not supported: X\[0\]"),
+        ([np.ones((2, 4)), np.full((2, 4), "a")], TypeError, r"X\[1\] has dtype <U1"),
+        ([np.ones((2, 4)), np.ones((2, 4), object)], TypeError, r"X\[1\] has dtype object"),
+        ([np.ones((2, 4)), [[1, 2], [3]]], ValueError, r"X\[1\] is not a rectangular array"),
+        ([np.ones((2, 4)), scipy.sparse.eye_array(4)], TypeError, r"X\[1\] is sparse.*toarray"),
+        ([np.ones((2, 4)), np.ones((2, 4), "M8[s]")], TypeError, r"X\[1\] has dtype datetime64"),
+        ([np.ones((2, 4)), 3.0], ValueError, r"X\[1\] has shape \(\)"),
+    ],
+)
+def test_from_list_names_the_sample(arrays, error, words):
+    with pytest.raises(error, match=words):
+        Bags.from_list(arrays)
+
+
+@pytest.mark.gpu
+def test_from_list_refuses_to_mix_devices(cupy):
+    with pytest.raises(TypeError, match=r"X\[1\] is a cupy array, but X\[0\] is a numpy array"):
+        Bags.from_list([np.ones((2, 2)), cupy.ones((2, 2))])
+
+
+def test_from_lengths_does_not_copy(xp):
+    values = xp.ones((6, 2))
+    bags = Bags.from_lengths(values, [1, 0, 5])
+    assert bags.values is values
+    np.testing.assert_array_equal(bags.starts, [0, 1, 1])
+    np.testing.assert_array_equal(bags.stops, [1, 1, 6])
+
+
+@pytest.mark.parametrize(
+    ("lengths", "error", "words"),
+    [
+        ([1, 2], ValueError, "lengths sum to 3, but values has 6 descriptors"),
+        ([], ValueError, "lengths sum to 0"),
+        ([7, -1], ValueError, r"lengths\[1\] is -1"),
+        ([6.0], TypeError, "lengths must be integers"),
+    ],
+)
+def test_from_lengths_refuses(lengths, error, words):
+    with pytest.raises(error, match=words):
+        Bags.from_lengths(np.ones((6, 2)), lengths)
+
+
+def test_concatenate(xp):
+    first = Bags.from_list([xp.asarray(array) for array in make_list()])
+    second = Bags.from_list([xp.asarray(array) for array in make_list((2, 6), seed=1)])
+    joined = Bags.concatenate([first[[4, 0]], second[:1], first[1:2]])
+    assert_same_bags(joined, [first[4], first[0], second[0], first[1]])
+    assert joined.n_descriptors == len(joined.values)  # nothing else was copied
+    assert type(joined.values) is type(first.values)
+
+
+def test_concatenate_subsets_of_one_container_copies_nothing():
+    bags = Bags.from_list(make_list())
+    joined = Bags.concatenate([bags[3:], bags[:2]])
+    assert joined.values is bags.values
+    assert_same_bags(joined, [bags[3], bags[4], bags[0], bags[1]])
+
+
+def test_concatenate_promotes():
+    parts = [Bags.from_list(make_list(dtype=dtype)) for dtype in (np.float32, np.float64)]
+    assert Bags.concatenate(parts).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("parts", "error", "words"),
+    [
+        ([], ValueError, "no bags"),
+        ([Bags(np.ones((1, 2)), [0], [1]), np.ones((1, 2))], TypeError, r"parts\[1\] is a ndarray"),
+        (
+            [Bags(np.ones((1, 2)), [0], [1]), Bags(np.ones((1, 3)), [0], [1])],
+            ValueError,
+            r"parts\[1\] has 3 features per descriptor, but parts\[0\] has 2",
+        ),
+    ],
+)
+def test_concatenate_refuses(parts, error, words):
+    with pytest.raises(error, match=words):
+        Bags.concatenate(parts)
+
+
+# Packing
+
+
+@st.composite
+def any_bags(draw):
+    n = draw(st.integers(0, 12))
+    cuts = st.tuples(st.integers(0, n), st.integers(0, n)).map(sorted)
+    boundaries = np.array(draw(st.lists(cuts, max_size=6)), dtype=int).reshape(-1, 2)
+    return Bags(np.arange(2.0 * n).reshape(n, 2), boundaries[:, 0], boundaries[:, 1])
+
+
+@given(any_bags(), st.integers(1, 9))
+def test_blocks_are_the_descriptors_in_order(bags, n_rows):
+    blocks = list(bags.blocks(n_rows))
+    assert all(len(block) == n_rows for block in blocks[:-1])
+    expected = np.concatenate([bags.values[:0], *bags])
+    np.testing.assert_array_equal(np.concatenate([bags.values[:0], *blocks]), expected)
+    assert sum(map(len, blocks)) == bags.n_descriptors
+
+
+@given(any_bags())
+def test_pack_and_pickle_keep_the_bags(bags):
+    packed = bags.pack()
+    assert_same_bags(packed, bags.to_list())
+    assert len(packed.values) == bags.n_descriptors
+    assert packed.pack() is packed
+    assert_same_bags(pickle.loads(pickle.dumps(bags)), bags.to_list())
+
+
+def test_blocks_of_neighbouring_bags_are_views(xp):
+    bags = Bags.from_list([xp.ones((t, 2)) for t in (3, 4, 5)])
+    for block in bags[1:].blocks(4):
+        block[:] = 2
+    assert (bags.values[3:] == 2).all()
+
+
+def test_a_small_subset_pickles_small():
+    bags = Bags.from_lengths(np.zeros((10_000, 8)), np.full(1000, 10))
+    subset = bags[[3, 500, 7]]
+    state = pickle.dumps(subset)
+    assert len(state) < 3 * 10 * 8 * 8 + 2000
+    assert_same_bags(pickle.loads(state), subset.to_list())
+    assert len(pickle.loads(state).values) == 30
+
+
+def test_a_large_subset_pickles_with_its_values():
+    # workers then share one copy of `values` whatever the fold
+    bags = Bags.from_list(make_list())
+    assert pickle.loads(pickle.dumps(bags[1:])).values.shape == bags.values.shape
+
+
+def test_pickle_keeps_the_library(xp):
+    bags = Bags.from_list([xp.ones((t, 2)) for t in (1, 9, 2)])
+    restored = pickle.loads(pickle.dumps(bags[::2]))
+    assert type(restored.values) is type(bags.values)
+
+
+def test_read_only_values():
+    values = np.arange(12.0).reshape(6, 2)
+    values.flags.writeable = False
+    bags = Bags.from_lengths(values, [1, 2, 3])
+    assert bags.values is values
+    assert not bags[1].flags.writeable
+    assert_same_bags(pickle.loads(pickle.dumps(bags[[2, 0]])), [values[3:], values[:1]])
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """Bags over a memory map of 4 MB, which joblib shares and does not copy."""
+    values = np.arange(2**19, dtype=np.float64).reshape(-1, 8)
+    np.save(tmp_path / "mapped.npy", values)
+    values = np.load(tmp_path / "mapped.npy", mmap_mode="r")
+    return Bags.from_lengths(values, np.full(64, len(values) // 64))
+
+
+def test_mapped_values_stay_mapped(mapped):
+    assert isinstance(mapped.values, np.memmap)
+    assert mapped[:3].values is mapped.values
+    assert repr(mapped).endswith("memory-mapped>")
+    assert type(mapped[0]) is type(next(iter(mapped))) is np.ndarray
+    assert np.shares_memory(mapped[0], mapped.values)
+
+
+def test_a_large_mapped_subset_is_not_read_to_be_pickled(mapped, monkeypatch):
+    # joblib sends the file's name instead
+    monkeypatch.setattr("skfisher.bags.PACK_MAPPED_BYTES", 1000)
+    assert mapped[:3].__getstate__()["values"] is mapped.values
+    monkeypatch.setattr("skfisher.bags.PACK_MAPPED_BYTES", 2**20)
+    assert len(mapped[:3].__getstate__()["values"]) == mapped[:3].n_descriptors
+
+
+def describe(bags, i):
+    return isinstance(bags, Bags), isinstance(bags.values, np.memmap), float(bags[i].sum())
+
+
+def test_joblib_workers_share_large_values_by_memory_map(rng):
+    bags = Bags.from_lengths(rng.normal(size=(2**16, 8)), np.full(64, 2**10))  # 4 MB
+    with joblib.parallel_config(backend="loky"):
+        found = Parallel(n_jobs=2)(delayed(describe)(bags, i) for i in range(4))
+    assert found == [(True, True, float(bags[i].sum())) for i in range(4)]
+
+
+def test_joblib_workers_open_mapped_files(mapped):
+    with joblib.parallel_config(backend="loky"):
+        found = Parallel(n_jobs=2)(delayed(describe)(mapped, i) for i in range(4))
+    assert found == [(True, True, float(mapped[i].sum())) for i in range(4)]
+
+
+def test_joblib_hash_follows_content():
+    # what Pipeline(memory=...) relies on
+    bags = Bags.from_list(make_list())
+    assert joblib.hash(bags) == joblib.hash(Bags.from_list(make_list()))
+    assert joblib.hash(bags) != joblib.hash(bags[::-1])
+    assert joblib.hash(bags[:1]) == joblib.hash(Bags.from_list(make_list()[:1]))
+
+
+# Files
+
+
+@pytest.mark.parametrize("mmap_mode", ["r", None])
+def test_save_and_load(tmp_path, mmap_mode, xp):
+    bags = Bags.from_list([xp.asarray(a) for a in make_list(dtype=np.float32)])[[4, 0, 0]]
+    bags.save(tmp_path / "some" / "bags")
+    loaded = Bags.load(tmp_path / "some" / "bags", mmap_mode=mmap_mode)
+    assert_same_bags(loaded, bags.to_list())
+    assert loaded.dtype == np.float32
+    assert isinstance(loaded.values, np.memmap) == (mmap_mode == "r")
+    assert loaded.values.flags.writeable == (mmap_mode is None)
+
+
+def test_saved_files_are_plain_arrays(tmp_path):
+    arrays = make_list()
+    Bags.from_list(arrays).save(str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {"values.npy", "lengths.npy"}
+    values = np.load(tmp_path / "values.npy", allow_pickle=False)
+    np.testing.assert_array_equal(values, np.concatenate(arrays))
+    lengths = np.load(tmp_path / "lengths.npy", allow_pickle=False)
+    np.testing.assert_array_equal(lengths, [3, 1, 4, 2, 5])
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", ">f4", "float16", "int64"])
+def test_save_keeps_the_dtype(tmp_path, dtype):
+    bags = Bags.from_lengths((np.arange(12).reshape(6, 2) % 2).astype(dtype), [2, 4])
+    bags.save(tmp_path)
+    assert Bags.load(tmp_path).dtype == np.dtype(dtype)
+    assert_same_bags(Bags.load(tmp_path), bags.to_list())
+
+
+def test_save_fortran_and_strided_values(tmp_path):
+    values = np.asfortranarray(np.arange(24.0).reshape(6, 4))[::2, 1:3]
+    Bags.from_lengths(values, [1, 2]).save(tmp_path)
+    np.testing.assert_array_equal(Bags.load(tmp_path).values, values)
+
+
+def test_save_over_the_files_being_read(tmp_path):
+    arrays = make_list()
+    Bags.from_list(arrays).save(tmp_path)
+    Bags.load(tmp_path)[::-2].save(tmp_path)
+    assert_same_bags(Bags.load(tmp_path), arrays[::-2])
+
+
+def test_save_no_bags(tmp_path):
+    Bags(np.ones((3, 2)), [], []).save(tmp_path)
+    loaded = Bags.load(tmp_path)
+    assert len(loaded) == 0
+    assert loaded.n_features == 2
+
+
+def test_save_takes_bounded_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("skfisher.bags.SAVE_BYTES", 2**18)
+    bags = Bags.from_lengths(np.zeros((2**16, 32)), np.full(2**10, 2**6))[::-1]  # 16 MB, copied
+    tracemalloc.start()
+    bags.save(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * 2**18
+
+
+def test_load_says_what_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="values.npy does not exist.*lengths.npy"):
+        Bags.load(tmp_path)
+    Bags.from_list(make_list()).save(tmp_path)
+    (tmp_path / "lengths.npy").unlink()
+    with pytest.raises(FileNotFoundError, match="lengths.npy does not exist"):
+        Bags.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "words"),
+    [
+        (np.array([3, 1]), "does not hold bags: lengths sum to 4, but values has 15"),
+        (np.array([16, -1]), r"does not hold bags: lengths\[1\] is -1"),
+        (np.array([15.0]), "does not hold bags: lengths must be integers"),
+        (np.array([[15]]), "does not hold bags: lengths must be one-dimensional"),
+    ],
+)
+def test_load_says_what_is_inconsistent(tmp_path, lengths, words):
+    Bags.from_list(make_list()).save(tmp_path)
+    np.save(tmp_path / "lengths.npy", lengths)
+    with pytest.raises(ValueError, match=words):
+        Bags.load(tmp_path)
+
+
+def test_load_never_opens_pickles(tmp_path):
+    Bags.from_list(make_list()).save(tmp_path)
+    np.save(tmp_path / "values.npy", np.array([{}], dtype=object), allow_pickle=True)
+    for mmap_mode in ("r", None):
+        with pytest.raises(ValueError, match="values.npy cannot be read as a plain .npy file"):
+            Bags.load(tmp_path, mmap_mode=mmap_mode)
+
+
+def test_load_says_which_file_is_damaged(tmp_path):
+    Bags.from_list(make_list()).save(tmp_path)
+    whole = (tmp_path / "values.npy").read_bytes()
+    for damaged in (whole[:-8], whole[:4], b""):
+        (tmp_path / "values.npy").write_bytes(damaged)
+        for mmap_mode in ("r", None):
+            with pytest.raises(ValueError, match="values.npy cannot be read as a plain .npy file"):
+                Bags.load(tmp_path, mmap_mode=mmap_mode)
+
+
+# What scikit-learn does with samples
+
+
+@dispatch
+def test_namespace_is_that_of_the_values(dispatch, xp):
+    from skfisher._compat import get_namespace
+
+    bags = Bags.from_list([xp.ones((2, 2)), xp.ones((1, 2))])
+    with sklearn.config_context(array_api_dispatch=dispatch):
+        assert bags.__array_namespace__(api_version=None) is get_namespace(bags.values)[0]
+        assert get_namespace(bags)[0] is get_namespace(bags.values)[0]
+        assert get_namespace(bags)[1] is dispatch
+
+
+@dispatch
+@pytest.mark.parametrize(
+    "indices", [[2, 0], np.array([2, 0]), np.array([], int), slice(1, 3), (2, 0)], ids=repr
+)
+def test_safe_indexing(dispatch, indices):
+    arrays = make_list()
+    key = list(indices) if isinstance(indices, tuple) else indices
+    expected = list(np.array(arrays, dtype=object)[key])
+    with sklearn.config_context(array_api_dispatch=dispatch):
+        subset = _safe_indexing(Bags.from_list(arrays), indices)
+    assert_same_bags(subset, expected)
+
+
+@dispatch
+def test_safe_indexing_by_mask_and_by_integer(dispatch):
+    arrays = make_list()
+    bags = Bags.from_list(arrays)
+    mask = np.array([False, True, True, False, False])
+    with sklearn.config_context(array_api_dispatch=dispatch):
+        assert_same_bags(_safe_indexing(bags, mask), arrays[1:3])
+        np.testing.assert_array_equal(_safe_indexing(bags, 3), arrays[3])
+
+
+@dispatch
+def test_samples_are_counted_split_and_shuffled(dispatch):
+    bags = Bags.from_list(make_list((3, 1, 4, 2, 5, 2)))
+    y = np.arange(6)
+    with sklearn.config_context(array_api_dispatch=dispatch):
+        assert _num_samples(bags) == 6
+        check_consistent_length(bags, y)
+        assert indexable(bags, y)[0] is bags
+        train, test, y_train, y_test = train_test_split(bags, y, test_size=2, random_state=0)
+        splits = list(KFold(3).split(bags, y))
+        mixed, y_mixed = shuffle(bags, y, random_state=0)
+        drawn, y_drawn = resample(bags, y, random_state=0)
+    assert_same_bags(train, [bags[i] for i in y_train])
+    assert_same_bags(test, [bags[i] for i in y_test])
+    assert_same_bags(mixed, [bags[i] for i in y_mixed])
+    assert_same_bags(drawn, [bags[i] for i in y_drawn])
+    assert train.values is test.values is bags.values
+    assert len(splits) == 3
+
+
+def test_stratified_split():
+    bags = Bags.from_list(make_list((3, 1, 4, 2, 5, 2, 1, 1)))
+    train, test = train_test_split(bags, stratify=[0, 1] * 4, test_size=0.5, random_state=0)
+    assert len(train) == len(test) == 4
+
+
+def test_joblib_dump(tmp_path):
+    bags = Bags.from_list(make_list())
+    file = io.BytesIO()
+    joblib.dump(bags[1:], file)
+    file.seek(0)
+    assert_same_bags(joblib.load(file), bags[1:].to_list())
