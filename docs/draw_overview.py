@@ -41,12 +41,12 @@ def sample_bags(n_bags, rng):
 
 def frame(figure, left, width, title, below):
     """Add one panel with its title above and the shape of its content below."""
-    ax = figure.add_axes([left, 0.19, width, 0.62])
+    ax = figure.add_axes([left, 0.185, width, 0.62])
     ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():
         spine.set_visible(False)
-    ax.text(0.5, 1.09, title, transform=ax.transAxes, ha="center", fontsize=11.5, weight="bold")
-    ax.text(0.5, -0.12, below, transform=ax.transAxes, ha="center", va="center", color=FAINT)
+    ax.text(0.5, 1.115, title, transform=ax.transAxes, ha="center", fontsize=12.5, weight="bold")
+    ax.text(0.5, -0.135, below, transform=ax.transAxes, ha="center", va="center", color=FAINT)
     return ax
 
 
@@ -61,13 +61,14 @@ def arrow(figure, start, stop, text):
             lw=1.3,
         )
     )
-    figure.text((start + stop) / 2, 0.545, text, ha="center", color=INK, fontsize=8.5)
+    figure.text((start + stop) / 2, 0.545, text, ha="center", color=INK)
 
 
 def draw_bags(figure, bags, y, left, width):
     """Draw three bags, one above the other, as many points as they have."""
-    frame(figure, left, width, "bags", "any number of\ndescriptors each")
-    for row, sample in enumerate((0, 1, 3)):
+    frame(figure, left, width, "Bags", "any number of\ndescriptors each")
+    by_length = np.argsort(bags.lengths)
+    for row, sample in enumerate((by_length[-2], by_length[0], by_length[30])):
         ax = figure.add_axes([left, 0.62 - 0.215 * row, width, 0.19])
         ax.add_patch(
             FancyBboxPatch(
@@ -82,14 +83,14 @@ def draw_bags(figure, bags, y, left, width):
             )
         )
         ax.scatter(*bags[sample].T, s=5, color=CLASSES[y[sample]], alpha=0.85, linewidths=0)
-        ax.set(xlim=(-5.0, 4.6), ylim=(-3.0, 3.3))
+        ax.set(xlim=(-5.0, 4.6), ylim=(-3.2, 3.5))
         ax.axis("off")
 
 
 def draw_mixture(figure, bags, encoder, left, width):
     """Draw all descriptors, and two ellipses for each component."""
     ax = frame(figure, left, width, "Gaussian mixture", "fitted to the descriptors\nof all bags")
-    ax.scatter(*bags.values[::3].T, s=2.5, color="#b4bec7", linewidths=0)
+    ax.scatter(*bags.values[::3].T, s=2.2, color="#b4bec7", linewidths=0)
     for mean, variance, color in zip(encoder.means_, encoder.variances_, COMPONENTS, strict=True):
         for scale, alpha in ((2, 0.20), (4, 0.20)):
             size = scale * np.sqrt(variance)
@@ -112,14 +113,14 @@ def draw_encodings(figure, encodings, y, left, width):
     for row, label in enumerate(y[rows]):
         ax.plot(-1.0, row, "o", ms=4, color=CLASSES[label], clip_on=False)
     for border, stop, name in ((0, 3, "weights"), (3, 9, "means"), (9, 15, "variances")):
-        ax.text((border + stop) / 2 - 0.5, -0.95, name, ha="center", fontsize=7.5, color=FAINT)
+        ax.text((border + stop) / 2 - 0.5, -0.95, name, ha="center", fontsize=8, color=FAINT)
         if border:
             ax.axvline(border - 0.5, color="white", lw=3)
 
 
 def draw_classes(figure, encodings, y, svm, left, width):
     """Draw the encodings across the separating plane, and along their widest direction in it."""
-    ax = frame(figure, left, width, "linear SVM", "a decision\nfor every bag")
+    ax = frame(figure, left, width, "Linear SVM", "a decision\nfor every bag")
     normal = svm.coef_[0] / np.linalg.norm(svm.coef_)
     across = svm.decision_function(encodings)
     along = PCA(1).fit_transform(encodings - np.outer(encodings @ normal, normal))[:, 0]
@@ -133,14 +134,14 @@ def draw_classes(figure, encodings, y, svm, left, width):
         ax.plot(*ends.T, color=INK, lw=1.4 if offset == 0 else 0.8, ls=style)
     for label, color in enumerate(CLASSES):
         ax.scatter(*points[y == label].T, s=20, color=color, edgecolor="white", lw=0.5, zorder=3)
-    ax.set(xlim=(-1.25, 1.25), ylim=(-1.25, 1.25))
+    ax.set(xlim=(-1.15, 1.15), ylim=(-1.15, 1.15))
 
 
 def main():
     """Fit, draw and save."""
     mpl.rcParams.update(
         {
-            "font.size": 8.5,
+            "font.size": 9,
             "text.color": INK,
             "svg.hashsalt": "skfisher",
             "font.family": "DejaVu Sans",
@@ -151,14 +152,14 @@ def main():
     encodings = make_pipeline(encoder, PowerL2Normalizer()).transform(bags)
     svm = LinearSVC().fit(encodings, y)
 
-    figure = plt.figure(figsize=(10.4, 3.3), facecolor="white")
-    draw_bags(figure, bags, y, 0.015, 0.13)
-    arrow(figure, 0.152, 0.207, "EM")
-    draw_mixture(figure, bags, encoder, 0.215, 0.20)
-    arrow(figure, 0.423, 0.478, "gradient")
-    draw_encodings(figure, encodings, y, 0.505, 0.22)
-    arrow(figure, 0.733, 0.788, "classify")
-    draw_classes(figure, encodings, y, svm, 0.795, 0.19)
+    figure = plt.figure(figsize=(9.6, 3.2), facecolor="white")
+    draw_bags(figure, bags, y, 0.01, 0.135)
+    arrow(figure, 0.152, 0.215, "EM")
+    draw_mixture(figure, bags, encoder, 0.222, 0.205)
+    arrow(figure, 0.430, 0.493, "gradient")
+    draw_encodings(figure, encodings, y, 0.512, 0.225)
+    arrow(figure, 0.744, 0.807, "classify")
+    draw_classes(figure, encodings, y, svm, 0.815, 0.175)
     target = Path(__file__).parent / "_static" / "overview.svg"
     figure.savefig(target, metadata={"Date": None})
 

@@ -45,10 +45,10 @@ def public_methods():
                     yield f"skfisher.{name}.{member}"
 
 
-def operations():
-    """Return the full names of the operations that document their parameters."""
+def functions(*modules):
+    """Return the full names of functions of these modules that list their parameters."""
     for name in MODULES:
-        if name.startswith("skfisher.ops."):
+        if name.startswith(modules):
             module = importlib.import_module(name)
             for member in module.__all__:
                 thing = getattr(module, member)
@@ -67,14 +67,20 @@ def test_docstrings_of_public_names_are_complete(name):
     assert faults(f"skfisher.{name}", CHECKS_OF_NAMES) == []
 
 
-@pytest.mark.parametrize("name", public_methods())
+@pytest.mark.parametrize("name", list(public_methods()))
 def test_docstrings_of_methods_are_complete(name):
     assert faults(name, CHECKS) == []
 
 
-@pytest.mark.parametrize("name", operations())
-def test_docstrings_of_operations_are_complete(name):
+@pytest.mark.parametrize("name", list(functions("skfisher.datasets", "skfisher.extraction")))
+def test_docstrings_of_functions_are_complete(name):
     assert faults(name, CHECKS) == []
+
+
+@pytest.mark.parametrize("name", list(functions("skfisher.ops.")))
+def test_docstrings_of_operations_are_right(name):
+    # they may point to each other for parameters: "as in `soft_statistics`"
+    assert faults(name, CHECKS - {"PR01", "PR03", "PR04"}) == []
 
 
 @pytest.mark.parametrize("name", MODULES)
