@@ -85,8 +85,8 @@ def check_bags(estimator, X, *, reset, min_descriptors=1):
 
 def _as_members(X):
     """Return the list of bags that `X` is, or None if it is no such list."""
-    if hasattr(X, "__next__"):
-        raise TypeError(f"X is a {type(X).__name__}, which can be read only once: pass a list.")
+    if hasattr(X, "__next__") or type(X) in (dict, set):  # DOK matrices are dicts too
+        raise TypeError(f"X is a {type(X).__name__}: pass a list of 2-D arrays, one per bag.")
     ndim = getattr(X, "ndim", None)
     if ndim == 1 and X.dtype.kind == "O":
         X = list(X)

@@ -513,11 +513,11 @@ def test_save_takes_bounded_memory(tmp_path, monkeypatch):
 
 
 def test_load_says_what_is_missing(tmp_path):
-    with pytest.raises(FileNotFoundError, match="values.npy does not exist.*lengths.npy"):
+    with pytest.raises(FileNotFoundError, match=r"values\.npy does not exist.*lengths\.npy"):
         Bags.load(tmp_path)
     Bags.from_list(make_list()).save(tmp_path)
     (tmp_path / "lengths.npy").unlink()
-    with pytest.raises(FileNotFoundError, match="lengths.npy does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"lengths\.npy does not exist"):
         Bags.load(tmp_path)
 
 
@@ -541,7 +541,7 @@ def test_load_never_opens_pickles(tmp_path):
     Bags.from_list(make_list()).save(tmp_path)
     np.save(tmp_path / "values.npy", np.array([{}], dtype=object), allow_pickle=True)
     for mmap_mode in ("r", None):
-        with pytest.raises(ValueError, match="values.npy cannot be read as a plain .npy file"):
+        with pytest.raises(ValueError, match=r"values\.npy cannot be read as a plain"):
             Bags.load(tmp_path, mmap_mode=mmap_mode)
 
 
@@ -551,7 +551,7 @@ def test_load_says_which_file_is_damaged(tmp_path):
     for damaged in (whole[:-8], whole[:4], b""):
         (tmp_path / "values.npy").write_bytes(damaged)
         for mmap_mode in ("r", None):
-            with pytest.raises(ValueError, match="values.npy cannot be read as a plain .npy file"):
+            with pytest.raises(ValueError, match=r"values\.npy cannot be read as a plain"):
                 Bags.load(tmp_path, mmap_mode=mmap_mode)
 
 
