@@ -350,6 +350,16 @@ def draw_descriptors(bags, max_descriptors, random_state):
     return np.sort(places)
 
 
+def gather_descriptors(bags, places):
+    """Return the descriptors at the places that `draw_descriptors` chose."""
+    if places is None:
+        return bags.pack().values
+    ends = np.cumsum(bags.lengths)
+    owners = np.searchsorted(ends, places, "right")
+    rows = places - ends[owners] + bags.stops[owners]
+    return bags.values[array_module(bags.values).asarray(rows)]
+
+
 def _training_blocks(bags, y, chosen, n_rows):
     """Yield descriptors in floating point and their labels, at most about `n_rows` at a time."""
     dtype, ends = float_dtype(bags.dtype), np.cumsum(bags.lengths)
@@ -360,7 +370,7 @@ def _training_blocks(bags, y, chosen, n_rows):
     if chosen is None:
         blocks = bags.blocks(n_rows)
     else:
-        blocks = (_gather(bags, chosen[first : first + n_rows]) for first in firsts)
+        blocks = (gather_descriptors(bags, chosen[first : first + n_rows]) for first in firsts)
     for first, x in zip(firsts, blocks, strict=True):
         labels = None
         if y is not None:
@@ -368,14 +378,6 @@ def _training_blocks(bags, y, chosen, n_rows):
             places = np.arange(first, last) if chosen is None else chosen[first:last]
             labels = y[np.searchsorted(ends, places, "right")]
         yield to_host(x).astype(dtype, copy=False), labels
-
-
-def _gather(bags, places):
-    """Return the descriptors at these places, counted through the bags in order."""
-    ends = np.cumsum(bags.lengths)
-    owners = np.searchsorted(ends, places, "right")
-    rows = places - ends[owners] + bags.stops[owners]
-    return bags.values[array_module(bags.values).asarray(rows)]
 
 
 def _rows_per_block(bags):

@@ -9,9 +9,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._compat import Interval, _fit_context, check_feature_names_in
 from .backend import float_dtype
-from .bags import Bags, check_real
+from .bags import Bags
 from .estimator import BagEstimator
 from .output import BagOutputMixin
+from .ragged import check_real
 from .validation import _depth as nesting
 
 __all__ = ["ImagePatches"]
@@ -26,9 +27,10 @@ class ImagePatches(BagOutputMixin, TransformerMixin, BagEstimator):
     ----------
     patch_size : int or tuple (height, width), default=8
         Size of a patch in pixels.
-    step : int or tuple (rows, columns), default=4
-        Distance of patches in pixels. Patches start at the top left corner; pixels at the bottom
-        and right that fill no whole step are left out.
+    step : int or tuple (rows, columns), default=1
+        Distance of patches in pixels. By default a patch starts at every pixel, which suits small
+        images; 4 or more suits photographs. Patches start at the top left corner; pixels at the
+        bottom and right that fill no whole step are left out.
     positions : float, default=None
         Append where the centre of each patch lies in its image, x and y from -0.5 (left, top) to
         0.5 (right, bottom), times this number. A mixture of patches with positions knows that sky
@@ -72,7 +74,7 @@ class ImagePatches(BagOutputMixin, TransformerMixin, BagEstimator):
         "positions": [Interval(Real, 0, None, closed="left"), None],
     }
 
-    def __init__(self, patch_size=8, *, step=4, positions=None):
+    def __init__(self, patch_size=8, *, step=1, positions=None):
         self.patch_size = patch_size
         self.step = step
         self.positions = positions

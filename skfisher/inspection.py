@@ -1,0 +1,368 @@
+"""Pictures of mixtures and of Fisher vectors."""
+
+import math
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from .backend import to_host
+from .descriptors import draw_descriptors, gather_descriptors
+from .validation import check_bags
+
+__all__ = ["EncodingDisplay", "MixtureDisplay"]
+
+
+class MixtureDisplay:
+    """A mixture in the plane: an ellipse for each component, over the descriptors.
+
+    Use `from_estimator` to make it from a fitted estimator.
+
+    Parameters
+    ----------
+    descriptors : ndarray of shape (n, 2)
+        The descriptors in the plane.
+    weights : ndarray of shape (n_components,)
+        Share of each component.
+    means : ndarray of shape (n_components, 2)
+        Centres in the plane.
+    covariances : ndarray of shape (n_components, 2, 2)
+        Covariances in the plane.
+    axis_names : tuple of two str, default=("", "")
+        Labels of the axes.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        What was drawn in.
+    figure_ : matplotlib Figure
+        The figure of `ax_`.
+    points_ : matplotlib PathCollection
+        The descriptors.
+    ellipses_ : list of matplotlib Ellipse
+        The outline of each component.
+
+    See Also
+    --------
+    EncodingDisplay : A Fisher vector as maps.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skfisher import FisherVectorEncoder, ImagePatches, MixtureDisplay
+    >>> bags = ImagePatches(patch_size=4).fit_transform(load_digits().images[:100])
+    >>> encoder = FisherVectorEncoder(n_components=4, random_state=0).fit(bags)
+    >>> display = MixtureDisplay.from_estimator(encoder, bags, dimensions="principal")
+    """
+
+    def __init__(self, *, descriptors, weights, means, covariances, axis_names=("", "")):
+        self.descriptors = descriptors
+        self.weights = weights
+        self.means = means
+        self.covariances = covariances
+        self.axis_names = axis_names
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        *,
+        dimensions=(0, 1),
+        max_descriptors=5000,
+        random_state=0,
+        ax=None,
+        **kwargs,
+    ):
+        """Look at two dimensions of a fitted mixture and of bags.
+
+        Parameters
+        ----------
+        estimator : DiagonalGaussianMixture or FisherVectorEncoder
+            Fitted; anything with `weights_`, `means_` and `variances_` will do.
+        X : Bags, list of arrays, 3-D array or table
+            The bags whose descriptors are drawn.
+        dimensions : pair of int or "principal", default=(0, 1)
+            Which features of a descriptor to look at, or the two principal axes of the
+            descriptors drawn.
+        max_descriptors : int, default=5000
+            How many descriptors to draw, chosen at random from all bags together.
+        random_state : int, RandomState instance or None, default=0
+            Seed of that choice.
+        ax : matplotlib Axes, default=None
+            Where to draw, by default a new figure.
+        **kwargs
+            Passed to `plot`.
+
+        Returns
+        -------
+        display : MixtureDisplay
+
+        Raises
+        ------
+        ValueError
+            If `dimensions` are not two different features, or descriptors have only one.
+        """
+        check_is_fitted(estimator, ["weights_", "means_", "variances_"])
+        bags = check_bags(estimator, X, reset=False)
+        width = bags.n_features
+        places = draw_descriptors(bags, max_descriptors, random_state)
+        x = to_host(gather_descriptors(bags, places)).astype(np.float64)
+        origin, names = np.zeros(width), ("", "")
+        if isinstance(dimensions, str) and dimensions == "principal":
+            if width < 2:
+                raise ValueError("X has 1 feature per descriptor: a picture needs 2.")
+            origin = x.mean(axis=0)
+            _, _, axes = np.linalg.svd(x - origin, full_matrices=False)
+            if len(axes) < 2:
+                raise ValueError("X has 1 descriptor: principal axes need at least 2.")
+            axes = axes[:2]
+            # Signs of singular vectors are arbitrary: fix them.
+            axes = axes * np.sign(axes[np.arange(2), np.abs(axes).argmax(axis=1)])[:, None]
+            names = ("first principal axis", "second principal axis")
+        else:
+            axes = np.eye(width)[list(_check_dimensions(dimensions, width))]
+            known = getattr(estimator, "feature_names_in_", [f"feature {j}" for j in range(width)])
+            names = tuple(known[j] for j in dimensions)
+        display = cls(
+            descriptors=(x - origin) @ axes.T,
+            weights=np.asarray(estimator.weights_),
+            means=(estimator.means_ - origin) @ axes.T,
+            covariances=np.einsum("id,kd,jd->kij", axes, estimator.variances_, axes),
+            axis_names=names,
+        )
+        return display.plot(ax=ax, **kwargs)
+
+    def plot(self, ax=None, *, n_std=1.5, cmap="viridis", scatter_kw=None, ellipse_kw=None):
+        """Draw the descriptors and the ellipses.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw, by default a new figure.
+        n_std : float, default=1.5
+            Half axes of an ellipse in standard deviations. An ellipse of 1.5 holds two thirds of
+            a component's descriptors in the plane.
+        cmap : str or matplotlib Colormap, default="viridis"
+            Colours of the components, by their weight.
+        scatter_kw, ellipse_kw : dict, default=None
+            Passed to matplotlib's ``scatter`` and ``Ellipse``.
+
+        Returns
+        -------
+        display : MixtureDisplay
+            Itself.
+        """
+        import matplotlib as mpl
+        import matplotlib.pyplot as plt
+        from matplotlib.patches import Ellipse
+
+        if ax is None:
+            _, ax = plt.subplots(layout="constrained")
+        points = {"s": 5, "color": "0.35", "alpha": 0.3, "linewidths": 0, "rasterized": True}
+        self.points_ = ax.scatter(*self.descriptors.T, **(points | (scatter_kw or {})))
+
+        norm = mpl.colors.Normalize(0, self.weights.max())
+        colors = mpl.colormaps.get_cmap(cmap)(norm(self.weights))
+        self.ellipses_ = []
+        # Light components last, so that heavy ones do not hide them.
+        for k in np.argsort(-self.weights):
+            lengths, directions = np.linalg.eigh(self.covariances[k])
+            tilt = math.degrees(math.atan2(directions[1, 1], directions[0, 1]))
+            major, minor = 2 * n_std * np.sqrt(np.maximum(lengths[::-1], 0))
+            style = {
+                "facecolor": (*colors[k, :3], 0.15),
+                "edgecolor": (*colors[k, :3], 0.9),
+                "linewidth": 1.5,
+            }
+            ellipse = Ellipse(
+                self.means[k], major, minor, angle=tilt, **(style | (ellipse_kw or {}))
+            )
+            self.ellipses_.append(ax.add_patch(ellipse))
+        ax.scatter(*self.means.T, s=12, color=colors, edgecolors="white", linewidths=0.5, zorder=3)
+        ax.set(xlabel=self.axis_names[0], ylabel=self.axis_names[1])
+        ax.autoscale_view()
+        ax.spines[["top", "right"]].set_visible(False)
+        bar = ax.figure.colorbar(mpl.cm.ScalarMappable(norm, cmap), ax=ax, label="weight")
+        bar.outline.set_visible(False)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+
+class EncodingDisplay:
+    r"""A Fisher vector as two maps, components by features.
+
+    The first map shows how the bag would move the means of each component, the second how it
+    would change the variances, in units in which the mixture's own descriptors average to zero.
+    Red is upwards, blue downwards, white nothing.
+
+    Use `from_estimator` to make it from a fitted encoder.
+
+    Parameters
+    ----------
+    means : ndarray of shape (n_components, n_features)
+        The part of the Fisher vector that belongs to the means.
+    variances : ndarray of shape (n_components, n_features)
+        The part that belongs to the variances.
+    feature_names : list of str, default=None
+        Names of the features, shown if there are at most 24.
+
+    Attributes
+    ----------
+    axes_ : ndarray of two matplotlib Axes
+        Those of the two maps.
+    ax_ : matplotlib Axes
+        The first of them.
+    figure_ : matplotlib Figure
+        The figure of `axes_`.
+    images_ : list of two matplotlib AxesImage
+        The maps.
+
+    See Also
+    --------
+    MixtureDisplay : The mixture in the plane.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skfisher import EncodingDisplay, FisherVectorEncoder, ImagePatches
+    >>> bags = ImagePatches(patch_size=4).fit_transform(load_digits().images[:100])
+    >>> encoder = FisherVectorEncoder(n_components=4, random_state=0).fit(bags)
+    >>> display = EncodingDisplay.from_estimator(encoder, bags[:1])
+    >>> display.means.shape
+    (4, 16)
+    """
+
+    def __init__(self, *, means, variances, feature_names=None):
+        self.means = means
+        self.variances = variances
+        self.feature_names = feature_names
+
+    @classmethod
+    def from_estimator(cls, estimator, X, *, ax=None, **kwargs):
+        """Encode bags and look at the mean of their Fisher vectors.
+
+        Parameters
+        ----------
+        estimator : FisherVectorEncoder
+            Fitted.
+        X : Bags, list of arrays, 3-D array or table
+            The bags to encode: ``bags[[i]]`` for one, ``bags[y == c]`` for what a class has in
+            common.
+        ax : matplotlib Axes, default=None
+            Where to draw, by default a new figure. Its place is shared by the two maps.
+        **kwargs
+            Passed to `plot`.
+
+        Returns
+        -------
+        display : EncodingDisplay
+        """
+        check_is_fitted(estimator, ["means_"])
+        encoding = to_host(estimator.transform(X)).mean(axis=0)
+        known = getattr(estimator, "feature_names_in_", None)
+        display = cls.from_encoding(
+            encoding, *estimator.means_.shape, feature_names=None if known is None else list(known)
+        )
+        return display.plot(ax=ax, **kwargs)
+
+    @classmethod
+    def from_encoding(cls, encoding, n_components, n_features, *, feature_names=None):
+        """Cut a Fisher vector into its maps, without drawing them.
+
+        Parameters
+        ----------
+        encoding : array-like of shape (K + 2 K D,) or (2 K D,)
+            A Fisher vector, normalised or not, or anything in its order, such as the
+            coefficients of a linear classifier.
+        n_components : int
+            K.
+        n_features : int
+            D.
+        feature_names : list of str, default=None
+            Names of the D features.
+
+        Returns
+        -------
+        display : EncodingDisplay
+            Call its `plot`.
+
+        Raises
+        ------
+        ValueError
+            If the length fits neither form.
+        """
+        encoding = np.asarray(encoding)
+        size = n_components * n_features
+        if encoding.shape not in ((2 * size,), (2 * size + n_components,)):
+            raise ValueError(
+                f"a Fisher vector of n_components={n_components}, n_features={n_features} has "
+                f"{2 * size + n_components} entries, or {2 * size} without weights, got shape "
+                f"{encoding.shape}."
+            )
+        means, variances = encoding[-2 * size :].reshape(2, n_components, n_features)
+        return cls(means=means, variances=variances, feature_names=feature_names)
+
+    def plot(self, ax=None, *, cmap="RdBu_r", vmax=None, colorbar=True):
+        """Draw the two maps on one scale of colours.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw, by default a new figure. Its place is shared by the two maps.
+        cmap : str or matplotlib Colormap, default="RdBu_r"
+            A diverging map of colours; its middle is zero.
+        vmax : float, default=None
+            The value at the ends of the colours, by default the largest magnitude.
+        colorbar : bool, default=True
+            Whether to add a scale of the colours.
+
+        Returns
+        -------
+        display : EncodingDisplay
+            Itself.
+        """
+        import matplotlib.pyplot as plt
+
+        n_components, n_features = self.means.shape
+        if ax is None:
+            size = (min(2.5 + 0.36 * n_features, 11), min(1.6 + 0.2 * n_components, 7))
+            figure, axes = plt.subplots(1, 2, sharey=True, figsize=size, layout="constrained")
+        else:
+            figure = ax.figure
+            ax.set_axis_off()
+            axes = ax.get_subplotspec().subgridspec(1, 2, wspace=0.08).subplots(sharey=True)
+        if vmax is None:
+            vmax = max(np.abs(self.means).max(), np.abs(self.variances).max()) or 1.0
+        style = {"cmap": cmap, "vmin": -vmax, "vmax": vmax, "aspect": "auto"}
+        self.images_ = []
+        for panel, block, title in zip(
+            axes, (self.means, self.variances), ("means", "variances"), strict=True
+        ):
+            self.images_.append(panel.imshow(block, interpolation="nearest", **style))
+            panel.set(title=title, xlabel="feature")
+            panel.spines[:].set_color("0.8")
+            panel.tick_params(length=2)
+            panel.yaxis.get_major_locator().set_params(integer=True)
+            panel.xaxis.get_major_locator().set_params(integer=True)
+            if self.feature_names is not None and n_features <= 24:
+                panel.set_xticks(range(n_features), self.feature_names, rotation=90)
+                panel.set_xlabel("")
+        axes[0].set_ylabel("component")
+        if colorbar:
+            bar = figure.colorbar(self.images_[0], ax=list(axes), label="Fisher vector", pad=0.02)
+            bar.outline.set_visible(False)
+        self.axes_, self.ax_, self.figure_ = axes, axes[0], figure
+        return self
+
+
+def _check_dimensions(dimensions, width):
+    try:
+        i, j = (int(d) for d in dimensions)
+    except (TypeError, ValueError):
+        i = j = -1
+    if i == j or not (0 <= i < width and 0 <= j < width):
+        raise ValueError(
+            f"dimensions={dimensions!r} must be 'principal' or two different features from 0 to "
+            f"{width - 1}."
+        )
+    return i, j
