@@ -2,4 +2,10 @@
 
 __version__ = "0.1.0"
 
-__all__: list[str] = []
+from .gradient_kernel import GradientFeatureKernel
+from .networks import DenseHead
+
+__all__ = [
+    "DenseHead",
+    "GradientFeatureKernel",
+]

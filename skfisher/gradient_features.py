@@ -1,0 +1,321 @@
+"""What the estimators of gradient features share: the network, and its factors in batches."""
+
+import copy
+import math
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils.multiclass import unique_labels
+from sklearn.utils.validation import validate_data
+
+from ._compat import Interval, StrOptions
+from .backend import array_module, asarray, empty, float_dtype, is_cupy, to_device, to_host
+from .estimator import BagEstimator
+from .networks import DenseHead, is_torch_module, layer_indices, pretrained_head
+from .ops.gradients import (
+    activation_slope,
+    error_passes,
+    forward,
+    layer_errors,
+    output_error,
+    unit_rows,
+)
+
+__all__ = ["GradientFeatures", "at_home"]
+
+# Below this many outputs the error, which has P - 1 directions, is a weak similarity.
+FEW_OUTPUTS = 15
+
+
+class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEstimator):
+    """Base class: reads the network in `fit` and turns samples into gradient factors.
+
+    Factors are a list of *parts*, one kernel each, every part a tuple of arrays with one row for
+    each sample:
+
+    - ``(activations,)``: the kernel of the activations themselves;
+    - ``(activations, errors)``: rank-one gradients;
+    - ``(activations, slope, slope, ...)``: one gradient for each cotangent; the slopes of the
+      layers above, lowest first, from which `error_passes` computes the errors again.
+    """
+
+    _parameter_constraints: dict = {
+        "network": "no_validation",  # pretrained_head says what it may be
+        "layer": [Integral, "array-like"],
+        "target": [StrOptions({"uniform", "none", "jacobian"}), "array-like", callable],
+        "temperature": [Interval(Real, 0, np.inf, closed="right")],
+        "normalize": ["boolean"],
+        "activations": ["boolean"],
+        "bias": ["boolean"],
+        "n_activations": [Interval(Integral, 1, None, closed="left"), None],
+        "max_outputs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "device": [str, None],
+        "random_state": ["random_state"],
+    }
+
+    def _fit_network(self, X, y):
+        """Check `X`, read or train the network, set everything that `_factors` needs."""
+        if self._is_precomputed():
+            X = self._check_samples(X, reset=True)
+            self._fit_precomputed(X)
+            return X
+        head = pretrained_head(self.network)
+        if head is None:
+            X = self._check_samples(X, y, reset=True)
+            head = self._train(X, y)
+        else:
+            X = self._check_samples(X, reset=True)
+        if X.shape[1] != head.n_features_in:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but the first layer of the network takes "
+                f"{head.n_features_in}."
+            )
+        self.layers_ = layer_indices(self.layer, head.n_layers)
+        self._check_target(head)
+        self.head_ = head
+        self.n_outputs_ = head.n_outputs
+        self.cotangents_ = self._draw_cotangents(head)
+        return X
+
+    def _is_precomputed(self):
+        return isinstance(self.network, str) and self.network == "precomputed"
+
+    def _is_trainable(self):
+        """Tell whether `fit` trains the network, and so needs `y`."""
+        network = self.network
+        return hasattr(network, "fit") and not isinstance(network, FrozenEstimator)
+
+    def _check_samples(self, X, y="no_validation", *, reset):
+        if not is_cupy(X):
+            dtypes = [np.float64, np.float32]
+            if isinstance(y, str):
+                return validate_data(self, X, reset=reset, dtype=dtypes)
+            return validate_data(self, X, y, reset=reset, dtype=dtypes, multi_output=True)[0]
+        xp = array_module(X)
+        if X.ndim != 2:
+            raise ValueError(f"X must be of shape (n_samples, n_features), got {X.shape}.")
+        X = X.astype(float_dtype(X.dtype), copy=False)
+        bad = ~xp.isfinite(X).all(axis=1)
+        if bad.any():
+            raise ValueError(f"X[{int(bad.argmax())}] contains NaN or infinity.")
+        return validate_data(self, X, reset=reset, skip_check_array=True)
+
+    def _fit_precomputed(self, X):
+        if self.n_activations is None:
+            raise ValueError(
+                "network='precomputed' needs n_activations: the first n_activations columns of X "
+                "are activations, the others errors."
+            )
+        if self.n_activations >= X.shape[1]:
+            raise ValueError(
+                f"n_activations={self.n_activations} leaves no errors: X has n_features = "
+                f"{X.shape[1]}."
+            )
+        if self.activations:
+            raise ValueError(
+                "activations=True adds the layer's own output, which precomputed factors do not "
+                "hold."
+            )
+
+    def _train(self, X, y):
+        network = self.network
+        if hasattr(network, "hidden_layer_sizes"):
+            layer_indices(self.layer, np.size(network.hidden_layer_sizes) + 1)
+        if hasattr(network, "classes_"):
+            found, wanted = unique_labels(y), np.asarray(network.classes_)
+            if not np.array_equal(found, wanted):
+                warnings.warn(
+                    f"The network is fitted on the classes {wanted}, and y has {found}: a clone of "
+                    "it is trained on (X, y). Pass FrozenEstimator(network) to use it as it is.",
+                    UserWarning,
+                    stacklevel=4,
+                )
+        self.network_ = clone(network).fit(to_host(X), y)
+        return DenseHead.from_sklearn(self.network_)
+
+    def _check_target(self, head):
+        target, n_outputs = self.target, head.n_outputs
+        named = isinstance(target, str)
+        if head.output == "identity" and not (named and target != "uniform"):
+            raise ValueError(
+                "A regression network has no label distribution: use target='jacobian' or 'none'."
+            )
+        if named and target == "uniform" and n_outputs < FEW_OUTPUTS:
+            warnings.warn(
+                f"The network has {n_outputs} output{'s' * (n_outputs > 1)}, so the error of "
+                f"target='uniform' has only {max(1, n_outputs - 1)} direction"
+                f"{'s' * (n_outputs > 2)}; target='jacobian' is usually better.",
+                UserWarning,
+                stacklevel=4,
+            )
+        if named or callable(target):
+            return
+        target = np.asarray(target)
+        if target.shape != (n_outputs,):
+            raise ValueError(
+                f"target has shape {target.shape}, but the network has {n_outputs} outputs: it "
+                f"must have shape ({n_outputs},)."
+            )
+        if not ((target >= 0) & (target <= 1)).all():
+            raise ValueError("target must hold probabilities, between 0 and 1.")
+        if head.output == "softmax" and not np.isclose(target.sum(), 1):
+            raise ValueError(f"target must sum to 1, it sums to {target.sum():g}.")
+
+    def _draw_cotangents(self, head):
+        """Return the (P, q) cotangents of the passes below the last hidden layer, if any."""
+        if not self._is_jacobian() or min(self.layers_) >= head.n_layers - 2:
+            return None
+        n_outputs, n_passes = head.n_outputs, self.max_outputs
+        if n_outputs <= n_passes:
+            return np.eye(n_outputs)
+        # E[r r'] = 1, so the mean over the draws is unbiased for the sum over the outputs
+        bits = check_random_state(self.random_state).randint(2, size=(n_outputs, n_passes))
+        return (2 * bits - 1) / math.sqrt(n_passes)
+
+    def _is_jacobian(self):
+        return isinstance(self.target, str) and self.target == "jacobian"
+
+    def _factor_batches(self, x):
+        """Yield (slice, parts) for `batch_size` rows of `x` at a time; warn of zero factors."""
+        zero = []
+        network = None
+        for rows in gen_batches(len(x), self.batch_size):
+            batch = to_device(x[rows], self.device)
+            if self._is_precomputed():
+                parts = self._precomputed_parts(batch)
+            else:
+                network = network or self.head_.arrays(like=batch)
+                parts = self._network_parts(batch, network, rows.start)
+            is_zero = sum(~array.any(axis=1) for part in parts for array in part)
+            zero.extend((rows.start + np.flatnonzero(to_host(is_zero))).tolist())
+            yield rows, parts
+        if zero:
+            shown = ", ".join(map(str, zero[:5])) + (", ..." if len(zero) > 5 else "")
+            warnings.warn(
+                f"{len(zero)} of {len(x)} samples have a gradient factor of zero (X[{shown}]): "
+                "all units of a layer are off, or the error vanishes. Their gradient is 0.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    def _factors(self, x):
+        """Return the parts of all rows of `x`."""
+        factors = None
+        for rows, parts in self._factor_batches(x):
+            if factors is None:
+                factors = [
+                    tuple(empty((len(x), array.shape[1]), like=array) for array in part)
+                    for part in parts
+                ]
+            for whole, part in zip(factors, parts, strict=True):
+                for array, piece in zip(whole, part, strict=True):
+                    array[rows] = piece
+        return factors
+
+    def _precomputed_parts(self, x):
+        a, e = x[:, : self.n_activations], x[:, self.n_activations :]
+        return [(self._scaled(self._with_bias(a)), self._scaled(e))]
+
+    def _network_parts(self, x, network, start):
+        weights, biases, activations = network
+        inputs, logits = forward(x, weights, biases, activations)
+        finite = array_module(x).isfinite(logits).all(axis=1)
+        if not finite.all():
+            raise ValueError(
+                f"The output of the network for X[{start + int(finite.argmin())}] is not finite."
+            )
+        errors = self._errors(inputs, logits, network)
+        parts = []
+        for k in self.layers_:
+            parts.append((self._scaled(self._with_bias(inputs[k])), *errors[k]))
+            if self.activations:
+                own = inputs[k + 1] if k + 1 < len(inputs) else logits
+                parts.append((self._scaled(own),))
+        return parts
+
+    def _errors(self, inputs, logits, network):
+        """Return a dict from layer to the right-hand factors of its part."""
+        weights, _, activations = network
+        if self._is_jacobian():
+            return {k: self._jacobian(k, inputs, network) for k in self.layers_}
+        error = output_error(
+            logits,
+            output=self.head_.output,
+            target=_called(self.target, logits) if callable(self.target) else self.target,
+            temperature=self.temperature,
+        )
+        errors = layer_errors(error, inputs, weights, activations, min(self.layers_))
+        return {k: (self._scaled(errors[k]),) for k in self.layers_}
+
+    def _jacobian(self, layer, inputs, network):
+        """Return the errors of all outputs at one layer: in closed form, or slopes for passes."""
+        weights, _, activations = network
+        xp = array_module(inputs[0])
+        if layer == len(weights) - 1:  # the Jacobian of the logits by themselves is the identity
+            ones = xp.ones((len(inputs[0]), 1), dtype=inputs[0].dtype)
+            return (self._scaled(ones * math.sqrt(self.n_outputs_)),)
+        slopes = [
+            activation_slope(inputs[k + 1], activations[k]) for k in range(layer, len(weights) - 1)
+        ]
+        if len(slopes) == 1:  # sum_p (s w_p)(s' w_p) = (s |w|)(s' |w|), unit by unit
+            norms = xp.sqrt((weights[-1] * weights[-1]).sum(axis=1))
+            return (self._scaled(slopes[0] * norms),)
+        if self.normalize:
+            squares = sum(
+                (error * error).sum(axis=1)
+                for error in error_passes(slopes, weights[layer + 1 :], self._cotangents(slopes[0]))
+            )
+            slopes[0] /= xp.where(squares > 0, xp.sqrt(squares), 1)[:, None]
+        return tuple(slopes)
+
+    def _cotangents(self, like):
+        return asarray(self.cotangents_, like=like, dtype=like.dtype)
+
+    def _with_bias(self, a):
+        """Append a column of ones if the kernel includes the gradient by the bias."""
+        if not self.bias:
+            return a
+        augmented = empty((len(a), a.shape[1] + 1), like=a)
+        augmented[:, :-1] = a
+        augmented[:, -1] = 1
+        return augmented
+
+    def _scaled(self, x):
+        return unit_rows(x) if self.normalize else x
+
+    def __sklearn_clone__(self):
+        # scikit-learn would deep-copy a PyTorch module for every candidate and fold of a search.
+        if not is_torch_module(self.network):
+            return super().__sklearn_clone__()
+        without = copy.copy(self)
+        without.network = None
+        twin = super(GradientFeatures, without).__sklearn_clone__()
+        twin.network = self.network
+        return twin
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = False
+        tags.target_tags.required = self._is_trainable()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def _called(target, logits):
+    g = array_module(logits).asarray(target(logits))
+    if g.shape not in (logits.shape, logits.shape[1:]):
+        raise ValueError(
+            f"The target function returned shape {g.shape} for logits of shape {logits.shape}: it "
+            f"must return that shape or {logits.shape[1:]}."
+        )
+    return g
+
+
+def at_home(result, x):
+    """Return a result in the library of the samples `x` it was computed for."""
+    return asarray(result, like=x)

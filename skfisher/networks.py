@@ -1,0 +1,391 @@
+"""Dense networks as plain arrays: what gradient features need of a trained network."""
+
+import sys
+from itertools import pairwise
+
+import numpy as np
+from sklearn.frozen import FrozenEstimator
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.utils.validation import check_is_fitted
+
+from .backend import asarray, float_dtype
+from .ops import gradients
+
+__all__ = ["DenseHead", "is_torch_module", "layer_indices", "pretrained_head"]
+
+_TORCH_ACTIVATIONS = {"ReLU": "relu", "Tanh": "tanh", "Sigmoid": "logistic", "Identity": "identity"}
+_TORCH_OUTPUTS = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "logistic"}
+_TORCH_SKIPPED = {"Dropout", "AlphaDropout", "Flatten", "Identity"}
+
+
+class DenseHead:
+    """The dense layers of a trained network, as immutable arrays.
+
+    This is all that gradient features need of a network: the weights, the biases and the names of
+    its activations. Whatever computes the input of these layers (a convolutional trunk, say) may
+    run in any framework.
+
+    The arrays are copied, so training the network further does not change the head, and
+    write-protected; copies and scikit-learn clones of a head share them.
+
+    Parameters
+    ----------
+    weights : sequence of arrays of shape (n_in, n_out)
+        One matrix for each layer, laid out as scikit-learn's ``coefs_``; the transpose of
+        ``torch.nn.Linear.weight``.
+    biases : sequence of arrays of shape (n_out,), default=None
+        One vector for each layer; None means zeros.
+    activation : {"relu", "tanh", "logistic", "identity"} or a sequence of them, default="relu"
+        The activation of the hidden layers: one for all, or one for each.
+    output : {"softmax", "logistic", "identity"}, default="softmax"
+        What turns the outputs of the last layer into predictions: "softmax" for classes, "logistic"
+        for a single logit or several labels, "identity" for regression.
+
+    Attributes
+    ----------
+    weights, biases : tuples of arrays
+    activations : tuple of str
+        One for each hidden layer.
+    output : str
+    n_layers, n_features_in, n_outputs : int
+
+    See Also
+    --------
+    GradientFeatureKernel : The kernel of the gradients of such a network.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfisher import DenseHead
+    >>> rng = np.random.default_rng(0)
+    >>> head = DenseHead([rng.normal(size=(6, 5)), rng.normal(size=(5, 3))], activation="tanh")
+    >>> head
+    DenseHead(6 -> 5 -> 3, activation='tanh', output='softmax')
+    >>> activations, errors = head.gradient_factors(rng.normal(size=(4, 6)), layer=-2)
+    >>> activations.shape, errors.shape
+    ((4, 6), (4, 5))
+    """
+
+    def __init__(self, weights, biases=None, *, activation="relu", output="softmax"):
+        weights = [_frozen_array(w, f"weights[{k}]", 2) for k, w in enumerate(weights)]
+        if not weights:
+            raise ValueError("A DenseHead needs at least one weight matrix.")
+        for k, (below, above) in enumerate(pairwise(weights)):
+            if below.shape[1] != above.shape[0]:
+                raise ValueError(
+                    f"weights[{k}] has {below.shape[1]} outputs, but weights[{k + 1}] takes "
+                    f"{above.shape[0]} inputs: the layers do not form a chain."
+                )
+        if biases is None:
+            biases = [np.zeros(w.shape[1], dtype=w.dtype) for w in weights]
+        biases = [_frozen_array(b, f"biases[{k}]", 1) for k, b in enumerate(biases)]
+        if [len(b) for b in biases] != [w.shape[1] for w in weights]:
+            raise ValueError(
+                f"biases have the lengths {[len(b) for b in biases]}, but the layers have "
+                f"{[w.shape[1] for w in weights]} outputs."
+            )
+        n_hidden = len(weights) - 1
+        activations = (activation,) * n_hidden if isinstance(activation, str) else tuple(activation)
+        if len(activations) != n_hidden:
+            raise ValueError(
+                f"activation names {len(activations)} activations for {n_hidden} hidden layers."
+            )
+        for name in (*activations, *([activation] if isinstance(activation, str) else [])):
+            if name not in gradients.ACTIVATIONS:
+                raise ValueError(
+                    f"activation={name!r} is not known: use one of {gradients.ACTIVATIONS}."
+                )
+        if output not in gradients.OUTPUTS:
+            raise ValueError(f"output={output!r} is not known: use one of {gradients.OUTPUTS}.")
+        self.weights = tuple(weights)
+        self.biases = tuple(biases)
+        self.activations = activations
+        self.output = output
+
+    @classmethod
+    def from_sklearn(cls, network):
+        """Read a fitted :class:`~sklearn.neural_network.MLPClassifier` or ``MLPRegressor``.
+
+        Parameters
+        ----------
+        network : MLPClassifier or MLPRegressor
+            Fitted.
+
+        Returns
+        -------
+        head : DenseHead
+
+        Raises
+        ------
+        NotFittedError
+            If the network is not fitted.
+        """
+        check_is_fitted(network, "coefs_")
+        return cls(
+            network.coefs_,
+            network.intercepts_,
+            activation=network.activation,
+            output=network.out_activation_,
+        )
+
+    @classmethod
+    def from_torch(cls, module, layers=None, *, activation="relu", output=None):
+        """Read the dense layers of a PyTorch module.
+
+        Weights are read, nothing is run: dropout, in-place activations, the training mode and
+        frozen parameters make no difference.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            A ``torch.nn.Sequential`` of ``Linear`` layers, ``ReLU``, ``Tanh``, ``Sigmoid`` or
+            ``Identity`` between them, ``Dropout`` and ``Flatten`` anywhere; it may be nested. Or
+            any module, with `layers`.
+        layers : sequence of str, default=None
+            The names of the ``Linear`` layers that form the head, lowest first, as in
+            ``module.named_modules()``.
+        activation : str or sequence of str, default="relu"
+            With `layers`: the activation between them.
+        output : {"softmax", "logistic", "identity"}, default=None
+            None reads a closing ``Softmax``, ``LogSoftmax`` or ``Sigmoid``, and takes "softmax"
+            where there is none.
+
+        Returns
+        -------
+        head : DenseHead
+            Half precision becomes float32.
+
+        Raises
+        ------
+        ValueError
+            If a name is not that of a ``Linear`` layer (the message lists those there are), if the
+            layers do not form a chain, or if one set of weights is used twice: its gradient is
+            then a sum of outer products.
+        TypeError
+            If a module has no dense equivalent.
+        """
+        if not is_torch_module(module):
+            raise TypeError(f"from_torch reads a torch.nn.Module, got {type(module).__name__}.")
+        if layers is None:
+            linears, activation, closing = _read_sequential(module)
+        else:
+            linears, closing = _named_linears(module, layers), "softmax"
+        if len({id(linear.weight) for linear in linears}) < len(linears):
+            raise ValueError(
+                "A weight matrix is used by more than one layer: its gradient is a sum of outer "
+                "products, not one."
+            )
+        biases = [
+            np.zeros(linear.out_features, dtype=np.float32)
+            if linear.bias is None
+            else _torch_array(linear.bias)
+            for linear in linears
+        ]
+        return cls(
+            [_torch_array(linear.weight).T for linear in linears],
+            biases,
+            activation=activation,
+            output=output or closing,
+        )
+
+    @property
+    def n_layers(self):
+        """Number of weight matrices."""
+        return len(self.weights)
+
+    @property
+    def n_features_in(self):
+        """Width of the input of the first layer."""
+        return self.weights[0].shape[0]
+
+    @property
+    def n_outputs(self):
+        """Number of outputs, P."""
+        return self.weights[-1].shape[1]
+
+    def arrays(self, *, like):
+        """Return what `skfisher.ops.gradients.forward` takes.
+
+        Parameters
+        ----------
+        like : array
+            Whose dtype and library the weights and biases get.
+
+        Returns
+        -------
+        weights, biases : lists of arrays
+        activations : tuple of str
+        """
+        weights = [asarray(w, like=like, dtype=like.dtype) for w in self.weights]
+        biases = [asarray(b, like=like, dtype=like.dtype) for b in self.biases]
+        return weights, biases, self.activations
+
+    def gradient_factors(self, X, *, layer=-2, target="uniform", temperature=2.0):
+        """Return the factors of the per-sample gradients of one layer, not normalised.
+
+        ``np.hstack([activations, errors])`` is what ``network="precomputed"`` takes: for a large
+        network extract the factors once, whatever the cross-validation that follows.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features_in), float32 or float64
+        layer : int, default=-2
+            Index of the weight matrix.
+        target : {"uniform", "none"} or array of shape (n_outputs,), default="uniform"
+            The label distribution of the loss.
+        temperature : float, default=2.0
+
+        Returns
+        -------
+        activations : array of shape (n_samples, n_in)
+        errors : array of shape (n_samples, n_out)
+        """
+        [index] = layer_indices(layer, self.n_layers)
+        return gradients.gradient_factors(
+            X,
+            *self.arrays(like=X),
+            layer=index,
+            output=self.output,
+            target=target,
+            temperature=temperature,
+        )
+
+    def __deepcopy__(self, memo):
+        return self  # immutable: clones in a grid search share the weights
+
+    def __repr__(self):
+        widths = [self.n_features_in, *(w.shape[1] for w in self.weights)]
+        names = self.activations[0] if len(set(self.activations)) == 1 else self.activations
+        activation = f", activation={names!r}" if self.activations else ""
+        return f"DenseHead({' -> '.join(map(str, widths))}{activation}, output={self.output!r})"
+
+
+def layer_indices(layer, n_layers):
+    """Return an index, or a list of them, as a list of indices from 0.
+
+    Raises
+    ------
+    ValueError
+        If an index is out of range or occurs twice.
+    """
+    layers = [layer] if np.ndim(layer) == 0 else list(layer)
+    for index in layers:
+        if not -n_layers <= index < n_layers:
+            raise ValueError(
+                f"layer={index}, but the network has {n_layers} weight "
+                f"{'matrix' if n_layers == 1 else 'matrices'} "
+                f"(indices {-n_layers} to {n_layers - 1})."
+            )
+    indices = [int(index) % n_layers for index in layers]
+    if not indices or len(set(indices)) < len(indices):
+        raise ValueError(f"layer={layer} must name at least one layer, and none twice.")
+    return indices
+
+
+def pretrained_head(network):
+    """Return the `DenseHead` of a pretrained network, or None for one that is to be trained.
+
+    Raises
+    ------
+    NotFittedError
+        If a frozen network is not fitted.
+    TypeError
+        If the network is of a kind that cannot be read.
+    """
+    if isinstance(network, DenseHead):
+        return network
+    if is_torch_module(network):
+        return DenseHead.from_torch(network)
+    frozen = isinstance(network, FrozenEstimator)
+    model = network.estimator if frozen else network
+    if frozen and isinstance(model, DenseHead):
+        return model
+    if not isinstance(model, (MLPClassifier, MLPRegressor)):
+        raise TypeError(
+            "network must be an MLPClassifier or MLPRegressor, a FrozenEstimator of one, a "
+            f"DenseHead, a torch.nn.Sequential or 'precomputed', got {type(model).__name__}. Put "
+            "scalers and other transformers in front of this estimator in a pipeline."
+        )
+    return DenseHead.from_sklearn(model) if frozen else None
+
+
+def is_torch_module(x):
+    """Tell whether `x` is a PyTorch module, without importing PyTorch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.nn.Module)
+
+
+def _frozen_array(x, name, ndim):
+    x = np.asarray(x)
+    if x.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} dimensions, got shape {x.shape}.")
+    if x.dtype.kind not in "fiu" or not np.isfinite(x).all():
+        raise ValueError(f"{name} must be real and finite, got dtype {x.dtype}.")
+    x = np.array(x, dtype=float_dtype(x.dtype), order="C")
+    x.setflags(write=False)
+    return x
+
+
+def _torch_array(parameter):
+    tensor = parameter.detach().cpu()
+    return (tensor if tensor.element_size() > 4 else tensor.float()).numpy()
+
+
+def _read_sequential(module):
+    """Return the Linear layers, the activations between them and the output of a Sequential."""
+    import torch
+
+    linears, activations, after = [], [], []
+    for path, part in _flatten(module, torch):
+        kind = type(part).__name__
+        if isinstance(part, torch.nn.Linear):
+            if linears:
+                activations.append(_one_activation(after, path))
+            linears, after = [*linears, part], []
+        elif linears and (kind in _TORCH_ACTIVATIONS or kind in _TORCH_OUTPUTS):
+            after = [*after, kind]
+        elif kind not in _TORCH_SKIPPED:
+            raise TypeError(
+                f"Module {path!r} is a {kind}, which a dense head cannot hold: it takes Linear, "
+                f"{', '.join(_TORCH_ACTIVATIONS)}, Dropout and Flatten. Compute what enters the "
+                "head with the other modules, or name the Linear layers with `layers`."
+            )
+    if not linears:
+        raise ValueError("The module has no torch.nn.Linear.")
+    closing = [kind for kind in after if kind != "Identity"]
+    if closing and (len(closing) > 1 or closing[0] not in _TORCH_OUTPUTS):
+        raise TypeError(
+            f"The head ends in {closing}; outputs may be closed by "
+            f"{', '.join(_TORCH_OUTPUTS)} alone."
+        )
+    return linears, activations, _TORCH_OUTPUTS[closing[0]] if closing else "softmax"
+
+
+def _flatten(module, torch, path=""):
+    if isinstance(module, torch.nn.Sequential):
+        # named_children would leave out a module that stands at a second place
+        for place, part in enumerate(module):
+            yield from _flatten(part, torch, f"{path}.{place}" if path else str(place))
+    else:
+        yield path, module
+
+
+def _one_activation(kinds, path):
+    kinds = [kind for kind in kinds if kind != "Identity"] or ["Identity"]
+    if len(kinds) > 1 or kinds[0] not in _TORCH_ACTIVATIONS:
+        raise TypeError(f"Between the Linear before module {path!r} and itself stand {kinds}.")
+    return _TORCH_ACTIVATIONS[kinds[0]]
+
+
+def _named_linears(module, layers):
+    import torch
+
+    found = {
+        name: part for name, part in module.named_modules() if isinstance(part, torch.nn.Linear)
+    }
+    for name in layers:
+        if name not in found:
+            raise ValueError(
+                f"The module has no torch.nn.Linear named {name!r}; it has {sorted(found)}."
+            )
+    return [found[name] for name in layers]

@@ -1,0 +1,171 @@
+r"""The trace kernel of outer products, from their factors.
+
+.. math:: \mathrm{Tr}\big((a u^\top)^\top (b v^\top)\big) = \langle a, b\rangle \langle u, v\rangle
+
+For n and m samples that is two matrix products and one element-wise product; the outer
+products, d D numbers for each sample, are never formed.
+"""
+
+from skfisher.backend import array_module, empty
+
+__all__ = ["convolution_trace_kernel", "jacobian_trace_kernel", "linear_kernel", "trace_kernel"]
+
+# Matrix products reach their full rate well below this many rows, and the block that waits to
+# be multiplied into the result is as large as a chunk.
+MAX_CHUNK_ROWS = 1024
+
+
+def trace_kernel(
+    activations, errors, activations_b=None, errors_b=None, *, out=None, working_memory=1024
+):
+    r"""Return the inner products of rank-one gradients, given as factors.
+
+    .. math:: K_{ij} = \langle a_i, b_j \rangle \langle u_i, v_j \rangle
+
+    Source: Gordo, Gaidon and Perronnin (2015), equation 12.
+
+    Parameters
+    ----------
+    activations : array of shape (n, d), float32 or float64
+    errors : array of shape (n, D)
+    activations_b, errors_b : arrays of shape (m, d) and (m, D), optional
+        The other side. Left out, the kernel is that of the first side with itself and takes half
+        the work.
+    out : array of shape (n, m), optional
+        Where to write the result.
+    working_memory : float
+        Bound in MiB for the one block that is held besides the result.
+
+    Returns
+    -------
+    kernel : array of shape (n, m)
+    """
+    a, b = activations, activations_b
+    kernel = empty((len(a), len(a if b is None else b)), like=a) if out is None else out
+    _fold_product(kernel, a, b, _put, working_memory)
+    _fold_product(kernel, errors, errors_b, _multiply, working_memory)
+    return _mirrored(kernel) if b is None else kernel
+
+
+def jacobian_trace_kernel(
+    activations, passes, activations_b=None, passes_b=None, *, out=None, working_memory=1024
+):
+    r"""Return the inner products of gradients summed over several backward passes.
+
+    .. math:: K_{ij} = \langle a_i, b_j \rangle \sum_q \langle u_{qi}, v_{qj} \rangle
+
+    With one pass for each output of a network this is the empirical neural tangent kernel of
+    one layer (Jacot, Gabriel and Hongler 2018).
+
+    Parameters
+    ----------
+    activations, activations_b, out, working_memory
+        As in `trace_kernel`.
+    passes, passes_b : iterables of arrays of shape (n, D) and (m, D)
+        The errors, one pass after the other, so that one pair is held at a time.
+
+    Returns
+    -------
+    kernel : array of shape (n, m)
+    """
+    a, b = activations, activations_b
+    kernel = empty((len(a), len(a if b is None else b)), like=a) if out is None else out
+    fold = _put
+    for errors, errors_b in _pairs(passes, passes_b):
+        _fold_product(kernel, errors, errors_b, fold, working_memory)
+        fold = _add
+    _fold_product(kernel, a, b, _multiply, working_memory)
+    return _mirrored(kernel) if b is None else kernel
+
+
+def linear_kernel(x, y=None, *, working_memory=1024):
+    """Return ``x @ y.T``, or ``x @ x.T`` at half the work."""
+    kernel = empty((len(x), len(x if y is None else y)), like=x)
+    _fold_product(kernel, x, y, _put, working_memory)
+    return _mirrored(kernel) if y is None else kernel
+
+
+def convolution_trace_kernel(patches, errors, patches_b=None, errors_b=None):
+    r"""Return the inner products of the gradients of a layer applied at several positions.
+
+    The gradient of a convolution, or of a dense layer applied to every token, is a sum of
+    outer products over positions, :math:`G = \sum_p a_p u_p^\top`, and
+
+    .. math:: \langle G, G' \rangle = \sum_{p,q} \langle a_p, b_q \rangle \langle u_p, v_q \rangle .
+
+    The sum is taken over pairs of positions or over the entries of the gradients, whichever
+    is less work; both are exact. The squared norm of a gradient is the kernel of a sample with
+    itself, not the product of two norms.
+
+    Parameters
+    ----------
+    patches : array of shape (n, n_positions, d), float32 or float64
+        What enters the layer at every position: the unfolded patches, or the tokens.
+    errors : array of shape (n, n_positions, D)
+        The errors at its outputs.
+    patches_b, errors_b : arrays of shape (m, n_positions_b, d) and (m, n_positions_b, D), optional
+        The other side; left out, the first side.
+
+    Returns
+    -------
+    kernel : array of shape (n, m)
+    """
+    xp = array_module(patches)
+    if patches_b is None:
+        patches_b, errors_b = patches, errors
+    d, n_errors = patches.shape[2], errors.shape[2]
+    n_pairs = patches.shape[1] * patches_b.shape[1]
+    kernel = empty((len(patches), len(patches_b)), like=patches)
+    if n_pairs * (d + n_errors) > d * n_errors:
+        gradients_b = xp.matmul(patches_b.swapaxes(1, 2), errors_b).reshape(len(patches_b), -1)
+        for i in range(len(patches)):
+            kernel[i] = gradients_b @ (patches[i].T @ errors[i]).ravel()
+    else:
+        for i in range(len(patches)):
+            products = xp.matmul(patches_b, patches[i].T)
+            products *= xp.matmul(errors_b, errors[i].T)
+            kernel[i] = products.sum(axis=(1, 2))
+    return kernel
+
+
+def _pairs(passes, passes_b):
+    if passes_b is None:
+        return ((errors, None) for errors in passes)
+    return zip(passes, passes_b, strict=True)
+
+
+def _fold_product(kernel, x, y, fold, working_memory):
+    """Fold ``x @ y.T`` into `kernel`, some rows at a time.
+
+    Without `y` the product is ``x @ x.T`` and only the lower triangle of `kernel`, and what lies
+    in the blocks on its diagonal, is valid.
+    """
+    row_bytes = kernel.shape[1] * kernel.dtype.itemsize
+    n_rows = int(min(MAX_CHUNK_ROWS, max(1, working_memory * 2**20 // max(1, row_bytes))))
+    for start in range(0, len(x), n_rows):
+        rows = slice(start, start + n_rows)
+        if y is None:
+            fold(kernel[rows, :start], x[rows], x[:start])
+            fold(kernel[rows, rows], x[rows], x[rows])  # NumPy sees the symmetry of this one
+        else:
+            fold(kernel[rows], x[rows], y)
+
+
+def _put(block, x, y):
+    array_module(x).matmul(x, y.T, out=block)
+
+
+def _add(block, x, y):
+    block += x @ y.T
+
+
+def _multiply(block, x, y):
+    block *= x @ y.T
+
+
+def _mirrored(kernel):
+    """Copy the lower triangle of `kernel` onto the upper one."""
+    for start in range(0, len(kernel), MAX_CHUNK_ROWS):
+        stop = start + MAX_CHUNK_ROWS
+        kernel[:start, start:stop] = kernel[start:stop, :start].T
+    return kernel

@@ -1,0 +1,145 @@
+"""Trace kernels against explicit gradients."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from skfisher.ops import trace_kernel as module
+from skfisher.ops.trace_kernel import (
+    convolution_trace_kernel,
+    jacobian_trace_kernel,
+    linear_kernel,
+    trace_kernel,
+)
+
+
+def explicit(*factors):
+    """Return per-sample gradients as vectors, from one or more (activations, errors)."""
+    return sum(
+        np.array([np.outer(a, e).ravel() for a, e in zip(*pair, strict=True)]) for pair in factors
+    )
+
+
+@pytest.fixture
+def factors(rng):
+    return [rng.normal(size=shape) for shape in ((9, 4), (9, 3), (7, 4), (7, 3))]
+
+
+def test_trace_kernel_is_the_inner_product_of_gradients(factors):
+    a, e, b, v = factors
+    expected = explicit((a, e)) @ explicit((b, v)).T
+    assert_allclose(trace_kernel(a, e, b, v), expected, atol=1e-13)
+    assert_allclose(trace_kernel(a, e), explicit((a, e)) @ explicit((a, e)).T, atol=1e-13)
+
+
+def test_bias_adds_one_to_the_kernel_of_activations(factors):
+    # dE/db = e, so with [a, 1] the kernel is (<a, b> + 1) <u, v>
+    a, e, b, v = factors
+    one = np.ones((9, 1)), np.ones((7, 1))
+    augmented = trace_kernel(np.hstack([a, one[0]]), e, np.hstack([b, one[1]]), v)
+    assert_allclose(augmented, trace_kernel(a, e, b, v) + e @ v.T, atol=1e-13)
+
+
+def test_normalising_factors_normalises_the_gradient(factors):
+    a, e, b, v = factors
+    gradients, others = explicit((a, e)), explicit((b, v))
+    cosine = gradients @ others.T / np.linalg.norm(gradients, axis=1)[:, None]
+    cosine /= np.linalg.norm(others, axis=1)
+    unit = [f / np.linalg.norm(f, axis=1, keepdims=True) for f in factors]
+    assert_allclose(trace_kernel(*unit), cosine, atol=1e-14)
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 2, 4, 9, 100])
+def test_result_does_not_depend_on_chunks(rng, monkeypatch, chunk_rows):
+    a, e, b, v = (rng.normal(size=shape) for shape in ((9, 4), (9, 3), (7, 4), (7, 3)))
+    whole, symmetric = trace_kernel(a, e, b, v), trace_kernel(a, e)
+    monkeypatch.setattr(module, "MAX_CHUNK_ROWS", chunk_rows)
+    assert_allclose(trace_kernel(a, e, b, v), whole, rtol=1e-13, atol=1e-14)
+    assert_allclose(trace_kernel(a, e), symmetric, rtol=1e-13, atol=1e-14)
+
+
+def test_chunks_follow_working_memory(rng, monkeypatch):
+    blocks = []
+    monkeypatch.setattr(module, "_multiply", lambda block, x, y: blocks.append(block.nbytes))
+    a, e = rng.normal(size=(200, 4)), rng.normal(size=(200, 3))
+    trace_kernel(a, e, a, e, working_memory=32 * 1024 / 2**20)
+    assert len(blocks) == 10
+    assert max(blocks) <= 32 * 1024
+    blocks.clear()
+    trace_kernel(a, e, a, e, working_memory=1e-6)  # less than a row: row by row
+    assert len(blocks) == 200
+
+
+def test_symmetric_result_is_exactly_symmetric(rng, monkeypatch):
+    monkeypatch.setattr(module, "MAX_CHUNK_ROWS", 8)
+    a, e = rng.normal(size=(30, 5)).astype(np.float32), rng.normal(size=(30, 6)).astype(np.float32)
+    kernel = trace_kernel(a, e)
+    assert kernel.dtype == np.float32
+    assert (kernel == kernel.T).all()
+    assert_allclose(kernel, trace_kernel(a, e, a, e), rtol=1e-5, atol=1e-5)
+
+
+def test_result_is_written_into_out(factors):
+    a, e, b, v = factors
+    out = np.full((9, 7), np.nan)
+    assert trace_kernel(a, e, b, v, out=out) is out
+    assert_allclose(out, trace_kernel(a, e, b, v))
+
+
+@given(n=st.integers(1, 12), seed=st.integers(0, 50))
+def test_kernel_is_positive_semi_definite(n, seed):
+    # Schur product of two Gram matrices
+    rng = np.random.default_rng(seed)
+    kernel = trace_kernel(rng.normal(size=(n, 3)), rng.normal(size=(n, 2)))
+    assert np.linalg.eigvalsh(kernel).min() >= -1e-12 * np.trace(kernel)
+
+
+def test_linear_kernel(rng):
+    x, y = rng.normal(size=(6, 4)), rng.normal(size=(5, 4))
+    assert_allclose(linear_kernel(x, y), x @ y.T)
+    assert_allclose(linear_kernel(x), x @ x.T)
+
+
+def test_jacobian_kernel_sums_over_passes(rng):
+    a, b = rng.normal(size=(6, 4)), rng.normal(size=(5, 4))
+    passes, passes_b = rng.normal(size=(3, 6, 2)), rng.normal(size=(3, 5, 2))
+    gradients = np.hstack([explicit((a, e)) for e in passes])
+    others = np.hstack([explicit((b, e)) for e in passes_b])
+    result = jacobian_trace_kernel(a, iter(passes), b, iter(passes_b))
+    assert_allclose(result, gradients @ others.T, atol=1e-13)
+    assert_allclose(jacobian_trace_kernel(a, passes), gradients @ gradients.T, atol=1e-13)
+
+
+@pytest.mark.parametrize("n_positions", [2, 12])  # over pairs of positions; over gradients
+def test_convolution_kernel_sums_over_positions(rng, n_positions):
+    # G = sum_p a_p u_p'; the kernel is sum_{p,q} <a_p, b_q> <u_p, v_q>
+    a, e = rng.normal(size=(5, n_positions, 6)), rng.normal(size=(5, n_positions, 4))
+    b, v = rng.normal(size=(3, n_positions + 1, 6)), rng.normal(size=(3, n_positions + 1, 4))
+    gradients = explicit(*((a[:, p], e[:, p]) for p in range(n_positions)))
+    others = explicit(*((b[:, p], v[:, p]) for p in range(n_positions + 1)))
+    assert_allclose(convolution_trace_kernel(a, e, b, v), gradients @ others.T, atol=1e-12)
+    assert_allclose(convolution_trace_kernel(a, e), gradients @ gradients.T, atol=1e-12)
+
+
+def test_one_position_is_a_dense_layer(factors):
+    a, e, b, v = factors
+    expected = trace_kernel(a, e, b, v)
+    result = convolution_trace_kernel(*(f[:, None, :] for f in factors))
+    assert_allclose(result, expected, atol=1e-13)
+
+
+def test_convolution_kernel_equals_autograd_of_a_convolution(rng):
+    torch = pytest.importorskip("torch")
+    weight = torch.tensor(rng.normal(size=(4, 2, 3, 3)), requires_grad=True)
+    images = torch.tensor(rng.normal(size=(5, 2, 6, 6)))
+    gradients, errors = [], []
+    for image in images:
+        y = torch.nn.functional.conv2d(image[None], weight)
+        (gradient, error) = torch.autograd.grad(torch.tanh(y).pow(2).sum(), (weight, y))
+        gradients.append(gradient.ravel().numpy())
+        errors.append(error[0].reshape(4, -1).T.numpy())
+    patches = torch.nn.functional.unfold(images, 3).transpose(1, 2).numpy()
+    expected = np.array(gradients) @ np.array(gradients).T
+    assert_allclose(convolution_trace_kernel(patches, np.array(errors)), expected, rtol=1e-12)
