@@ -7,7 +7,7 @@ from scipy.sparse import issparse
 
 from skfisher.backend import array_module, is_cupy, to_host
 
-__all__ = ["as_indices", "check_real", "gather", "is_mapped", "stack"]
+__all__ = ["as_indices", "check_real", "gather", "is_mapped", "nesting", "stack"]
 
 
 def check_real(array, name):
@@ -40,6 +40,14 @@ def as_indices(x, name):
     if x.size and x.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got dtype {x.dtype}.")
     return x.astype(np.int64, copy=False)
+
+
+def nesting(x):
+    """Return the number of dimensions of an array or nested list, read off its first entries."""
+    depth = 0
+    while isinstance(x, list | tuple) and len(x):
+        depth, x = depth + 1, x[0]
+    return depth + getattr(x, "ndim", 0)
 
 
 def stack(arrays, name="X"):

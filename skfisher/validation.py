@@ -9,10 +9,13 @@ from sklearn.utils.validation import check_array, validate_data
 
 from skfisher.backend import array_module, is_cupy
 from skfisher.bags import Bags
+from skfisher.ragged import nesting
 
 __all__ = ["check_bags"]
 
 FINITE_BLOCK_BYTES = 2**23
+
+_depth = nesting
 
 
 def check_bags(estimator, X, *, reset, min_descriptors=1):
@@ -94,7 +97,7 @@ def _as_members(X):
         return None
     if len(X) == 0:
         raise ValueError("X holds 0 sample(s): a minimum of 1 bag is required.")
-    depths = {_depth(member) for member in X}
+    depths = {nesting(member) for member in X}
     if max(depths) >= 2:
         return X
     if depths == {1}:
@@ -107,14 +110,6 @@ def _as_members(X):
                     "shape (n_descriptors, n_features)."
                 )
     return None
-
-
-def _depth(x):
-    """Return the number of dimensions of an array or nested list, by its first entries."""
-    depth = 0
-    while isinstance(x, list | tuple) and len(x):
-        depth, x = depth + 1, x[0]
-    return depth + getattr(x, "ndim", 0)
 
 
 def _cut_cube(X):

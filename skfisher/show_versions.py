@@ -1,0 +1,97 @@
+"""What a bug report needs to say about the machine."""
+
+import importlib.metadata
+import os
+import platform
+import sys
+
+from threadpoolctl import threadpool_info
+
+from skfisher import __version__
+from skfisher.backend import cuda_usable
+
+__all__ = ["show_versions"]
+
+# The names packages are installed by; CuPy has one for each version of CUDA.
+PACKAGES = ["numpy", "scipy", "scikit-learn", "joblib", "threadpoolctl", "matplotlib", "pandas"]
+PACKAGES += ["rich", "skops", "opencv-python-headless", "cupy", "cupy-cuda12x", "cupy-cuda13x"]
+
+
+def show_versions():
+    """Print the versions of skfisher and of what it rests on, for a bug report.
+
+    These are Python and the operating system, the packages installed, the BLAS libraries
+    loaded with their threads, and the CUDA driver and GPUs where CuPy can use them. What
+    cannot be found out is said; nothing is raised.
+
+    See Also
+    --------
+    sklearn.show_versions : The same for scikit-learn.
+
+    Examples
+    --------
+    >>> from skfisher import show_versions
+    >>> show_versions()  # doctest: +ELLIPSIS
+    System:
+        skfisher: ...
+    """
+    for title, read in [
+        ("System", _system),
+        ("Packages", _packages),
+        ("BLAS and OpenMP", _thread_pools),
+        ("CUDA", _cuda),
+    ]:
+        print(f"{title}:")
+        try:
+            found = read()
+        except Exception as error:  # the report of a broken machine is the one most needed
+            found = {"unknown": f"{type(error).__name__}: {error}"}
+        for name, value in found.items():
+            print(f"    {name}: {value}")
+
+
+def _system():
+    return {
+        "skfisher": __version__,
+        "python": sys.version.replace("\n", " "),
+        "executable": sys.executable,
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+    }
+
+
+def _packages():
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _thread_pools():
+    return {
+        pool["filepath"]: f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads"
+        for pool in threadpool_info()
+    }
+
+
+def _cuda():
+    n_devices, reason = cuda_usable()
+    if n_devices == 0:
+        return {"not usable": reason}
+    runtime = sys.modules["cupy"].cuda.runtime
+    found = {
+        "driver supports CUDA": _cuda_version(runtime.driverGetVersion()),
+        "CuPy runs CUDA": _cuda_version(runtime.runtimeGetVersion()),
+    }
+    for i in range(n_devices):
+        properties = runtime.getDeviceProperties(i)
+        gib = properties["totalGlobalMem"] / 2**30
+        found[f"device {i}"] = f"{properties['name'].decode()}, {gib:.1f} GiB"
+    return found
+
+
+def _cuda_version(number):
+    return f"{number // 1000}.{number % 1000 // 10}"
