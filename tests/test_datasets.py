@@ -1,0 +1,92 @@
+"""Data sets as bags: the built-in one, and folders in the expected layout."""
+
+import numpy as np
+import pytest
+from scipy.io import wavfile
+from sklearn.datasets import load_digits
+
+from skfisher.bags import Bags
+from skfisher.datasets import (
+    load_digits_patches,
+    load_fsdd,
+    load_japanese_vowels,
+    load_scene15,
+)
+
+
+def test_digits_are_bags_of_their_patches():
+    digits = load_digits_patches(patch_size=3, step=5, positions=None)
+    images, target = load_digits().images, load_digits().target
+    assert digits.data.lengths.tolist() == [4] * 1797
+    np.testing.assert_array_equal(digits.data[7][3], images[7, 5:8, 5:8].ravel())
+    np.testing.assert_array_equal(digits.target, target)
+    np.testing.assert_array_equal(digits.images, images)
+    assert digits.target_names.tolist() == list("0123456789")
+
+
+@pytest.mark.parametrize("by_argument", [False, True])
+def test_fsdd_reads_names_and_sounds(rng, tmp_path, monkeypatch, by_argument):
+    (tmp_path / "fsdd").mkdir()
+    for name, n_samples in [("3_theo_12", 1000), ("0_george_5", 2000), ("9_lucas_7", 300)]:
+        signal = (1000 * rng.normal(size=n_samples)).astype(np.int16)
+        wavfile.write(tmp_path / "fsdd" / f"{name}.wav", 8000, signal)
+    monkeypatch.setenv("SKFISHER_DATA", "nowhere" if by_argument else str(tmp_path))
+    recordings = load_fsdd(data_home=tmp_path if by_argument else None)
+    assert recordings.target.tolist() == [0, 3, 9]
+    assert recordings.groups.tolist() == ["george", "theo", "lucas"]
+    assert recordings.data.lengths.tolist() == [23, 11, 2]
+    assert recordings.data.n_features == 40
+    assert recordings.data.dtype == np.float32
+    assert recordings.filenames[1].endswith("3_theo_12.wav")
+
+
+def test_japanese_vowels_reads_series_of_different_lengths(tmp_path):
+    (tmp_path / "japanese_vowels").mkdir()
+    (tmp_path / "japanese_vowels" / "JapaneseVowels_TRAIN.ts").write_text(
+        "#A comment\n@dimensions 2\n@data\n1.5,2,-3:4,5,6e-1:9\n7,8:9,10:1\n"
+    )
+    utterances = load_japanese_vowels(data_home=tmp_path)
+    assert isinstance(utterances.data, Bags)
+    np.testing.assert_array_equal(utterances.data[0], [[1.5, 4], [2, 5], [-3, 0.6]])
+    np.testing.assert_array_equal(utterances.data[1], [[7, 9], [8, 10]])
+    assert utterances.target_names[utterances.target].tolist() == ["9", "1"]
+
+
+def test_scene15_reads_grey_images_by_class(rng, tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    for name, shape in [("Office", (20, 30)), ("Coast", (24, 16))]:
+        folder = tmp_path / "scene15" / "train" / name
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder / "image_0001.jpg"), np.full(shape, 77, dtype=np.uint8))
+    scenes = load_scene15(data_home=tmp_path)
+    assert [image.shape for image in scenes.images] == [(24, 16), (20, 30)]
+    assert np.abs(scenes.images[0].astype(int) - 77).max() <= 1  # JPEG
+    assert scenes.images[0].dtype == np.uint8
+    assert scenes.target_names[scenes.target].tolist() == ["Coast", "Office"]
+
+
+@pytest.mark.parametrize(
+    ("load", "words"),
+    [
+        (load_fsdd, "7_jackson_32.wav"),
+        (load_japanese_vowels, "JapaneseVowels_TRAIN.ts"),
+        (load_scene15, r"scene15/train/Bedroom/image_0001.jpg"),
+    ],
+)
+def test_missing_data_are_asked_for(tmp_path, monkeypatch, load, words):
+    with pytest.raises(FileNotFoundError, match=words) as caught:
+        load(data_home=tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    monkeypatch.delenv("SKFISHER_DATA", raising=False)
+    with pytest.raises(FileNotFoundError, match=f"SKFISHER_DATA is not set.*{words}"):
+        load()
+
+
+def test_real_folders_hold_what_their_descriptions_say(data_folder):
+    recordings = load_fsdd(data_home=data_folder)
+    assert len(recordings.data) == len(recordings.target) == len(recordings.groups)
+    assert set(recordings.target) == set(range(10))
+    assert len(set(recordings.groups)) == 6
+    utterances = load_japanese_vowels(data_home=data_folder)
+    assert utterances.data.n_features == 12
+    assert len(utterances.target_names) == 9
