@@ -33,13 +33,13 @@ def check_real(array, name):
 
 
 def as_indices(x, name):
-    """Return `x` as a one-dimensional int64 array on the host, or say what `name` must be."""
+    """Return a copy of `x` as int64 array on the host, or say what `name` must be."""
     x = np.asarray(to_host(x))
     if x.ndim != 1:
         raise ValueError(f"{name} must be one-dimensional, got shape {x.shape}.")
     if x.size and x.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got dtype {x.dtype}.")
-    return x.astype(np.int64, copy=False)
+    return x.astype(np.int64)
 
 
 def nesting(x):

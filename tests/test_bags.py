@@ -56,6 +56,13 @@ def test_boundaries_on_any_device_come_to_the_host(xp):
     np.testing.assert_array_equal(Bags.from_lengths(bags.values, xp.asarray([1, 3])).stops, [1, 4])
 
 
+def test_boundaries_are_copied():
+    starts = np.array([0, 3])
+    bags = Bags(np.ones((5, 2)), starts, [3, 5])
+    starts[:] = 99
+    np.testing.assert_array_equal(bags.starts, [0, 3])
+
+
 def test_a_bag_is_a_view(xp):
     values = xp.zeros((5, 2))
     bags = Bags(values, [0, 3], [3, 5])
