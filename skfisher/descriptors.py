@@ -1,6 +1,5 @@
 """Transformers of descriptors: bags in, bags with the same lengths out."""
 
-from itertools import islice
 from numbers import Integral, Real
 
 import numpy as np
@@ -9,29 +8,23 @@ from sklearn import config_context
 from sklearn.base import TransformerMixin, clone
 from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
 from ._compat import HasMethods, Interval, _fit_context, check_feature_names_in
-from .backend import (
-    array_module,
-    asarray,
-    empty,
-    float_dtype,
-    single_threaded_blas,
-    to_host,
-)
+from .backend import asarray, empty, float_dtype, to_host
 from .bags import Bags
+from .em import draw_rows
 from .estimator import BagEstimator
+from .ops.chunks import iter_row_chunks
 from .output import BagOutputMixin, is_table
+from .parallel import map_in_order
 from .validation import check_bags
 
 __all__ = ["DescriptorTransformer", "PositionAppender"]
 
-# Descriptors go to the transformer in blocks of 2**19 numbers, 4 MiB as float64, and this many
-# blocks are on their way at a time. Neither follows n_jobs, so neither do results.
+# Descriptors go to the transformer in blocks of so many numbers, 4 MiB as float64. It does not
+# follow n_jobs, so neither do results.
 BLOCK_NUMBERS = 2**19
-BLOCKS_AT_ONCE = 8
 
 
 class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
@@ -148,10 +141,11 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
             )
         bags = check_bags(self, X, reset=True)
         y = _check_labels(y, bags)
-        chosen = draw_descriptors(bags, self.max_descriptors, self.random_state)
+        sample, owners = draw_descriptors(bags, self.max_descriptors, self.random_state)
         self.transformer_ = clone(self.transformer)
         n_rows = _rows_per_block(bags) if self.incremental else None
-        self._learn(_training_blocks(bags, y, chosen, n_rows), partial=self.incremental)
+        blocks = _training_blocks(sample, None if y is None else y[owners], n_rows)
+        self._learn(blocks, partial=self.incremental)
         return self
 
     @available_if(lambda self: _has_partial_fit(self.transformer))
@@ -175,7 +169,7 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
         y = _check_labels(y, bags)
         if first_call:
             self.transformer_ = clone(self.transformer)
-        self._learn(_training_blocks(bags, y, None, _rows_per_block(bags)), partial=True)
+        self._learn(_training_blocks(bags, y, _rows_per_block(bags)), partial=True)
         return self
 
     def _learn(self, blocks, *, partial):
@@ -189,17 +183,17 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
     def _transform(self, X):
         check_is_fitted(self)
         bags = check_bags(self, X, reset=False)
-        dtype = float_dtype(bags.dtype)
-        n, n_rows = int(bags.lengths.sum()), _rows_per_block(bags)
-        blocks, values, first = bags.blocks(n_rows), None, 0
-        with single_threaded_blas(), Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
-            while some := list(islice(blocks, BLOCKS_AT_ONCE)):
-                jobs = (delayed(_transform_block)(self.transformer_, x, dtype) for x in some)
-                for part in parallel(jobs):
-                    if values is None:
-                        values = empty((n, part.shape[1]), like=bags.values, dtype=dtype)
-                    values[first : first + len(part)] = asarray(part, like=values)
-                    first += len(part)
+        tasks = [
+            (self.transformer_, Bags(bags.values, *runs))
+            for runs in iter_row_chunks(bags.starts, bags.stops, _rows_per_block(bags))
+        ]
+        values, first = None, 0
+        for part in map_in_order(_transform_some, tasks, n_jobs=self.n_jobs):
+            if values is None:
+                shape = (bags.n_descriptors, part.shape[1])
+                values = empty(shape, like=bags.values, dtype=part.dtype)
+            values[first : first + len(part)] = asarray(part, like=values)
+            first += len(part)
         return values if is_table(X) else Bags.from_lengths(values, bags.lengths)
 
     def get_feature_names_out(self, input_features=None):
@@ -338,55 +332,43 @@ def draw_descriptors(bags, max_descriptors, random_state):
 
     Returns
     -------
-    places : ndarray of int64, or None for all
-        Sorted, counted through the bags in order. Memory is bounded by a multiple of
-        `max_descriptors`.
+    sample : Bags
+        Bags of one descriptor, in the order of `bags`, without a copy; or `bags` itself, if it
+        holds no more than `max_descriptors` or that is None.
+    owners : ndarray of int
+        For each bag of `sample` the bag it is from.
     """
-    n = int(bags.lengths.sum())
-    if max_descriptors is None or max_descriptors >= n:
-        return None
+    if max_descriptors is None or max_descriptors >= bags.n_descriptors:
+        return bags, np.arange(len(bags))
     seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
-    places = np.random.default_rng(seed).choice(n, max_descriptors, replace=False, shuffle=False)
-    return np.sort(places)
-
-
-def gather_descriptors(bags, places):
-    """Return the descriptors at the places that `draw_descriptors` chose."""
-    if places is None:
-        return bags.pack().values
     ends = np.cumsum(bags.lengths)
+    places = draw_rows(ends - bags.lengths, ends, max_descriptors, seed)
     owners = np.searchsorted(ends, places, "right")
-    rows = places - ends[owners] + bags.stops[owners]
-    return bags.values[array_module(bags.values).asarray(rows)]
+    rows = places + (bags.stops - ends)[owners]
+    return Bags(bags.values, rows, rows + 1), owners
 
 
-def _training_blocks(bags, y, chosen, n_rows):
+def _training_blocks(bags, y, n_rows=None):
     """Yield descriptors in floating point and their labels, at most about `n_rows` at a time."""
-    dtype, ends = float_dtype(bags.dtype), np.cumsum(bags.lengths)
-    n = int(ends[-1]) if chosen is None else len(chosen)
+    dtype, ends, n = float_dtype(bags.dtype), np.cumsum(bags.lengths), bags.n_descriptors
     # Equal blocks: a transformer may refuse a last one that is too short.
     n_rows = n if n_rows is None else -(-n // max(1, n // n_rows))
-    firsts = range(0, n, n_rows)
-    if chosen is None:
-        blocks = bags.blocks(n_rows)
-    else:
-        blocks = (gather_descriptors(bags, chosen[first : first + n_rows]) for first in firsts)
-    for first, x in zip(firsts, blocks, strict=True):
-        labels = None
-        if y is not None:
-            last = first + len(x)
-            places = np.arange(first, last) if chosen is None else chosen[first:last]
-            labels = y[np.searchsorted(ends, places, "right")]
+    first = 0
+    for x in bags.blocks(n_rows):
+        places = np.arange(first, first + len(x))
+        labels = None if y is None else y[np.searchsorted(ends, places, "right")]
         yield to_host(x).astype(dtype, copy=False), labels
+        first += len(x)
 
 
 def _rows_per_block(bags):
     return max(256, BLOCK_NUMBERS // bags.n_features)
 
 
-def _transform_block(transformer, x, dtype):
+def _transform_some(transformer, bags):
+    x = to_host(bags.pack().values).astype(float_dtype(bags.dtype), copy=False)
     with config_context(array_api_dispatch=False, transform_output="default"):
-        part = transformer.transform(to_host(x).astype(dtype, copy=False))
+        part = transformer.transform(x)
     if issparse(part):
         raise TypeError(
             f"{transformer} returned a sparse matrix, but descriptors are dense: ask it for dense "
@@ -398,7 +380,7 @@ def _transform_block(transformer, x, dtype):
             f"{transformer} returned an array of shape {part.shape} for {len(x)} descriptors: it "
             f"must return one row for each, of shape ({len(x)}, n_features_out)."
         )
-    return part.astype(dtype, copy=False)
+    return part.astype(x.dtype, copy=False)
 
 
 def _check_labels(y, bags):

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .backend import to_host
-from .descriptors import draw_descriptors, gather_descriptors
+from .descriptors import draw_descriptors
 from .validation import check_bags
 
 __all__ = ["EncodingDisplay", "MixtureDisplay"]
@@ -105,8 +105,8 @@ class MixtureDisplay:
         check_is_fitted(estimator, ["weights_", "means_", "variances_"])
         bags = check_bags(estimator, X, reset=False)
         width = bags.n_features
-        places = draw_descriptors(bags, max_descriptors, random_state)
-        x = to_host(gather_descriptors(bags, places)).astype(np.float64)
+        sample, _ = draw_descriptors(bags, max_descriptors, random_state)
+        x = to_host(sample.pack().values).astype(np.float64)
         origin, names = np.zeros(width), ("", "")
         if isinstance(dimensions, str) and dimensions == "principal":
             if width < 2:
