@@ -20,6 +20,7 @@ __all__ = [
     "float_dtype",
     "is_cupy",
     "parse_device",
+    "rows_on",
     "single_threaded_blas",
     "to_device",
     "to_host",
@@ -86,7 +87,24 @@ def to_device(x, device):
         return cupy.asarray(x)
 
 
-@functools.lru_cache(maxsize=None)
+def rows_on(device, x, starts, stops):
+    """Return `x` with the rows of the bags on a device, and the bags' new boundaries.
+
+    Only the rows that the bags lie in are moved; without a device nothing is.
+    """
+    place = parse_device(device)
+    if place is None or (place == "cpu" and not is_cupy(x)):
+        return x, starts, stops
+    lengths = stops - starts
+    low, high = int(starts.min()), int(stops.max())
+    if high - low <= 2 * int(lengths.sum()):
+        return to_device(x[low:high], device), starts - low, stops - low
+    ends = np.cumsum(lengths)
+    index = np.arange(ends[-1]) + np.repeat(stops - ends, lengths)
+    return to_device(x[index], device), ends - lengths, ends
+
+
+@functools.cache
 def cuda_usable():
     """Tell whether CuPy is installed and sees a GPU, and if not, why.
 
@@ -143,14 +161,14 @@ def parse_device(device):
     return index
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _threadpools():
     # Looking for the loaded BLAS libraries takes milliseconds, so look once.
     return ThreadpoolController()
 
 
 class _SingleThreadedBlas:
-    """The limit is one setting of the whole process: the first to enter sets it, the last lifts it."""
+    """One setting for the whole process: the first to enter sets it, the last lifts it."""
 
     def __init__(self):
         self._lock = threading.Lock()
@@ -174,5 +192,5 @@ _single_threaded_blas = _SingleThreadedBlas()
 
 
 def single_threaded_blas():
-    """Return a context that holds BLAS at one thread: the package runs its own threads over bags."""
+    """Return a context that holds BLAS at one thread, for code that runs threads of its own."""
     return _single_threaded_blas

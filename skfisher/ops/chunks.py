@@ -10,7 +10,7 @@ import numpy as np
 
 from skfisher.backend import array_module, empty
 
-__all__ = ["Chunk", "Frame", "chunk_rows", "fill_rows", "iter_chunks", "iter_row_chunks"]
+__all__ = ["Chunk", "Frame", "Rows", "chunk_rows", "iter_chunks", "iter_row_chunks"]
 
 
 class Frame(NamedTuple):
@@ -30,22 +30,32 @@ class Chunk(NamedTuple):
     last: bool
 
     @property
-    def n_rows(self):
-        return int((self.stops - self.starts).sum())
+    def columns(self):
+        """First and last row of each bag within the chunk."""
+        ends = np.cumsum(self.stops - self.starts).tolist()
+        return list(zip([0, *ends[:-1]], ends, strict=True))
+
+    @property
+    def equal(self):
+        """``(n_bags, length)`` if the bags are equally long, else None."""
+        lengths = self.stops - self.starts
+        same = len(lengths) == 1 or bool((lengths == lengths[0]).all())
+        return (len(lengths), int(lengths[0])) if same else None
 
 
 def chunk_rows(n_components, n_features):
     """Return the number of descriptors a chunk holds, for K components in D dimensions.
 
-    Rows of ``[y, y^2, 1]`` and their K logits should stay in a core's second-level cache.
+    Enough rows that NumPy's overhead does not count, few enough that ``y``, ``y^2`` and
+    the K logits stay in cache, and never more than 32 MiB of float32 numbers.
     """
-    rows = 2**18 // (2 * n_features + n_components + 1)
-    return int(min(max(rows, 128), 1024))
+    width = 2 * n_features + n_components
+    return int(min(max(2**19 // width, 1024), 2048, max(2**23 // width, 1)))
 
 
 def chunk_bags(n_components, n_features):
     """Return the number of bags whose statistics, K (2D + 1) numbers each, share a chunk."""
-    return max(1, 2**17 // (n_components * (2 * n_features + 1)))
+    return max(1, 2**16 // (n_components * (2 * n_features + 1)))
 
 
 def iter_chunks(starts, stops, n_components, n_features):
@@ -95,28 +105,52 @@ def iter_row_chunks(starts, stops, rows):
         yield run_starts, run_stops
 
 
-def new_rows(n_rows, n_features, *, like, dtype):
-    """Return a buffer for `fill_rows`, its last column set to 1."""
-    buffer = empty((n_rows, 2 * n_features + 1), like=like, dtype=dtype)
-    buffer[:, -1] = 1
-    return buffer
+class Rows:
+    """Reads runs of descriptors as ``y`` and ``y^2`` in a frame, in buffers of its own.
 
+    Both arrays are contiguous, so that every pass over them is one flat loop; where the
+    frame is None and nothing is to be converted, ``y`` is a view of the descriptors.
+    """
 
-def fill_rows(buffer, x, starts, stops, frame):
-    """Write ``[y, y^2, 1]`` of the runs of `x` into `buffer` and return the rows written."""
-    xp = array_module(x)
-    n_features = x.shape[1]
-    ends = np.cumsum(stops - starts)
-    rows = buffer[: ends[-1]]
-    y = rows[:, :n_features]
-    if (starts[1:] == stops[:-1]).all():
-        xp.subtract(x[starts[0] : stops[-1]], frame.shift, out=y)
-    elif ends[-1] < 8 * len(starts):  # scattered short runs: one gather beats many slices
-        index = np.arange(ends[-1]) + np.repeat(stops - ends, stops - starts)
-        xp.subtract(x[index], frame.shift, out=y)
-    else:
-        for start, stop, end in zip(starts.tolist(), stops.tolist(), ends.tolist(), strict=True):
-            xp.subtract(x[start:stop], frame.shift, out=y[end - (stop - start) : end])
-    y /= frame.scale
-    xp.multiply(y, y, out=rows[:, n_features:-1])
-    return rows
+    def __init__(self, n_rows, x, frame, dtype):
+        self._x = x
+        self._frame = frame
+        self._dtype = np.dtype(dtype)
+        self._squares = empty((n_rows, x.shape[1]), like=x, dtype=dtype)
+        self._y = None  # many callers never need it
+        if frame is not None:
+            # repeated for every row: broadcasting a short row is several times slower
+            xp = array_module(x)
+            self._shift = xp.tile(frame.shift.astype(dtype), (n_rows, 1))
+            self._inverse_scale = xp.tile((1 / frame.scale).astype(dtype), (n_rows, 1))
+
+    def read(self, starts, stops):
+        """Return ``y`` and ``y^2`` of the rows of these runs, valid until the next call."""
+        xp = array_module(self._x)
+        n = int((stops - starts).sum())
+        one_run = len(starts) == 1 or bool((starts[1:] == stops[:-1]).all())
+        if one_run and self._frame is None and self._x.dtype == self._dtype:
+            y = self._x[int(starts[0]) : int(stops[-1])]
+        else:
+            y = self._copy(starts, stops, n, one_run)
+            if self._frame is not None:
+                y -= self._shift[:n]
+                y *= self._inverse_scale[:n]
+        return y, xp.multiply(y, y, out=self._squares[:n])
+
+    def _copy(self, starts, stops, n, one_run):
+        x = self._x
+        if self._y is None:
+            self._y = empty(self._squares.shape, like=x, dtype=self._dtype)
+        y = self._y[:n]
+        if one_run:
+            y[...] = x[int(starts[0]) : int(stops[-1])]
+        elif n < 8 * len(starts):  # scattered short runs: one gather beats many slices
+            ends = np.cumsum(stops - starts)
+            y[...] = x[np.arange(n) + np.repeat(stops - ends, stops - starts)]
+        else:
+            end = 0
+            for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+                begin, end = end, end + stop - start
+                y[begin:end] = x[start:stop]
+        return y

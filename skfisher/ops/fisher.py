@@ -15,9 +15,14 @@ import math
 
 import numpy as np
 
-from skfisher.backend import array_module, empty, zeros
-from skfisher.ops.gaussian import logit_coefficients, logit_coefficients_vjp, to_frame
-from skfisher.ops.statistics import iter_statistics, iter_statistics_vjp
+from skfisher.backend import array_module, empty, float_dtype, zeros
+from skfisher.ops.gaussian import (
+    logit_coefficients,
+    logit_coefficients_vjp,
+    scale_of,
+    to_frame,
+)
+from skfisher.ops.statistics import Sums, iter_statistics, iter_statistics_vjp, new_gradients
 
 __all__ = [
     "fisher_from_statistics",
@@ -57,14 +62,15 @@ def fisher_vector(x, starts, stops, weights, means, variances, *, include_weight
         Of the dtype and library of `x`.
     """
     frame, weights, means, variances, dtype = to_frame(x, weights, means, variances)
-    coefficients = logit_coefficients(weights, means, variances).astype(dtype)
+    coefficients = [c.astype(dtype) for c in logit_coefficients(weights, means, variances)]
     n_out = means.size * 2 + (len(weights) if include_weights else 0)
-    encodings = empty((len(starts), n_out), like=x)
+    encodings = empty((len(starts), n_out), like=x, dtype=float_dtype(x.dtype))
     counts = stops - starts
     for bags, sums in iter_statistics(x, starts, stops, coefficients, frame=frame):
-        encodings[bags] = fisher_from_statistics(
-            sums, counts[bags], weights, means, variances, include_weights=include_weights
-        )
+        fisher_from_statistics(
+            sums, counts[bags], weights, means, variances,
+            include_weights=include_weights, out=encodings[bags],
+        )  # fmt: skip
     return encodings
 
 
@@ -81,12 +87,12 @@ def fisher_vector_vjp(
     Wieschollek et al. (2017).
     """
     frame, weights, means, variances, dtype = to_frame(x, weights, means, variances)
-    coefficients = logit_coefficients(weights, means, variances).astype(dtype)
+    coefficients = [c.astype(dtype) for c in logit_coefficients(weights, means, variances)]
     parameters = (weights, means, variances)
     counts = stops - starts
     d_x = zeros(x.shape, like=x) if with_x else None
-    d_coefficients = zeros(coefficients.shape, like=x, dtype=np.float64)
-    d_parameters = [zeros(p.shape, like=p) for p in parameters]
+    d_coefficients = new_gradients(coefficients)
+    d_parameters = new_gradients(parameters)
 
     def cotangents(bags):
         return _statistics_gradient(g[bags], counts[bags], *parameters, include_weights)
@@ -99,59 +105,68 @@ def fisher_vector_vjp(
         direct = _parameter_gradients(g[bags], sums, counts[bags], *parameters, include_weights)
         for total, part in zip(d_parameters, direct, strict=True):
             total += part
-    through_logits = logit_coefficients_vjp(d_coefficients, *parameters)
+    d_linear, d_quadratic, d_constant = d_coefficients
+    through_logits = logit_coefficients_vjp((d_linear, d_quadratic, d_constant), *parameters)
     d_weights, d_means, d_variances = (
         direct + via for direct, via in zip(d_parameters, through_logits, strict=True)
     )
-    return (
-        d_x,
-        d_weights.astype(x.dtype),
-        (d_means / frame.scale).astype(x.dtype),
-        (d_variances / frame.scale**2).astype(x.dtype),
-    )
+    scale = scale_of(frame)
+    gradients = (d_weights, d_means / scale, d_variances / scale**2)
+    return d_x, *(gradient.astype(x.dtype) for gradient in gradients)
 
 
-def fisher_from_statistics(sums, counts, weights, means, variances, *, include_weights=True):
+def fisher_from_statistics(
+    sums, counts, weights, means, variances, *, include_weights=True, out=None
+):
     """Turn the sums of `soft_statistics` into Fisher vectors; the equations of this module.
 
     Source: Sánchez et al. (2013), equations (29)-(31).
 
     Parameters
     ----------
-    sums : float64 array of shape (n_bags, k, 2 * d + 1)
+    sums : Sums of float64 arrays
     counts : int array of shape (n_bags,)
         Descriptors per bag.
     weights, means, variances : arrays of shape (k,), (k, d), (k, d)
         In the coordinates of the sums.
     include_weights : bool
+    out : array of shape (n_bags, n_out), optional
+        Written and returned; by default a new float64 array.
 
     Returns
     -------
-    encodings : float64 array of shape (n_bags, n_out)
+    encodings : array of shape (n_bags, n_out)
     """
-    xp = array_module(sums)
-    n_bags, k, d = len(sums), *means.shape
-    s1, s2, s0 = sums[:, :, :d], sums[:, :, d:-1], sums[:, :, -1:]
-    counts = xp.asarray(counts, dtype=np.float64)[:, None]
+    xp = array_module(means)
+    k, d = means.shape
+    n_bags = len(sums.s0)
+    first = k if include_weights else 0
+    if out is None:
+        out = xp.empty((n_bags, first + 2 * k * d))
     inverse_sqrt = _inverse_sqrt(weights)
-    encodings = xp.empty((n_bags, (2 * d + 1) * k))
-    f_w, f_means, f_variances = _blocks(encodings, k, d)
-    xp.multiply(s0[:, :, 0] - counts * weights, inverse_sqrt, out=f_w)
-    # about the means, first S1 - mu S0, then S2 - 2 mu S1 + mu^2 S0 - v S0
-    xp.subtract(s1, means * s0, out=f_means)
-    xp.add(s1, f_means, out=f_variances)
-    f_variances *= means
-    xp.subtract(s2, f_variances, out=f_variances)
-    f_variances -= variances * s0
-    f_means *= inverse_sqrt[:, None] / xp.sqrt(variances)
-    f_variances *= inverse_sqrt[:, None] / (SQRT_2 * variances)
-    encodings /= counts
-    return encodings if include_weights else encodings[:, k:]
+    per_mean = inverse_sqrt[:, None] / xp.sqrt(variances)
+    per_variance = inverse_sqrt[:, None] / (SQRT_2 * variances)
+    inverse_counts = 1 / xp.asarray(counts, dtype=np.float64)[:, None]
+    if include_weights:
+        out[:, :k] = (sums.s0 * inverse_counts - weights) * inverse_sqrt
+    # Linear in S0, S1 and S2. Flat arrays, one product with a constant at a time and
+    # no new arrays: for short bags this takes as long as the sums themselves.
+    s0 = xp.repeat(sums.s0, d, axis=1)
+    s1, s2 = (s.reshape(n_bags, k * d) for s in (sums.s1, sums.s2))
+    f = s1 * per_mean.ravel()
+    product = s0 * (per_mean * means).ravel()
+    f -= product
+    f *= inverse_counts
+    out[:, first : first + k * d] = f
+    xp.multiply(s2, per_variance.ravel(), out=f)
+    f -= xp.multiply(s1, (2 * per_variance * means).ravel(), out=product)
+    f += xp.multiply(s0, (per_variance * (means**2 - variances)).ravel(), out=product)
+    f *= inverse_counts
+    out[:, first + k * d :] = f
+    return out
 
 
-def fisher_from_statistics_vjp(
-    g, sums, counts, weights, means, variances, *, include_weights=True
-):
+def fisher_from_statistics_vjp(g, sums, counts, weights, means, variances, *, include_weights=True):
     """Return ``d_sums, d_weights, d_means, d_variances`` for `g` at `fisher_from_statistics`."""
     parameters = (weights, means, variances)
     d_sums = _statistics_gradient(g, counts, *parameters, include_weights)
@@ -183,7 +198,7 @@ def _full_blocks(g, k, d, include_weights):
 
 
 def _statistics_gradient(g, counts, weights, means, variances, include_weights):
-    """Return the gradient ``[A, B, a0]`` at the sums, (n_bags, k, 2 * d + 1)."""
+    """Return the gradients at the sums: ``a0``, ``A`` and ``B``."""
     xp = array_module(means)
     g_w, g_means, g_variances = _full_blocks(g, *means.shape, include_weights)
     c = _inverse_sqrt(weights) / xp.asarray(counts, dtype=np.float64)[:, None]
@@ -191,7 +206,7 @@ def _statistics_gradient(g, counts, weights, means, variances, include_weights):
     b = c[:, :, None] * g_variances / (SQRT_2 * variances)
     a = slope - 2 * means * b
     a0 = c * g_w + (b * (means**2 - variances) - slope * means).sum(axis=2)
-    return xp.concatenate([a, b, a0[:, :, None]], axis=2)
+    return Sums(a0, a, b)
 
 
 def _parameter_gradients(g, sums, counts, weights, means, variances, include_weights):
@@ -203,7 +218,7 @@ def _parameter_gradients(g, sums, counts, weights, means, variances, include_wei
     f_w, f_means, f_variances = _blocks(encodings, k, d)
     inverse_sqrt = _inverse_sqrt(weights)
     # c S0, of shape (n_bags, k, 1)
-    share = (inverse_sqrt * sums[:, :, -1] / xp.asarray(counts)[:, None])[:, :, None]
+    share = (inverse_sqrt * sums.s0 / xp.asarray(counts)[:, None])[:, :, None]
     along_means, along_variances = g_means * f_means, g_variances * f_variances
     d_weights = -(inverse_sqrt**2) * (
         g_w * (f_w / 2 + xp.sqrt(weights)) + (along_means + along_variances).sum(axis=2) / 2

@@ -3,29 +3,30 @@ r"""Log densities and posteriors of a diagonal Gaussian mixture.
 With ``l_tk = log w_k + log N(x_t; mu_k, v_k)`` the posteriors are the softmax of ``l``
 over the components. Written as a matrix product,
 
-.. math:: l = [X, X^2, 1] \, M', \qquad
-          M_k = \left[\frac{\mu_k}{v_k}, \; -\frac{1}{2 v_k}, \; \log w_k
-          - \tfrac12 \sum_d \left(\log 2 \pi v_{kd} + \frac{\mu_{kd}^2}{v_{kd}}\right)\right],
+.. math:: l_{tk} = \left\langle x_t, \frac{\mu_k}{v_k} \right\rangle
+          + \left\langle x_t^2, -\frac{1}{2 v_k} \right\rangle + \log w_k
+          - \tfrac12 \sum_d \left(\log 2 \pi v_{kd} + \frac{\mu_{kd}^2}{v_{kd}}\right),
 
-one product of the rows ``[x, x^2, 1]`` with the coefficients ``M`` gives all of them.
+two products, of ``X`` and of ``X^2`` with the coefficients of all components.
 """
 
 import math
 
 import numpy as np
 
-from skfisher.backend import array_module
+from skfisher.backend import array_module, float_dtype
 from skfisher.ops.chunks import Frame
 
 __all__ = [
+    "apply_frame",
     "log_joint",
     "log_joint_vjp",
     "logit_coefficients",
     "logit_coefficients_vjp",
     "mixture_frame",
-    "needs_float64",
     "posteriors",
     "posteriors_vjp",
+    "scale_of",
     "softmax_rows",
     "to_frame",
 ]
@@ -34,7 +35,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 def logit_coefficients(weights, means, variances):
-    r"""Return the coefficients ``M`` of the log joint density, equation (1) of this module.
+    r"""Return the coefficients of the log joint density, the equation of this module.
 
     Source: Sánchez, Perronnin, Mensink and Verbeek (2013), section 2, expanded.
 
@@ -46,30 +47,26 @@ def logit_coefficients(weights, means, variances):
 
     Returns
     -------
-    coefficients : array of shape (k, 2 * d + 1), of the dtype of `means`
-        Columns for ``x``, for ``x^2`` and for 1. A component of weight 0 gets a constant
-        so low that its posteriors vanish, but finite.
+    linear : array of shape (k, d)
+    quadratic : array of shape (k, d)
+    constant : array of shape (k,)
+        Of a component of weight 0 so low that its posteriors vanish, but finite.
     """
     xp = array_module(means)
-    tiny = float(xp.finfo(means.dtype).tiny)
-    constant = xp.log(xp.maximum(weights, tiny)) - 0.5 * (
-        LOG_2PI + xp.log(variances) + means**2 / variances
-    ).sum(axis=1)
-    return xp.concatenate(
-        [means / variances, -0.5 / variances, constant[:, None]], axis=1, dtype=means.dtype
-    )
+    log_weights = xp.log(xp.maximum(weights, float(xp.finfo(means.dtype).tiny)))
+    log_volumes = (LOG_2PI + xp.log(variances) + means**2 / variances).sum(axis=1)
+    return means / variances, -0.5 / variances, log_weights - 0.5 * log_volumes
 
 
 def logit_coefficients_vjp(g, weights, means, variances):
-    """Return ``d_weights, d_means, d_variances`` for `g` (k, 2 * d + 1) at `logit_coefficients`.
+    """Return ``d_weights, d_means, d_variances`` for `g`, a triple, at `logit_coefficients`.
 
-    These are the terms in R0, R1, R2 of the Fisher vector's gradient: differentiate
-    the columns of ``M`` one by one.
+    These are the terms in R0, R1 and R2 of the Fisher vector's gradient.
     """
     xp = array_module(means)
-    d = means.shape[1]
-    g1, g2, g0 = g[:, :d], g[:, d:-1], g[:, -1:]
-    d_weights = _divide_or_zero(g0[:, 0], weights, xp)
+    g1, g2, g0 = g
+    d_weights = _divide_or_zero(g0, weights, xp)
+    g0 = g0[:, None]
     d_means = (g1 - means * g0) / variances
     d_variances = 0.5 * ((g2 - means * (2 * g1 - means * g0)) / variances - g0) / variances
     return d_weights, d_means, d_variances
@@ -101,37 +98,32 @@ def log_joint(x, weights, means, variances):
         Computed about the mixture's centre, so a common offset of descriptors and
         means costs no digits; in float64 where float32 would not do.
     """
-    frame, weights, local_means, local_variances, dtype = to_frame(x, weights, means, variances)
-    y = (x.astype(dtype) - frame.shift) / frame.scale
-    coefficients = logit_coefficients(weights, local_means, local_variances)
-    d = x.shape[1]
-    coefficients[:, -1] -= array_module(x).log(frame.scale).sum()
-    coefficients = coefficients.astype(dtype)
-    logits = y @ coefficients[:, :d].T
-    logits += (y * y) @ coefficients[:, d:-1].T
-    logits += coefficients[:, -1]
-    return logits.astype(x.dtype, copy=False)
+    frame, weights, means, variances, dtype = to_frame(x, weights, means, variances)
+    y = apply_frame(x, frame, dtype)
+    linear, quadratic, constant = logit_coefficients(weights, means, variances)
+    if frame is not None:
+        constant = constant - array_module(x).log(frame.scale).sum()
+    logits = y @ linear.astype(dtype).T
+    logits += (y * y) @ quadratic.astype(dtype).T
+    logits += constant.astype(dtype)
+    return logits.astype(float_dtype(x.dtype), copy=False)
 
 
 def log_joint_vjp(g, x, weights, means, variances):
     """Return ``d_x, d_weights, d_means, d_variances`` for `g` (n, k) at `log_joint`."""
-    xp = array_module(x)
-    frame, weights, local_means, local_variances, dtype = to_frame(x, weights, means, variances)
-    d = x.shape[1]
-    y = (x.astype(dtype) - frame.shift) / frame.scale
+    frame, weights, means, variances, dtype = to_frame(x, weights, means, variances)
+    y = apply_frame(x, frame, dtype)
     g = g.astype(dtype, copy=False)
-    sums = xp.concatenate([g.T @ y, g.T @ (y * y), g.sum(axis=0)[:, None]], axis=1)
+    coefficients = logit_coefficients(weights, means, variances)
+    linear, quadratic = (c.astype(dtype) for c in coefficients[:2])
+    scale = scale_of(frame)
+    d_x = (g @ linear + 2 * y * (g @ quadratic)) / scale
+    d_coefficients = (g.T @ y, g.T @ (y * y), g.sum(axis=0))
     d_weights, d_means, d_variances = logit_coefficients_vjp(
-        sums.astype(np.float64), weights, local_means, local_variances
+        [c.astype(np.float64) for c in d_coefficients], weights, means, variances
     )
-    coefficients = logit_coefficients(weights, local_means, local_variances).astype(dtype)
-    d_x = (g @ coefficients[:, :d] + 2 * y * (g @ coefficients[:, d:-1])) / frame.scale
-    return (
-        d_x.astype(x.dtype, copy=False),
-        d_weights.astype(x.dtype),
-        (d_means / frame.scale).astype(x.dtype),
-        (d_variances / frame.scale**2).astype(x.dtype),
-    )
+    gradients = (d_x, d_weights, d_means / scale, d_variances / scale**2)
+    return tuple(gradient.astype(x.dtype, copy=False) for gradient in gradients)
 
 
 def softmax_rows(logits):
@@ -180,9 +172,8 @@ def posteriors_vjp(g, x, weights, means, variances):
 def mixture_frame(weights, means, variances):
     """Return the mixture's own mean and, rounded to powers of two, standard deviations.
 
-    Descriptors are computed with in these coordinates: the expanded square of the log
-    density loses digits as the square of offset / deviation. Powers of two rescale
-    without rounding. The shift is a float32 number, so that it is the same in both dtypes.
+    Powers of two rescale without rounding; the shift is a float32 number, so that it is
+    the same in both dtypes.
     """
     xp = array_module(means)
     share = (weights / weights.sum())[:, None]
@@ -191,35 +182,55 @@ def mixture_frame(weights, means, variances):
     return Frame(shift, xp.exp2(xp.round(xp.log2(spread))))
 
 
-# Largest squared distance of a component from the centre, in its own standard deviations
-# and averaged over the dimensions, at which float32 logits are good to about 1e-4.
-_FLOAT32_REACH = 32.0
+def reach(means, variances):
+    """Return the mean over dimensions of ``means^2 / variances``, of the farthest component.
 
-
-def needs_float64(means, variances):
-    """Tell whether these parameters, in the mixture's frame, ask for more than float32.
-
-    The error of a float32 logit grows with the sum over dimensions of
-    ``means**2 / variances``: components far from the centre, or very narrow.
+    The expanded square of the log density is a difference of numbers of this size, and
+    loses digits accordingly.
     """
-    return bool((means**2 / variances).mean(axis=1).max() > _FLOAT32_REACH)
+    return float((means**2 / variances).mean(axis=1).max())
+
+
+# Reach up to which descriptors are used as they are, and up to which float32 will do.
+_NO_FRAME = 2.0
+_FLOAT32 = 16.0
 
 
 def to_frame(x, weights, means, variances):
-    """Return the mixture's frame, the parameters in it (float64), and the dtype to work in.
+    """Choose the coordinates and the dtype to compute in, from the parameters alone.
 
     Returns
     -------
-    frame : Frame, of that dtype
-    weights, means, variances : float64 arrays of the library of `x`
+    frame : Frame of that dtype, or None where descriptors can be used as they are
+    weights, means, variances : float64 arrays of the library of `x`, in the frame
     dtype : float32 or float64
+        float64 also for float32 descriptors when components lie so far from the centre,
+        in their own deviations, that float32 would cost the result its digits.
     """
     xp = array_module(x)
     weights, means, variances = (
         xp.asarray(p, dtype=np.float64) for p in (weights, means, variances)
     )
+    dtype = float_dtype(x.dtype)
+    moderate = 2.0**-40 < float(variances.min()) and float(variances.max()) < 2.0**40
+    if moderate and reach(means, variances) <= _NO_FRAME:
+        return None, weights, means, variances, dtype
     frame = mixture_frame(weights, means, variances)
     means = (means - frame.shift) / frame.scale
     variances = variances / frame.scale**2
-    dtype = np.float64 if needs_float64(means, variances) else x.dtype
-    return Frame(*(f.astype(dtype) for f in frame)), weights, means, variances, np.dtype(dtype)
+    if reach(means, variances) > _FLOAT32:
+        dtype = np.dtype(np.float64)
+    return frame, weights, means, variances, dtype
+
+
+def scale_of(frame):
+    """Return the scale of a frame, 1 where there is none."""
+    return 1.0 if frame is None else frame.scale
+
+
+def apply_frame(x, frame, dtype):
+    """Return the descriptors `x` in the frame, in the given dtype."""
+    x = x.astype(dtype, copy=False)
+    if frame is None:
+        return x
+    return (x - frame.shift.astype(dtype)) / frame.scale.astype(dtype)

@@ -1,21 +1,25 @@
 r"""Soft assignment of descriptors to components, summed over each bag.
 
 Everything that assigns softly and then sums (Fisher vectors, bags of words, VLAD,
-NetVLAD, EM) is this one operation with its own logits. For a bag with rows
-``z_t = [y_t, y_t^2, 1]`` and coefficients ``M``, one row per component,
+NetVLAD, EM) is this one operation with its own logits. For one bag,
 
-.. math:: g_t = \operatorname{softmax}(M z_t), \qquad S = \sum_t g_t z_t' = [S_1, S_2, S_0].
+.. math::
+    g_t = \operatorname{softmax}(M_1 y_t + M_2 y_t^2 + m_0), \qquad
+    S_0 = \sum_t g_t, \quad S_1 = \sum_t g_t y_t', \quad S_2 = \sum_t g_t (y_t^2)'.
 
-The posteriors exist for one chunk of descriptors at a time, components first, and the
+Posteriors exist for one chunk of descriptors at a time, components first, and the
 backward pass computes them again instead of storing them.
 """
+
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from skfisher.backend import array_module, empty, zeros
-from skfisher.ops.chunks import chunk_rows, fill_rows, iter_chunks, iter_row_chunks, new_rows
+from skfisher.ops.chunks import Rows, chunk_rows, iter_chunks, iter_row_chunks
 
 __all__ = [
+    "Sums",
     "iter_statistics",
     "iter_statistics_vjp",
     "soft_statistics",
@@ -23,252 +27,321 @@ __all__ = [
     "total_statistics",
 ]
 
-# Logits this far below a descriptor's largest count as this far below: the exponential
-# stays a normal number, and products with denormal numbers take many times longer.
-_LOWEST_LOGIT = {4: -60.0, 8: -600.0}
+
+class Sums(NamedTuple):
+    """The statistics of bags, or, of the same shapes, gradients at them."""
+
+    s0: Any  # (n_bags, k)
+    s1: Any  # (n_bags, k, d)
+    s2: Any  # (n_bags, k, d)
+
+    @classmethod
+    def empty(cls, n_bags, k, d, *, like, dtype=np.float64):
+        """Return uninitialised sums of `n_bags` bags."""
+        shapes = (n_bags, k), (n_bags, k, d), (n_bags, k, d)
+        return cls(*(empty(shape, like=like, dtype=dtype) for shape in shapes))
+
+    def of(self, bags):
+        """Return views of the sums of a slice of bags."""
+        return Sums(*(s[bags] for s in self))
+
+    def astype(self, dtype):
+        """Return the sums in another dtype."""
+        return Sums(*(s.astype(dtype) for s in self))
 
 
-class _Workspace:
-    """The buffers of one thread, cut to each chunk's number of rows."""
+def soft_statistics(x, starts, stops, coefficients, *, frame=None):
+    r"""Soft assignment of descriptors, and the sums S0, S1 and S2 of each bag.
 
-    def __init__(self, n_components, n_features, n_rows, *, like, dtype, backward=False):
-        self.rows = new_rows(n_rows, n_features, like=like, dtype=dtype)
-        self._wide = empty((2 * n_components if backward else n_components) * n_rows,
-                           like=like, dtype=dtype)  # fmt: skip
-        self._n_components = n_components
+    Source: Sánchez, Perronnin, Mensink and Verbeek (2013), equations (26)-(28), with
+    the logits left open.
 
-    def posteriors(self, n):
-        k = self._n_components
-        return self._wide[: k * n].reshape(k, n)
+    Parameters
+    ----------
+    x : array of shape (n, d)
+        Descriptors of all bags.
+    starts, stops : int64 arrays of shape (n_bags,), on the host
+        Bag ``i`` holds the rows ``starts[i]:stops[i]`` of `x`, at least one.
+    coefficients : (linear, quadratic, constant), arrays of shape (k, d), (k, d), (k,)
+        ``M_1``, ``M_2`` and ``m_0`` of the logits; their dtype is the one computed in.
+    frame : Frame, optional
+        ``y = (x - frame.shift) / frame.scale``; by default ``y = x``.
 
-    def posteriors_and_cotangents(self, n):
-        k = self._n_components
-        return self._wide[: 2 * k * n].reshape(2 * k, n)
-
-
-def soft_assign(rows, coefficients, out):
-    """Write the posteriors (k, n) of `rows` into `out`; return max and log sum of the logits."""
-    xp = array_module(rows)
-    logits = xp.matmul(coefficients, rows.T, out=out)
-    largest = logits.max(axis=0)
-    logits -= largest
-    xp.maximum(logits, _LOWEST_LOGIT[logits.dtype.itemsize], out=logits)
-    xp.exp(logits, out=logits)
-    total = logits.sum(axis=0)
-    logits *= 1 / total
-    return largest, xp.log(total)
+    Returns
+    -------
+    sums : Sums of float64 arrays
+    """
+    sums = Sums.empty(len(starts), *coefficients[0].shape, like=x)
+    for bags, group in iter_statistics(x, starts, stops, coefficients, frame=frame):
+        for whole, part in zip(sums, group, strict=True):
+            whole[bags] = part
+    return sums
 
 
-def _per_bag(chunk):
-    """Return ``(n_bags, length)`` of a chunk whose bags are equally long, else None."""
-    lengths = chunk.stops - chunk.starts
-    n_bags, length = len(lengths), int(lengths[0])
-    return (n_bags, length) if n_bags == 1 or (lengths == length).all() else None
+def soft_statistics_vjp(g, x, starts, stops, coefficients, *, frame=None):
+    """Return ``d_x, d_coefficients`` for the gradients `g`, `Sums`, at `soft_statistics`."""
+    d_x = zeros(x.shape, like=x)
+    d_coefficients = new_gradients(coefficients)
+    steps = iter_statistics_vjp(
+        g.of, x, starts, stops, coefficients,
+        frame=frame, d_coefficients=d_coefficients, d_x=d_x, with_sums=False,
+    )  # fmt: skip
+    for _ in steps:
+        pass
+    dtype = coefficients[0].dtype
+    return d_x, tuple(d.astype(dtype) for d in d_coefficients)
 
 
-def _bag_columns(chunk):
-    ends = np.cumsum(chunk.stops - chunk.starts).tolist()
-    return zip([0, *ends[:-1]], ends, strict=True)
+def new_gradients(parameters):
+    """Return float64 zeros of the shapes of `parameters`, to be added to."""
+    return tuple(zeros(p.shape, like=p, dtype=np.float64) for p in parameters)
 
 
-def _sum_per_bag(assigned, rows, chunk, out):
-    """Write ``assigned[:, bag] @ rows[bag]`` for each bag of the chunk into `out`."""
-    xp = array_module(rows)
-    shape = _per_bag(chunk)
-    if shape is not None:
-        left = assigned.reshape(assigned.shape[0], *shape).transpose(1, 0, 2)
-        xp.matmul(left, rows.reshape(*shape, -1), out=out)
-    else:
-        for bag, (a, b) in enumerate(_bag_columns(chunk)):
-            xp.matmul(assigned[:, a:b], rows[a:b], out=out[bag])
-
-
-def iter_statistics(x, starts, stops, coefficients, *, frame):
+def iter_statistics(x, starts, stops, coefficients, *, frame=None):
     """Compute the statistics of bags, a group of bags at a time.
 
     Yields
     ------
     bags : slice
-    sums : float64 array of shape (len(bags), k, 2 * d + 1)
-        ``[S1, S2, S0]``, valid until the next step.
+    sums : Sums of float64 arrays
     """
-    k, d = coefficients.shape[0], x.shape[1]
-    work = _Workspace(k, d, chunk_rows(k, d), like=x, dtype=coefficients.dtype)
-    partial = total = None
+    k, d = coefficients[0].shape
+    dtype = coefficients[0].dtype
+    reader = Rows(chunk_rows(k, d), x, frame, dtype)
+    assign = _Assignment(coefficients, chunk_rows(k, d))
     for chunk in iter_chunks(starts, stops, k, d):
-        rows = fill_rows(work.rows, x, chunk.starts, chunk.stops, frame)
-        posteriors = work.posteriors(len(rows))
-        soft_assign(rows, coefficients, posteriors)
-        n_bags = len(chunk.starts)
-        if partial is None or len(partial) < n_bags:
-            partial = empty((n_bags, *coefficients.shape), like=x, dtype=coefficients.dtype)
-        _sum_per_bag(posteriors, rows, chunk, partial[:n_bags])
+        y, y2 = reader.read(chunk.starts, chunk.stops)
+        posteriors = assign(y, y2)[0]
+        part = Sums.empty(len(chunk.starts), k, d, like=x, dtype=dtype)
+        _sum_per_bag(posteriors, y, y2, chunk, part)
         if chunk.first:
-            total = partial[:n_bags].astype(np.float64)
+            total = part.astype(np.float64)
         else:
-            total += partial[:n_bags]
+            _add(total, part)
         if chunk.last:
             yield chunk.bags, total
 
 
-def total_statistics(x, starts, stops, coefficients, *, frame):
+def total_statistics(x, starts, stops, coefficients, *, frame=None):
     """Sum the statistics over all descriptors of all bags, and their log-likelihood.
 
     Returns
     -------
-    sums : float64 array of shape (k, 2 * d + 1)
+    sums : Sums of float64 arrays, of one bag
     log_likelihood : float
         Sum over descriptors of ``log sum_k exp(l_tk)``.
     """
-    k, d = coefficients.shape[0], x.shape[1]
-    n_rows = chunk_rows(k, d)
-    work = _Workspace(k, d, n_rows, like=x, dtype=coefficients.dtype)
-    partial = empty(coefficients.shape, like=x, dtype=coefficients.dtype)
     xp = array_module(x)
-    total = zeros(coefficients.shape, like=x, dtype=np.float64)
+    k, d = coefficients[0].shape
+    dtype = coefficients[0].dtype
+    n_rows = chunk_rows(k, d)
+    reader = Rows(n_rows, x, frame, dtype)
+    assign = _Assignment(coefficients, n_rows)
+    part = Sums.empty(1, k, d, like=x, dtype=dtype)
+    total = Sums(*(xp.zeros(p.shape) for p in part))
     log_likelihood = 0.0
     for run_starts, run_stops in iter_row_chunks(starts, stops, n_rows):
-        rows = fill_rows(work.rows, x, run_starts, run_stops, frame)
-        posteriors = work.posteriors(len(rows))
-        largest, log_sum = soft_assign(rows, coefficients, posteriors)
-        total += xp.matmul(posteriors, rows, out=partial)
-        log_likelihood += largest.sum(dtype=np.float64) + log_sum.sum(dtype=np.float64)
-    return total, float(log_likelihood)
+        y, y2 = reader.read(run_starts, run_stops)
+        posteriors, largest, log_sum = assign(y, y2)
+        xp.matmul(posteriors, y, out=part.s1[0])
+        xp.matmul(posteriors, y2, out=part.s2[0])
+        part.s0[0] = posteriors @ assign.ones[: len(y)]
+        _add(total, part)
+        log_likelihood += float(largest.sum(dtype=np.float64) + log_sum.sum(dtype=np.float64))
+    return total, log_likelihood
 
 
 def iter_statistics_vjp(
-    cotangents, x, starts, stops, coefficients, *, frame, d_coefficients, d_x=None, with_sums=True
+    cotangents,
+    x,
+    starts,
+    stops,
+    coefficients,
+    *,
+    frame=None,
+    d_coefficients,
+    d_x=None,
+    with_sums=True,
 ):
     r"""Send gradients at the statistics back to descriptors and coefficients, group by group.
 
-    For one bag, with ``C = [A, B, a0]`` the gradient at ``S``,
+    For one bag, with ``A, B, a_0`` the gradients at ``S1, S2, S0``,
 
-    .. math:: q_t = C z_t, \quad r_t = g_t (q_t - \langle g_t, q_t \rangle), \quad
-              \bar M = \sum_t r_t z_t', \quad
-              \bar y_t = g_t' A + r_t' M_1 + 2 y_t (g_t' B + r_t' M_2).
+    .. math::
+        q_t &= A y_t + B y_t^2 + a_0, \qquad r_t = g_t (q_t - \langle g_t, q_t \rangle), \\
+        \bar M_1 &= \sum_t r_t y_t', \quad \bar M_2 = \sum_t r_t (y_t^2)', \quad
+        \bar m_0 = \sum_t r_t, \\
+        \bar y_t &= A' g_t + M_1' r_t + 2 y_t (B' g_t + M_2' r_t).
 
     Parameters
     ----------
     cotangents : callable
-        ``cotangents(bags)`` returns ``C`` of a slice of bags, (len(bags), k, 2 * d + 1).
-    d_coefficients : float64 array of shape (k, 2 * d + 1)
-        The sum over all bags is added to it.
+        ``cotangents(bags)`` returns the gradients at the sums of a slice of bags, `Sums`.
+    d_coefficients : triple of float64 arrays
+        The sums over all bags are added to them.
     d_x : array of the shape of `x`, optional
         The rows of the bags are written, if given; without it 8 of 20 products are saved.
     with_sums : bool
-        Whether ``S`` is wanted again, for one more product in place of a forward pass.
+        Whether the statistics are wanted too, for less than another forward pass.
 
     Yields
     ------
     bags : slice
-    sums : float64 array of shape (len(bags), k, 2 * d + 1), or None
+    sums : Sums of float64 arrays, or None
     """
     xp = array_module(x)
-    k, d = coefficients.shape[0], x.shape[1]
-    dtype = coefficients.dtype
-    work = _Workspace(k, d, chunk_rows(k, d), like=x, dtype=dtype, backward=True)
-    product = empty((k, chunk_rows(k, d)), like=x, dtype=dtype)
+    k, d = coefficients[0].shape
+    dtype = coefficients[0].dtype
+    n_rows = chunk_rows(k, d)
+    reader = Rows(n_rows, x, frame, dtype)
+    assign = _Assignment(coefficients, n_rows, extra=k)
+    slopes = empty((2, n_rows, d), like=x, dtype=dtype)
     total = None
     for chunk in iter_chunks(starts, stops, k, d):
-        rows = fill_rows(work.rows, x, chunk.starts, chunk.stops, frame)
-        both = work.posteriors_and_cotangents(len(rows))
-        posteriors, r = both[:k], both[k:]
-        soft_assign(rows, coefficients, posteriors)
+        y, y2 = reader.read(chunk.starts, chunk.stops)
+        n = len(y)
+        posteriors, _, _ = assign(y, y2)
+        both, r = assign.with_extra(n)  # posteriors over r, in one block of memory
         if chunk.first:
-            c = cotangents(chunk.bags).astype(dtype, copy=False)
-        _product_per_bag(c, rows, chunk, out=r)
+            c = cotangents(chunk.bags).astype(dtype)
+        _cotangent_per_bag(c, y, y2, chunk, assign.scratch(n), out=r)
         # Divided by the sum of the posteriors, 1 to rounding: r sums to 0 over components.
-        mean = xp.multiply(posteriors, r, out=product[:, : len(rows)]).sum(axis=0)
+        mean = xp.multiply(posteriors, r, out=assign.scratch(n)).sum(axis=0)
         mean /= posteriors.sum(axis=0)
         r -= mean
         r *= posteriors
         if with_sums:
-            sums = empty((len(chunk.starts), 2 * k, 2 * d + 1), like=x, dtype=dtype)
-            _sum_per_bag(both, rows, chunk, sums)
-            d_coefficients += sums[:, k:].sum(axis=0, dtype=np.float64)
+            part = Sums.empty(len(chunk.starts), 2 * k, d, like=x, dtype=dtype)
+            _sum_per_bag(both, y, y2, chunk, part)
+            d_part = (part.s1[:, k:], part.s2[:, k:], part.s0[:, k:])
+            part = Sums(*(p[:, :k] for p in part))
             if chunk.first:
-                total = sums[:, :k].astype(np.float64)
+                total = part.astype(np.float64)
             else:
-                total += sums[:, :k]
+                _add(total, part)
+            for whole, p in zip(d_coefficients, d_part, strict=True):
+                whole += p.sum(axis=0, dtype=np.float64)
         else:
-            d_coefficients += r @ rows
+            for whole, p in zip(d_coefficients, (r @ y, r @ y2, r.sum(axis=1)), strict=True):
+                whole += p
         if d_x is not None:
-            _write_d_x(d_x, both, rows, c, coefficients, chunk, frame)
+            d_y = _slopes_per_bag(both, c, coefficients, y, chunk, slopes)
+            if frame is not None:
+                d_y /= frame.scale
+            for (a, b), start, stop in zip(
+                chunk.columns, chunk.starts.tolist(), chunk.stops.tolist(), strict=True
+            ):
+                d_x[start:stop] = d_y[a:b]
         if chunk.last:
             yield chunk.bags, total
 
 
-def _product_per_bag(c, rows, chunk, out):
-    """Write ``c[bag] @ rows[bag].T`` for each bag of the chunk into the columns of `out`."""
-    xp = array_module(rows)
-    shape = _per_bag(chunk)
-    if shape is not None:
-        right = rows.reshape(*shape, -1).transpose(0, 2, 1)
-        xp.matmul(c, right, out=out.reshape(out.shape[0], *shape).transpose(1, 0, 2))
+class _Assignment:
+    """Softmax of the logits of a chunk, in buffers of its own."""
+
+    def __init__(self, coefficients, n_rows, *, extra=0):
+        linear, quadratic, constant = coefficients
+        xp = array_module(linear)
+        self._linear = xp.ascontiguousarray(linear)
+        self._quadratic = xp.ascontiguousarray(quadratic)
+        self._constant = constant[:, None]
+        self._k = len(linear)
+        self._block = empty((self._k + extra) * n_rows, like=linear)
+        self._scratch = empty(self._k * n_rows, like=linear)
+        self.ones = xp.ones(n_rows, dtype=linear.dtype)
+        # Added to exponentials: products with denormal numbers take many times longer.
+        self._least = 1e-30 if linear.dtype == np.float32 else 1e-290
+
+    def with_extra(self, n):
+        """Return the block (k + extra, n) that starts with the posteriors, and its rest."""
+        block = self._block[: len(self._block) // len(self.ones) * n].reshape(-1, n)
+        return block, block[self._k :]
+
+    def scratch(self, n):
+        return self._scratch[: self._k * n].reshape(self._k, n)
+
+    def __call__(self, y, y2):
+        """Return posteriors (k, n), valid until the next call, and max and log sum (n,)."""
+        xp = array_module(y)
+        n = len(y)
+        logits = self._block[: self._k * n].reshape(self._k, n)
+        xp.matmul(self._linear, y.T, out=logits)
+        logits += xp.matmul(self._quadratic, y2.T, out=self.scratch(n))
+        logits += self._constant
+        largest = logits.max(axis=0)
+        logits -= largest
+        xp.exp(logits, out=logits)
+        logits += self._least
+        total = logits.sum(axis=0)
+        logits *= 1 / total
+        return logits, largest, xp.log(total)
+
+
+def _add(total, part):
+    for whole, p in zip(total, part, strict=True):
+        whole += p
+
+
+def _sum_per_bag(assigned, y, y2, chunk, out):
+    """Write the sums over each bag of ``assigned``, times 1, `y` and `y2`, into `out`."""
+    xp = array_module(y)
+    if chunk.equal is not None:
+        n_bags, length = chunk.equal
+        left = assigned.reshape(-1, n_bags, length).transpose(1, 0, 2)
+        left.sum(axis=2, out=out.s0)
+        xp.matmul(left, y.reshape(n_bags, length, -1), out=out.s1)
+        xp.matmul(left, y2.reshape(n_bags, length, -1), out=out.s2)
     else:
-        for bag, (a, b) in enumerate(_bag_columns(chunk)):
-            xp.matmul(c[bag], rows[a:b].T, out=out[:, a:b])
+        for bag, (a, b) in enumerate(chunk.columns):
+            left = assigned[:, a:b]
+            left.sum(axis=1, out=out.s0[bag])
+            xp.matmul(left, y[a:b], out=out.s1[bag])
+            xp.matmul(left, y2[a:b], out=out.s2[bag])
 
 
-def _write_d_x(d_x, both, rows, c, coefficients, chunk, frame):
-    xp = array_module(rows)
-    k, d = coefficients.shape[0], d_x.shape[1]
-    weights = empty((len(c), 2 * k, 2 * d), like=rows)
-    weights[:, :k] = c[:, :, :-1]
-    weights[:, k:] = coefficients[:, :-1]
-    weights[:, :, d:] *= 2
-    shape = _per_bag(chunk)
-    if shape is not None:
-        left = both.reshape(2 * k, *shape).transpose(1, 2, 0)
-        slopes = xp.matmul(left, weights).reshape(len(rows), 2 * d)
+def _cotangent_per_bag(c, y, y2, chunk, scratch, out):
+    """Write ``q = A y + B y^2 + a0``, (k, n), into `out`, with each bag's own A, B, a0."""
+    xp = array_module(y)
+    if chunk.equal is not None:
+        shape = chunk.equal
+        out = out.reshape(-1, *shape).transpose(1, 0, 2)
+        scratch = scratch.reshape(-1, *shape).transpose(1, 0, 2)
+        xp.matmul(c.s1, y.reshape(*shape, -1).transpose(0, 2, 1), out=out)
+        out += xp.matmul(c.s2, y2.reshape(*shape, -1).transpose(0, 2, 1), out=scratch)
+        out += c.s0[:, :, None]
     else:
-        slopes = empty((len(rows), 2 * d), like=rows)
-        for bag, (a, b) in enumerate(_bag_columns(chunk)):
-            xp.matmul(both[:, a:b].T, weights[bag], out=slopes[a:b])
-    d_rows = slopes[:, d:]
-    d_rows *= rows[:, :d]
-    d_rows += slopes[:, :d]
-    d_rows /= frame.scale
-    for (a, b), start, stop in zip(_bag_columns(chunk), chunk.starts, chunk.stops, strict=True):
-        d_x[start:stop] = d_rows[a:b]
+        for bag, (a, b) in enumerate(chunk.columns):
+            q = out[:, a:b]
+            xp.matmul(c.s1[bag], y[a:b].T, out=q)
+            q += xp.matmul(c.s2[bag], y2[a:b].T, out=scratch[:, a:b])
+            q += c.s0[bag][:, None]
 
 
-def soft_statistics(x, starts, stops, coefficients, *, frame):
-    r"""Soft assignment of descriptors, and the sums ``[S1, S2, S0]`` of each bag.
-
-    .. math:: S_0 = \sum_t g_t, \quad S_1 = \sum_t g_t y_t', \quad S_2 = \sum_t g_t (y_t^2)',
-              \quad g_t = \operatorname{softmax}(M [y_t, y_t^2, 1])
-
-    Source: Sánchez et al. (2013), equations (26)-(28).
-
-    Parameters
-    ----------
-    x : array of shape (n, d)
-    starts, stops : int64 arrays of shape (n_bags,), on the host
-        Bag ``i`` holds the rows ``starts[i]:stops[i]`` of `x`.
-    coefficients : array of shape (k, 2 * d + 1)
-        Of the logits, for the columns ``[y, y^2, 1]``; its dtype is the dtype computed in.
-    frame : Frame
-        ``y = (x - frame.shift) / frame.scale``.
-
-    Returns
-    -------
-    sums : float64 array of shape (n_bags, k, 2 * d + 1)
-    """
-    sums = empty((len(starts), *coefficients.shape), like=x, dtype=np.float64)
-    for bags, group in iter_statistics(x, starts, stops, coefficients, frame=frame):
-        sums[bags] = group
-    return sums
+def _slopes_per_bag(both, c, coefficients, y, chunk, out):
+    """Return ``A' g + M1' r + 2 y (B' g + M2' r)``, (n, d), in the buffer `out`."""
+    xp = array_module(y)
+    n, d = y.shape
+    first, second = out[0, :n], out[1, :n]
+    first_weights = _stack(c.s1, coefficients[0])
+    second_weights = _stack(c.s2, coefficients[1])
+    second_weights *= 2
+    if chunk.equal is not None:
+        shape = chunk.equal
+        left = both.reshape(-1, *shape).transpose(1, 2, 0)
+        xp.matmul(left, first_weights, out=first.reshape(*shape, d))
+        xp.matmul(left, second_weights, out=second.reshape(*shape, d))
+    else:
+        for bag, (a, b) in enumerate(chunk.columns):
+            xp.matmul(both[:, a:b].T, first_weights[bag], out=first[a:b])
+            xp.matmul(both[:, a:b].T, second_weights[bag], out=second[a:b])
+    second *= y
+    first += second
+    return first
 
 
-def soft_statistics_vjp(g, x, starts, stops, coefficients, *, frame):
-    """Return ``d_x, d_coefficients`` for `g` (n_bags, k, 2 * d + 1) at `soft_statistics`."""
-    d_x = zeros(x.shape, like=x)
-    d_coefficients = zeros(coefficients.shape, like=x, dtype=np.float64)
-    steps = iter_statistics_vjp(
-        lambda bags: g[bags], x, starts, stops, coefficients,
-        frame=frame, d_coefficients=d_coefficients, d_x=d_x, with_sums=False,
-    )  # fmt: skip
-    for _ in steps:
-        pass
-    return d_x, d_coefficients.astype(coefficients.dtype)
+def _stack(per_bag, shared):
+    n_bags, k, d = per_bag.shape
+    stacked = empty((n_bags, 2 * k, d), like=per_bag)
+    stacked[:, :k] = per_bag
+    stacked[:, k:] = shared
+    return stacked

@@ -1,0 +1,59 @@
+"""Threads over bags: tasks cut the same way however many of them run at once."""
+
+import numpy as np
+from sklearn.utils.parallel import Parallel, delayed
+
+from skfisher.backend import single_threaded_blas
+
+__all__ = ["cut_bags", "map_in_order"]
+
+ROWS_PER_TASK = 2**15
+NUMBERS_PER_TASK = 2**21
+
+
+def map_in_order(function, tasks, *, n_jobs):
+    """Yield ``function(*task)`` of every task, in order, computed by joblib.
+
+    Threads by default; the user chooses another backend by ``joblib.parallel_config``.
+    A result is computed when it is asked for, or a little before: results that
+    are used up one by one never exist all at once.
+    """
+    tasks = list(tasks)
+    if len(tasks) == 1:
+        yield _call(function, tasks[0])
+        return
+    with single_threaded_blas():
+        pool = Parallel(
+            n_jobs=n_jobs, prefer="threads", return_as="generator", pre_dispatch="2*n_jobs"
+        )
+        yield from pool(delayed(_call)(function, task) for task in tasks)
+
+
+def _call(function, task):
+    with single_threaded_blas():  # again, for workers in other processes
+        return function(*task)
+
+
+def cut_bags(lengths, numbers_per_bag):
+    """Cut bags into tasks of some ten thousand descriptors, whatever the number of threads.
+
+    Parameters
+    ----------
+    lengths : int array of shape (n_bags,)
+    numbers_per_bag : int
+        Size of the result of one bag; bounds the bags of a task.
+
+    Returns
+    -------
+    tasks : list of slice
+    """
+    most = max(1, NUMBERS_PER_TASK // numbers_per_bag)
+    ends = np.cumsum(lengths)
+    tasks, first = [], 0
+    while first < len(lengths):
+        before = int(ends[first - 1]) if first else 0
+        last = int(np.searchsorted(ends, before + ROWS_PER_TASK)) + 1
+        last = min(last, first + most, len(lengths))
+        tasks.append(slice(first, last))
+        first = last
+    return tasks

@@ -1,0 +1,79 @@
+"""The operations once more as plain loops over samples and components."""
+
+import math
+
+import numpy as np
+from scipy.special import expit, logsumexp
+from scipy.stats import norm
+
+
+def log_joint(x, weights, means, variances):
+    return np.array(
+        [
+            [
+                math.log(w) + norm.logpdf(row, m, np.sqrt(v)).sum()
+                for w, m, v in zip(weights, means, variances, strict=True)
+            ]
+            for row in np.asarray(x, dtype=np.float64)
+        ]
+    )
+
+
+def posteriors(x, weights, means, variances):
+    logits = log_joint(x, weights, means, variances)
+    return np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
+
+
+def soft_statistics(x, starts, stops, linear, quadratic, constant):
+    out = []
+    for start, stop in zip(starts, stops, strict=True):
+        s0, s1, s2 = np.zeros(len(constant)), np.zeros(linear.shape), np.zeros(linear.shape)
+        for row in x[start:stop]:
+            logits = np.array([m @ row + n @ row**2 + c
+                               for m, n, c in zip(linear, quadratic, constant, strict=True)])  # fmt: skip
+            g = np.exp(logits - logsumexp(logits))
+            s0 += g
+            s1 += np.outer(g, row)
+            s2 += np.outer(g, row**2)
+        out.append(np.concatenate([s0, s1.ravel(), s2.ravel()]))
+    return np.array(out)
+
+
+def fisher_vector(x, starts, stops, weights, means, variances, *, include_weights=True):
+    deviations = np.sqrt(variances)
+    out = []
+    for start, stop in zip(starts, stops, strict=True):
+        bag = np.asarray(x[start:stop], dtype=np.float64)
+        gamma = posteriors(bag, weights, means, variances)
+        f_w, f_means, f_variances = [], [], []
+        for k, w in enumerate(weights):
+            z = (bag - means[k]) / deviations[k]
+            f_w.append(np.mean(gamma[:, k] - w) / math.sqrt(w))
+            f_means.append(np.mean(gamma[:, [k]] * z, axis=0) / math.sqrt(w))
+            f_variances.append(np.mean(gamma[:, [k]] * (z**2 - 1), axis=0) / math.sqrt(2 * w))
+        blocks = [*f_means, *f_variances]
+        out.append(np.concatenate([f_w, *blocks] if include_weights else blocks))
+    return np.array(out)
+
+
+def power_l2_normalize(x, power, blocks=None):
+    out = []
+    for row in x:
+        u = np.sign(row) * np.abs(row) ** power
+        if blocks is not None:
+            for label in np.unique(blocks):
+                u[blocks == label] /= np.linalg.norm(u[blocks == label])
+        out.append(u / np.linalg.norm(u))
+    return np.array(out)
+
+
+def softmax(z):
+    return np.exp(z - logsumexp(z))
+
+
+def normalized_sigmoid(z):
+    return expit(z) / expit(z).sum()
+
+
+def floored_exp(z, *, floor):
+    return np.array([floor + math.exp(value) for value in z])

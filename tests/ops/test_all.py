@@ -1,0 +1,267 @@
+"""What every operation promises: its gradient, its dtype, and no side effects."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from skfisher.backend import to_host
+from skfisher.ops import fisher, gaussian, normalization, parameters, statistics
+
+from . import references
+
+STARTS = np.array([0, 1, 8, 12, 16, 20])
+STOPS = np.array([1, 8, 12, 16, 20, 33])
+
+
+class Op(NamedTuple):
+    """An operation, its VJP, arguments for both, and a loop that computes the same."""
+
+    name: str
+    forward: Callable
+    vjp: Callable
+    arguments: Callable  # rng -> tuple of float64 arrays, those with gradients
+    reference: Callable
+    per_bag: bool = False  # rows of the result belong to bags, and x comes first
+
+
+def mixture(rng, k=4, d=3):
+    return rng.dirichlet(np.ones(k)), rng.normal(size=(k, d)), rng.uniform(0.5, 2, size=(k, d))
+
+
+def offset_mixture(rng):
+    # far enough out that the operation moves to coordinates of its own
+    weights, means, variances = mixture(rng)
+    return weights, means + 20, variances
+
+
+def descriptors(rng, offset=0.0):
+    return rng.normal(size=(STOPS[-1], 3)) + offset
+
+
+def coefficients(rng):
+    return gaussian.logit_coefficients(*mixture(rng))
+
+
+def flat_statistics(x, linear, quadratic, constant):
+    sums = statistics.soft_statistics(x, STARTS, STOPS, (linear, quadratic, constant))
+    return np_concatenate([s.reshape(len(STARTS), -1) for s in sums])
+
+
+def flat_statistics_vjp(g, x, linear, quadratic, constant):
+    k, d = linear.shape
+    shapes = (len(STARTS), k), (len(STARTS), k, d), (len(STARTS), k, d)
+    blocks = (g[:, :k], g[:, k : k + k * d], g[:, k + k * d :])
+    g = statistics.Sums(*(b.reshape(s) for b, s in zip(blocks, shapes, strict=True)))
+    d_x, d_coefficients = statistics.soft_statistics_vjp(
+        g, x, STARTS, STOPS, (linear, quadratic, constant)
+    )
+    return d_x, *d_coefficients
+
+
+def np_concatenate(arrays):
+    from skfisher.backend import array_module
+
+    return array_module(*arrays).concatenate(arrays, axis=1)
+
+
+def on_bags(op, **options):
+    def call(x, *parameters):
+        return op(x, STARTS, STOPS, *parameters, **options)
+
+    return call
+
+
+def on_bags_vjp(op, **options):
+    def call(g, x, *parameters):
+        return op(g, x, STARTS, STOPS, *parameters, **options)
+
+    return call
+
+
+def signed_away_from_zero(rng, shape):
+    # none within a finite-difference step of the kink at 0
+    return rng.choice([-1.0, 1.0], size=shape) * rng.uniform(0.2, 2, size=shape)
+
+
+BLOCKS = np.array([0, 1, 0, 1, 1, 2])
+
+
+def normalize(power, blocks=None):
+    def forward(x):
+        return normalization.power_l2_normalize(x, power=power, blocks=blocks)
+
+    def vjp(g, x):
+        return (
+            normalization.power_l2_normalize_vjp(
+                g, x, power=power, blocks=blocks, derivative_floor=0
+            ),
+        )
+
+    return Op(
+        f"power_l2_normalize-{power}" + ("" if blocks is None else "-blocks"),
+        forward,
+        vjp,
+        lambda rng: (signed_away_from_zero(rng, (5, 6)),),
+        lambda x: references.power_l2_normalize(x, power, blocks),
+    )
+
+
+def parameter_map(name, **options):
+    f, f_vjp = getattr(parameters, name), getattr(parameters, name + "_vjp")
+    return Op(
+        name,
+        lambda z: f(z, **options),
+        lambda g, z: (f_vjp(g, z, **options),),
+        lambda rng: (rng.normal(size=6),),
+        lambda z: getattr(references, name)(z, **options),
+    )
+
+
+def fisher_op(name, arguments, **options):
+    return Op(
+        name,
+        on_bags(fisher.fisher_vector, **options),
+        on_bags_vjp(fisher.fisher_vector_vjp, **options),
+        arguments,
+        lambda *a: references.fisher_vector(a[0], STARTS, STOPS, *a[1:], **options),
+        per_bag=True,
+    )
+
+
+OPS = [
+    Op(
+        "log_joint",
+        gaussian.log_joint,
+        gaussian.log_joint_vjp,
+        lambda rng: (descriptors(rng), *mixture(rng)),
+        references.log_joint,
+    ),
+    Op(
+        "log_joint-offset",
+        gaussian.log_joint,
+        gaussian.log_joint_vjp,
+        lambda rng: (descriptors(rng, 20), *offset_mixture(rng)),
+        references.log_joint,
+    ),
+    Op(
+        "posteriors",
+        gaussian.posteriors,
+        gaussian.posteriors_vjp,
+        lambda rng: (descriptors(rng), *mixture(rng)),
+        references.posteriors,
+    ),
+    Op(
+        "soft_statistics",
+        flat_statistics,
+        flat_statistics_vjp,
+        lambda rng: (descriptors(rng), *coefficients(rng)),
+        lambda *a: references.soft_statistics(a[0], STARTS, STOPS, *a[1:]),
+        per_bag=True,
+    ),
+    fisher_op("fisher_vector", lambda rng: (descriptors(rng), *mixture(rng))),
+    fisher_op("fisher_vector-offset", lambda rng: (descriptors(rng, 20), *offset_mixture(rng))),
+    fisher_op(
+        "fisher_vector-no-weights",
+        lambda rng: (descriptors(rng), *mixture(rng)),
+        include_weights=False,
+    ),
+    normalize(0.5),
+    normalize(0.3),
+    normalize(1.0),
+    normalize(0.5, BLOCKS),
+    parameter_map("softmax"),
+    parameter_map("normalized_sigmoid"),
+    parameter_map("floored_exp", floor=0.1),
+]
+every_op = pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
+
+
+def arguments_of(op, xp, dtype=np.float64, seed=0):
+    return tuple(xp.asarray(a, dtype=dtype) for a in op.arguments(np.random.default_rng(seed)))
+
+
+@every_op
+def test_agrees_with_a_plain_loop(op, xp):
+    arguments = arguments_of(op, xp)
+    expected = op.reference(*(to_host(a) for a in arguments))
+    np.testing.assert_allclose(to_host(op.forward(*arguments)), expected, rtol=1e-11, atol=1e-12)
+
+
+@every_op
+def test_vjp_agrees_with_central_differences(op, xp):
+    arguments = arguments_of(op, xp)
+    rng = np.random.default_rng(1)
+    y = op.forward(*arguments)
+    g = xp.asarray(rng.normal(size=y.shape))
+    gradients = op.vjp(g, *arguments)
+    assert len(gradients) == len(arguments)
+    for position, (argument, gradient) in enumerate(zip(arguments, gradients, strict=True)):
+        assert gradient.shape == argument.shape
+        for _ in range(5):
+            direction = xp.asarray(rng.normal(size=argument.shape))
+            h = 1e-5
+            moved = [
+                op.forward(
+                    *arguments[:position], argument + s * direction, *arguments[position + 1 :]
+                )
+                for s in (h, -h)
+            ]
+            difference = float((g * (moved[0] - moved[1])).sum()) / (2 * h)
+            # third derivatives times h^2, and rounding over h
+            assert float((gradient * direction).sum()) == pytest.approx(
+                difference, rel=1e-6, abs=1e-6
+            )
+
+
+@every_op
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_keeps_dtype_and_inputs(op, dtype, xp):
+    arguments = arguments_of(op, xp, dtype)
+    copies = [a.copy() for a in arguments]
+    y = op.forward(*arguments)
+    statistics_in_float64 = op.name == "soft_statistics"
+    assert y.dtype == (np.float64 if statistics_in_float64 else dtype)
+    g = xp.ones_like(y)
+    for gradient in op.vjp(g, *arguments):
+        assert gradient.dtype == dtype
+    assert (g == 1).all()
+    for argument, copy in zip(arguments, copies, strict=True):
+        np.testing.assert_array_equal(to_host(argument), to_host(copy))
+
+
+@every_op
+def test_float32_is_close_to_float64(op, xp):
+    wide = arguments_of(op, xp)
+    narrow = arguments_of(op, xp, np.float32)
+    wide = tuple(n.astype(np.float64) for n in narrow)
+    y32, y64 = to_host(op.forward(*narrow)), to_host(op.forward(*wide))
+    scale = np.abs(y64).max()
+    np.testing.assert_allclose(y32, y64, atol=2e-5 * scale, rtol=0)
+
+
+per_bag_op = pytest.mark.parametrize("op", [op for op in OPS if op.per_bag], ids=lambda op: op.name)
+
+
+@per_bag_op
+def test_order_inside_a_bag_does_not_matter(op, xp):
+    x, *rest = arguments_of(op, xp)
+    rng = np.random.default_rng(2)
+    order = np.concatenate([a + rng.permutation(b - a) for a, b in zip(STARTS, STOPS, strict=True)])
+    y = to_host(op.forward(x, *rest))
+    np.testing.assert_allclose(to_host(op.forward(x[order], *rest)), y, rtol=1e-10, atol=1e-12)
+    g = xp.asarray(rng.normal(size=y.shape))
+    d_x, d_permuted = op.vjp(g, x, *rest)[0], op.vjp(g, x[order], *rest)[0]
+    np.testing.assert_allclose(to_host(d_permuted), to_host(d_x)[order], rtol=1e-9, atol=1e-11)
+
+
+@per_bag_op
+def test_neighbours_do_not_matter(op, xp):
+    x, *rest = arguments_of(op, xp)
+    y = to_host(op.forward(x, *rest))
+    moved = x.copy()
+    moved[: STARTS[-1]] *= 3  # every bag but the last
+    changed = to_host(op.forward(moved, *rest))
+    np.testing.assert_allclose(changed[-1], y[-1], rtol=1e-7, atol=1e-12)
+    assert np.abs(changed[:-1] - y[:-1]).max() > 1e-3
