@@ -183,14 +183,11 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
     def _factor_batches(self, x):
         """Yield (slice, parts) for `batch_size` rows of `x` at a time; warn of zero factors."""
         zero = []
-        network = None
+        arrays = None
         for rows in gen_batches(len(x), self.batch_size):
             batch = to_device(x[rows], self.device)
-            if self._is_precomputed():
-                parts = self._precomputed_parts(batch)
-            else:
-                network = network or self.head_.arrays(like=batch)
-                parts = self._network_parts(batch, network, rows.start)
+            arrays = arrays or self._arrays(batch)
+            parts = self._parts(batch, arrays, rows.start)
             is_zero = sum(~array.any(axis=1) for part in parts for array in part)
             zero.extend((rows.start + np.flatnonzero(to_host(is_zero))).tolist())
             yield rows, parts
@@ -217,11 +214,14 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
                     array[rows] = piece
         return factors
 
-    def _precomputed_parts(self, x):
-        a, e = x[:, : self.n_activations], x[:, self.n_activations :]
-        return [(self._scaled(self._with_bias(a)), self._scaled(e))]
+    def _arrays(self, like):
+        return None if self._is_precomputed() else self.head_.arrays(like=like)
 
-    def _network_parts(self, x, network, start):
+    def _parts(self, x, network, start=0):
+        """Return the parts of one batch, whose first row is number `start`."""
+        if network is None:
+            a, e = x[:, : self.n_activations], x[:, self.n_activations :]
+            return [(self._scaled(self._with_bias(a)), self._scaled(e))]
         weights, biases, activations = network
         inputs, logits = forward(x, weights, biases, activations)
         finite = array_module(x).isfinite(logits).all(axis=1)
@@ -266,15 +266,19 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
             norms = xp.sqrt((weights[-1] * weights[-1]).sum(axis=1))
             return (self._scaled(slopes[0] * norms),)
         if self.normalize:
-            squares = sum(
-                (error * error).sum(axis=1)
-                for error in error_passes(slopes, weights[layer + 1 :], self._cotangents(slopes[0]))
-            )
+            passes = error_passes(slopes, weights[layer + 1 :], self._cotangents(slopes[0]))
+            squares = sum((errors * errors).sum(axis=1) for errors in passes)
             slopes[0] /= xp.where(squares > 0, xp.sqrt(squares), 1)[:, None]
         return tuple(slopes)
 
     def _cotangents(self, like):
         return asarray(self.cotangents_, like=like, dtype=like.dtype)
+
+    def _passes(self, index, slopes):
+        """Yield the errors of part `index`, one pass after the other, from its slopes."""
+        layer = self.layers_[index // (1 + self.activations)]
+        weights = self.head_.arrays(like=slopes[0])[0]
+        return error_passes(slopes, weights[layer + 1 :], self._cotangents(slopes[0]))
 
     def _with_bias(self, a):
         """Append a column of ones if the kernel includes the gradient by the bias."""

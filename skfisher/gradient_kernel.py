@@ -7,7 +7,6 @@ from sklearn.utils.validation import check_is_fitted
 from ._compat import _fit_context
 from .backend import asarray, to_host
 from .gradient_features import GradientFeatures, at_home
-from .ops.gradients import error_passes
 from .ops.trace_kernel import jacobian_trace_kernel, linear_kernel, trace_kernel
 
 __all__ = ["GradientFeatureKernel"]
@@ -274,12 +273,11 @@ class GradientFeatureKernel(GradientFeatures):
         """Return the mean over the parts, of one set of factors or between two."""
         total = None
         for index, part in enumerate(factors):
-            layer = 0 if self._is_precomputed() else self.layers_[index // (1 + self.activations)]
             part_b = None
             if factors_b is not None:
                 like = part[0]
                 part_b = [asarray(array, like=like, dtype=like.dtype) for array in factors_b[index]]
-            kernel = self._part_kernel(layer, part, part_b)
+            kernel = self._part_kernel(index, part, part_b)
             if total is None:
                 total = kernel
             else:
@@ -288,7 +286,7 @@ class GradientFeatureKernel(GradientFeatures):
             total /= len(factors)
         return total
 
-    def _part_kernel(self, layer, part, part_b):
+    def _part_kernel(self, index, part, part_b):
         a, *errors = part
         a_b, *errors_b = (None,) * len(part) if part_b is None else part_b
         memory = get_config()["working_memory"]
@@ -296,8 +294,6 @@ class GradientFeatureKernel(GradientFeatures):
             return linear_kernel(a, a_b, working_memory=memory)
         if len(errors) == 1:
             return trace_kernel(a, errors[0], a_b, errors_b[0], working_memory=memory)
-        weights = self.head_.arrays(like=a)[0][layer + 1 :]
-        cotangents = self._cotangents(a)
-        passes = error_passes(errors, weights, cotangents)
-        passes_b = None if part_b is None else error_passes(errors_b, weights, cotangents)
+        passes = self._passes(index, errors)
+        passes_b = None if part_b is None else self._passes(index, errors_b)
         return jacobian_trace_kernel(a, passes, a_b, passes_b, working_memory=memory)
