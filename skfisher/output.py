@@ -2,7 +2,7 @@
 
 from ._compat import wrap_output
 from .bags import Bags
-from .validation import _depth as nesting
+from .ragged import nesting
 
 __all__ = ["BagOutputMixin", "is_table"]
 

@@ -12,8 +12,7 @@ from .backend import float_dtype
 from .bags import Bags
 from .estimator import BagEstimator
 from .output import BagOutputMixin
-from .ragged import check_real
-from .validation import _depth as nesting
+from .ragged import check_real, nesting
 
 __all__ = ["ImagePatches"]
 
