@@ -56,10 +56,13 @@ def fisher_vector(x, starts, stops, weights, means, variances, *, include_weight
     return np.array(out)
 
 
-def power_l2_normalize(x, power, blocks=None):
+def power_l2_normalize(x, power, blocks=None, eps=None):
     out = []
     for row in x:
-        u = np.sign(row) * np.abs(row) ** power
+        if eps is None:
+            u = np.sign(row) * np.abs(row) ** power
+        else:
+            u = np.array([value / math.hypot(value, eps) ** (1 - power) for value in row])
         if blocks is not None:
             for label in np.unique(blocks):
                 u[blocks == label] /= np.linalg.norm(u[blocks == label])
@@ -77,3 +80,34 @@ def normalized_sigmoid(z):
 
 def floored_exp(z, *, floor):
     return np.array([floor + math.exp(value) for value in z])
+
+
+def linear_map(x, weight, bias):
+    return np.array([[math.fsum(w * row) + b for w, b in zip(weight, bias, strict=True)]
+                     for row in x])  # fmt: skip
+
+
+def tanh_map(x, weight, bias):
+    return np.vectorize(math.tanh)(linear_map(x, weight, bias))
+
+
+PHI = {
+    "hinge": lambda m: max(0.0, 1 - m),
+    "squared_hinge": lambda m: max(0.0, 1 - m) ** 2,
+    "quadratic": lambda m: (1 - m) ** 2,
+    "linear": lambda m: -m,
+    "logistic": lambda m: math.log(1 + math.exp(-m)),
+}
+
+
+def loss(name, decision, signs, weights, duals=None):
+    if name == "dual":
+        return loss("linear", decision, signs, weights * duals)
+    out = []
+    for row, y, w in zip(decision, signs, weights, strict=True):
+        if name == "log_loss":
+            truth = np.flatnonzero(y > 0)[0]
+            out.append(w[truth] * (logsumexp(row) - row[truth]))
+        else:
+            out.append(sum(w[c] * PHI[name](y[c] * row[c]) for c in range(len(row))))
+    return np.array(out)

@@ -6,8 +6,16 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from skfisher.backend import to_host
-from skfisher.ops import fisher, gaussian, normalization, parameters, statistics
+from skfisher.backend import array_module, to_host
+from skfisher.ops import (
+    feature_map,
+    fisher,
+    gaussian,
+    losses,
+    normalization,
+    parameters,
+    statistics,
+)
 
 from . import references
 
@@ -61,8 +69,6 @@ def flat_statistics_vjp(g, x, linear, quadratic, constant):
 
 
 def np_concatenate(arrays):
-    from skfisher.backend import array_module
-
     return array_module(*arrays).concatenate(arrays, axis=1)
 
 
@@ -88,23 +94,62 @@ def signed_away_from_zero(rng, shape):
 BLOCKS = np.array([0, 1, 0, 1, 1, 2])
 
 
-def normalize(power, blocks=None):
-    def forward(x):
-        return normalization.power_l2_normalize(x, power=power, blocks=blocks)
+def normalize(power, blocks=None, eps=None):
+    options = {"power": power, "blocks": blocks, "eps": eps}
 
     def vjp(g, x):
-        return (
-            normalization.power_l2_normalize_vjp(
-                g, x, power=power, blocks=blocks, derivative_floor=0
-            ),
-        )
+        return (normalization.power_l2_normalize_vjp(g, x, derivative_floor=0, **options),)
+
+    def arguments(rng):
+        x = signed_away_from_zero(rng, (5, 6))
+        if eps is not None:  # the smooth power has no kink
+            x[0, 0] = 0
+        return (x,)
 
     return Op(
-        f"power_l2_normalize-{power}" + ("" if blocks is None else "-blocks"),
-        forward,
+        f"power_l2_normalize-{power}"
+        + ("" if blocks is None else "-blocks")
+        + ("" if eps is None else "-smooth"),
+        lambda x: normalization.power_l2_normalize(x, **options),
         vjp,
-        lambda rng: (signed_away_from_zero(rng, (5, 6)),),
-        lambda x: references.power_l2_normalize(x, power, blocks),
+        arguments,
+        lambda x: references.power_l2_normalize(x, **options),
+    )
+
+
+def map_op(name, reuse):
+    f, f_vjp = getattr(feature_map, name), getattr(feature_map, name + "_vjp")
+    return Op(
+        name + ("-reused" if reuse else ""),
+        f,
+        lambda g, *a: f_vjp(g, *a, y=f(*a) if reuse else None),
+        lambda rng: (rng.normal(size=(7, 4)), rng.normal(size=(3, 4)), rng.normal(size=3)),
+        getattr(references, name),
+    )
+
+
+SIGNS = np.where(np.eye(4)[[0, 2, 1, 3, 0, 2]] > 0, 1, -1)  # integers, as labels may be
+WEIGHTS, DUALS = np.random.default_rng(3).uniform(0.2, 2, size=(2, *SIGNS.shape))
+
+
+def loss_op(name, *constants):
+    f = getattr(losses, name)
+
+    def decision(rng):
+        # margins well away from the kink at 1
+        return (SIGNS * (1 + signed_away_from_zero(rng, SIGNS.shape)),)
+
+    def on(decision):
+        xp = array_module(decision)
+        fixed = [xp.asarray(c) for c in (SIGNS, *constants)]
+        return f(decision, *fixed, weights=xp.asarray(WEIGHTS))
+
+    return Op(
+        name,
+        lambda decision: on(decision)[0],
+        lambda g, decision: (g[:, None] * on(decision)[1],),
+        decision,
+        lambda decision: references.loss(name, decision, SIGNS, WEIGHTS, *constants),
     )
 
 
@@ -171,6 +216,18 @@ OPS = [
     normalize(0.3),
     normalize(1.0),
     normalize(0.5, BLOCKS),
+    normalize(0.5, eps=0.1),
+    normalize(0.3, BLOCKS, eps=0.1),
+    map_op("linear_map", reuse=False),
+    map_op("tanh_map", reuse=False),
+    map_op("tanh_map", reuse=True),
+    loss_op("hinge"),
+    loss_op("squared_hinge"),
+    loss_op("quadratic"),
+    loss_op("linear"),
+    loss_op("dual", DUALS),
+    loss_op("logistic"),
+    loss_op("log_loss"),
     parameter_map("softmax"),
     parameter_map("normalized_sigmoid"),
     parameter_map("floored_exp", floor=0.1),
