@@ -90,7 +90,7 @@ def draw_bags(figure, bags, y, left, width):
 def draw_mixture(figure, bags, encoder, left, width):
     """Draw all descriptors, and two ellipses for each component."""
     ax = frame(figure, left, width, "Gaussian mixture", "fitted to the descriptors\nof all bags")
-    ax.scatter(*bags.values[::3].T, s=2.2, color="#b4bec7", linewidths=0)
+    ax.scatter(*bags.values[::5].T, s=3, color="#b4bec7", linewidths=0)
     for mean, variance, color in zip(encoder.means_, encoder.variances_, COMPONENTS, strict=True):
         for scale, alpha in ((2, 0.20), (4, 0.20)):
             size = scale * np.sqrt(variance)

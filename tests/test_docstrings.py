@@ -89,6 +89,7 @@ def test_examples_in_docstrings_run(name):
     assert results.failed == 0
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_examples_in_the_guide_run(page):
     results = doctest.testfile(
@@ -97,8 +98,9 @@ def test_examples_in_the_guide_run(page):
     assert results.failed == 0
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_the_readme_example_classifies_digits(capsys):
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
     assert len(example.strip().splitlines()) <= 11
     exec(compile(example, "README.md", "exec"), {"__name__": "readme"})
-    assert float(capsys.readouterr().out) >= 0.97
+    assert float(capsys.readouterr().out) >= 0.98  # as it says

@@ -21,7 +21,7 @@ def test_version_is_the_one_installed():
 def test_import_brings_in_no_optional_package():
     code = """
         import sys, skfisher
-        print(*{"cupy", "cv2", "matplotlib", "pandas", "rich", "torch"} & set(sys.modules))
+        print(*{"cupy", "cv2", "matplotlib", "skops", "torch"} & set(sys.modules))
     """
     code = "\n".join(line.strip() for line in code.splitlines())
     loaded = subprocess.run(
