@@ -3,19 +3,29 @@
 __version__ = "0.1.0"
 
 from .bags import Bags
+from .descriptors import DescriptorTransformer, PositionAppender
 from .encoding import FisherVectorEncoder
 from .gradient_kernel import GradientFeatureKernel
 from .gradient_map import GradientFeatureMap
+from .inspection import EncodingDisplay, MixtureDisplay
 from .mixture import DiagonalGaussianMixture
 from .networks import DenseHead
+from .normalization import PowerL2Normalizer
+from .patches import ImagePatches
 from .show_versions import show_versions
 
 __all__ = [
     "Bags",
     "DenseHead",
+    "DescriptorTransformer",
     "DiagonalGaussianMixture",
+    "EncodingDisplay",
     "FisherVectorEncoder",
     "GradientFeatureKernel",
     "GradientFeatureMap",
+    "ImagePatches",
+    "MixtureDisplay",
+    "PositionAppender",
+    "PowerL2Normalizer",
     "show_versions",
 ]
