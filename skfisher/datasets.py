@@ -24,8 +24,12 @@ def load_digits_patches(*, patch_size=4, step=1, positions=None):
 
     Parameters
     ----------
-    patch_size, step, positions
-        As in `ImagePatches`. The images are 8 x 8 pixels.
+    patch_size : int or tuple (height, width), default=4
+        Size of a patch in pixels. The images are 8 x 8 pixels.
+    step : int or tuple (rows, columns), default=1
+        Distance of patches in pixels.
+    positions : float, default=None
+        Append where the centre of each patch lies, times this number, as in `ImagePatches`.
 
     Returns
     -------
@@ -177,7 +181,8 @@ def load_scene15(*, data_home=None):
     scenes : Bunch
         With the fields
 
-        - ``images``: list of uint8 arrays of shape (height, width), of different sizes, grey;
+        - ``images``: list of uint8 arrays of shape (height, width), grey, of different sizes,
+          which alone give groups of classes away: use no feature that depends on them;
         - ``target``: ndarray of shape (n_images,), the classes;
         - ``target_names``: the names of the classes, as strings;
         - ``filenames``: list of str;

@@ -85,7 +85,7 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
     >>> rng = np.random.default_rng(0)
     >>> bags = [rng.normal(size=(n, 8)) for n in (20, 30, 40)]
     >>> DescriptorTransformer(PCA(3)).fit_transform(bags)
-    <Bags: 3 bags of 20 to 40 descriptors, 90 in all, 3 features, float64, cpu>
+    <Bags: n_bags=3, n_descriptors=90 (20 to 40 a bag), n_features=3, float64, cpu>
     """
 
     _parameter_constraints: dict = {

@@ -1,6 +1,7 @@
 """Pictures of mixtures and of Fisher vectors."""
 
 import math
+import operator
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -120,7 +121,8 @@ class MixtureDisplay:
             axes = axes * np.sign(axes[np.arange(2), np.abs(axes).argmax(axis=1)])[:, None]
             names = ("first principal axis", "second principal axis")
         else:
-            axes = np.eye(width)[list(_check_dimensions(dimensions, width))]
+            dimensions = _check_dimensions(dimensions, width)
+            axes = np.eye(width)[list(dimensions)]
             known = getattr(estimator, "feature_names_in_", [f"feature {j}" for j in range(width)])
             names = tuple(known[j] for j in dimensions)
         display = cls(
@@ -357,7 +359,7 @@ class EncodingDisplay:
 
 def _check_dimensions(dimensions, width):
     try:
-        i, j = (int(d) for d in dimensions)
+        i, j = (operator.index(d) for d in dimensions)
     except (TypeError, ValueError):
         i = j = -1
     if i == j or not (0 <= i < width and 0 <= j < width):

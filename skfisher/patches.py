@@ -64,7 +64,7 @@ class ImagePatches(BagOutputMixin, TransformerMixin, BagEstimator):
     >>> from sklearn.datasets import load_digits
     >>> from skfisher import ImagePatches
     >>> ImagePatches(patch_size=4, step=2).fit_transform(load_digits().images)
-    <Bags: 1797 bags of 9 descriptors, 16173 in all, 16 features, float64, cpu>
+    <Bags: n_bags=1797, n_descriptors=16173 (9 a bag), n_features=16, float64, cpu>
     """
 
     _parameter_constraints: dict = {

@@ -1,0 +1,178 @@
+"""Displays, drawn without a screen."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+
+from skfisher import (
+    DiagonalGaussianMixture,
+    EncodingDisplay,
+    FisherVectorEncoder,
+    MixtureDisplay,
+    PowerL2Normalizer,
+)
+
+
+@pytest.fixture
+def bags(rng):
+    return [rng.normal(size=(n, 4)) * [1, 2, 3, 4] + [0, 0, 5, 0] for n in (30, 50, 20)]
+
+
+@pytest.fixture
+def encoder(bags):
+    return FisherVectorEncoder(n_components=3, random_state=0, tol=1e-2).fit(bags)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def outline(ellipse):
+    """Return points on the outline, in the coordinates of the data."""
+    return ellipse.get_patch_transform().transform(ellipse.get_path().vertices)
+
+
+def test_mixture_in_two_dimensions_shows_the_parameters(encoder, bags):
+    display = MixtureDisplay.from_estimator(encoder, bags, dimensions=(3, 1))
+    np.testing.assert_array_equal(display.points_.get_offsets(), np.concatenate(bags)[:, [3, 1]])
+    np.testing.assert_allclose(display.means, encoder.means_[:, [3, 1]])
+    for k, covariance in enumerate(display.covariances):
+        np.testing.assert_allclose(covariance, np.diag(encoder.variances_[k, [3, 1]]), atol=1e-12)
+    assert display.ax_.get_xlabel() == "feature 3"
+    assert display.figure_ is display.ax_.figure
+
+
+@pytest.mark.parametrize("dimensions", [(0, 2), "principal"])
+def test_outlines_are_curves_of_equal_density(encoder, bags, dimensions):
+    display = MixtureDisplay.from_estimator(encoder, bags, dimensions=dimensions, n_std=2.5)
+    assert len(display.ellipses_) == 3
+    for ellipse in display.ellipses_:
+        k = int(np.abs(display.means - ellipse.center).sum(axis=1).argmin())
+        away = outline(ellipse) - display.means[k]
+        distance = np.einsum("ni,ij,nj->n", away, np.linalg.inv(display.covariances[k]), away)
+        # the corners of the Bezier curves that draw the ellipse lie on it, others just outside
+        assert np.sqrt(distance.min()) == pytest.approx(2.5, rel=1e-6)
+
+
+def test_principal_axes_agree_with_pca(encoder, bags):
+    from sklearn.decomposition import PCA
+
+    display = MixtureDisplay.from_estimator(encoder, bags, dimensions="principal")
+    expected = PCA(2).fit_transform(np.concatenate(bags))
+    np.testing.assert_allclose(np.abs(display.descriptors), np.abs(expected), atol=1e-9)
+    largest = np.linalg.eigvalsh(np.diag(encoder.variances_[0])).max()
+    assert np.linalg.eigvalsh(display.covariances[0]).max() <= largest + 1e-9
+
+
+def test_a_sample_of_the_descriptors_is_drawn(encoder, bags):
+    display = MixtureDisplay.from_estimator(encoder, bags, max_descriptors=17)
+    assert len(display.points_.get_offsets()) == 17
+
+
+def test_mixtures_and_given_axes(bags):
+    mixture = DiagonalGaussianMixture(n_components=2, random_state=0, tol=1e-2).fit(bags)
+    _, ax = plt.subplots()
+    display = MixtureDisplay.from_estimator(
+        mixture, bags, ax=ax, ellipse_kw={"linewidth": 3}, scatter_kw={"s": 1}
+    )
+    assert display.ax_ is ax
+    assert display.ellipses_[0].get_linewidth() == 3
+    assert display.plot() is display
+    assert display.ax_ is not ax
+
+
+def test_names_of_features_label_the_axes(rng):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(rng.normal(size=(40, 3)), columns=["red", "green", "blue"])
+    mixture = DiagonalGaussianMixture(n_components=2, random_state=0, tol=1e-2).fit(frame)
+    display = MixtureDisplay.from_estimator(mixture, frame, dimensions=(2, 0))
+    assert display.ax_.get_xlabel() == "blue"
+    assert display.ax_.get_ylabel() == "red"
+
+
+@pytest.mark.parametrize("dimensions", [(0, 0), (0, 4), (-1, 0), (0, 1, 2), 1, "both", (0.5, 1)])
+def test_dimensions_that_are_not_two_features_are_refused(encoder, bags, dimensions):
+    with pytest.raises(ValueError, match="'principal' or two different features from 0 to 3"):
+        MixtureDisplay.from_estimator(encoder, bags, dimensions=dimensions)
+
+
+def test_one_feature_or_one_descriptor_has_no_principal_axes(encoder, rng):
+    narrow = DiagonalGaussianMixture(n_components=1).fit([rng.normal(size=(9, 1))])
+    with pytest.raises(ValueError, match="1 feature per descriptor"):
+        MixtureDisplay.from_estimator(narrow, [np.ones((3, 1))], dimensions="principal")
+    with pytest.raises(ValueError, match="1 descriptor"):
+        MixtureDisplay.from_estimator(encoder, [np.ones((1, 4))], dimensions="principal")
+
+
+@pytest.mark.parametrize("display", [MixtureDisplay, EncodingDisplay])
+def test_estimators_must_be_fitted(display, bags):
+    with pytest.raises(NotFittedError):
+        display.from_estimator(FisherVectorEncoder(), bags)
+
+
+@pytest.mark.parametrize("include_weights", [True, False])
+def test_maps_are_the_blocks_of_the_fisher_vector(encoder, bags, include_weights):
+    encoder.set_params(include_weights=include_weights)
+    display = EncodingDisplay.from_estimator(encoder, bags[:1])
+    names = FisherVectorEncoder.get_feature_names_out(encoder)
+    encoding = dict(zip(names, encoder.transform(bags[:1])[0], strict=True))
+    for k in range(3):
+        for d in range(4):
+            assert display.means[k, d] == encoding[f"mean_k{k}_d{d}"]
+            assert display.variances[k, d] == encoding[f"variance_k{k}_d{d}"]
+    np.testing.assert_array_equal(display.images_[1].get_array(), display.variances)
+    assert display.axes_[0] is display.ax_
+    assert display.figure_ is display.ax_.figure
+
+
+def test_the_mean_of_several_bags_is_shown(encoder, bags):
+    display = EncodingDisplay.from_estimator(encoder, bags)
+    expected = encoder.transform(bags).mean(axis=0)[-12:].reshape(3, 4)
+    np.testing.assert_allclose(display.variances, expected)
+
+
+def test_colours_are_centred_at_zero_and_shared(encoder, bags):
+    display = EncodingDisplay.from_estimator(encoder, bags)
+    largest = max(np.abs(display.means).max(), np.abs(display.variances).max())
+    assert {image.get_clim() for image in display.images_} == {(-largest, largest)}
+    assert display.plot(vmax=0.5).images_[0].get_clim() == (-0.5, 0.5)
+
+
+def test_normalised_encodings_and_given_axes(encoder, bags):
+    (encoding,) = PowerL2Normalizer().fit_transform(encoder.transform(bags[:1]))
+    _, axes = plt.subplots(1, 2)
+    display = EncodingDisplay.from_encoding(encoding, 3, 4, feature_names=list("abcd"))
+    assert display.plot(ax=axes[1], colorbar=False) is display
+    assert display.figure_ is axes[1].figure
+    assert [label.get_text() for label in display.ax_.get_xticklabels()] == list("abcd")
+    # both maps lie where the given axes were
+    place = axes[1].get_position()
+    assert all(place.x0 - 1e-6 <= panel.get_position().x0 for panel in display.axes_)
+
+
+def test_a_fisher_vector_of_zeros_is_white():
+    display = EncodingDisplay.from_encoding(np.zeros(14), 2, 3).plot()
+    assert display.images_[0].get_clim() == (-1, 1)
+
+
+def test_vectors_of_another_length_are_refused():
+    with pytest.raises(
+        ValueError, match=r"has 14 entries, or 12 without weights, got shape \(13,\)"
+    ):
+        EncodingDisplay.from_encoding(np.zeros(13), 2, 3)
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_pictures_can_be_saved(encoder, bags, tmp_path, kind):
+    for number, display in enumerate(
+        [
+            MixtureDisplay.from_estimator(encoder, bags, dimensions="principal"),
+            EncodingDisplay.from_estimator(encoder, bags),
+        ]
+    ):
+        path = tmp_path / f"{number}.{kind}"
+        display.figure_.savefig(path)
+        assert path.stat().st_size > 1000
