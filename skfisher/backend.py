@@ -179,13 +179,14 @@ class _SingleThreadedBlas:
         with self._lock:
             if self._depth == 0:
                 self._limit = _threadpools().limit(limits=1, user_api="blas")
+                self._limit.__enter__()
             self._depth += 1
 
     def __exit__(self, *exception):
         with self._lock:
             self._depth -= 1
             if self._depth == 0:
-                self._limit.restore_original_limits()
+                self._limit.__exit__(*exception)
 
 
 _single_threaded_blas = _SingleThreadedBlas()

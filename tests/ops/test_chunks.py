@@ -46,7 +46,9 @@ def test_row_chunks_cover_every_descriptor_once_and_in_order(lengths, rows, rand
 def test_the_cuts_of_a_bag_do_not_depend_on_its_neighbours():
     alone = [c.stops - c.starts for c in iter_chunks(*bounds([5000]), 32, 64)]
     among = [
-        c.stops - c.starts for c in iter_chunks(*bounds([7, 5000, 3000]), 32, 64) if c.bags.start == 1
+        c.stops - c.starts
+        for c in iter_chunks(*bounds([7, 5000, 3000]), 32, 64)
+        if c.bags.start == 1
     ]
     np.testing.assert_array_equal(alone, among)
 

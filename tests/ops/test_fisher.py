@@ -48,7 +48,9 @@ def test_gradients_of_long_and_short_bags_agree_with_central_differences():
         for h in (1e-6, -1e-6):
             moved = [a + h * direction if i == j else a for j, a in enumerate(arrays)]
             values.append((g * fisher_vector(moved[0], starts, stops, *moved[1:])).sum())
-        assert (gradient * direction).sum() == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-6)
+        assert (gradient * direction).sum() == pytest.approx(
+            (values[0] - values[1]) / 2e-6, rel=1e-6
+        )
 
 
 def test_gradient_without_descriptors_is_the_same_for_the_parameters():
@@ -153,7 +155,12 @@ def test_extreme_scales_neither_overflow_nor_vanish_in_float32():
     plain = fisher_vector(x, starts, stops, weights, means, variances)
     for scale in (1e-25, 1e25):
         moved = fisher_vector(
-            (x * scale).astype(np.float32), starts, stops, weights, means * scale, variances * scale**2
+            (x * scale).astype(np.float32),
+            starts,
+            stops,
+            weights,
+            means * scale,
+            variances * scale**2,
         )
         np.testing.assert_allclose(moved, plain, atol=1e-5)
 

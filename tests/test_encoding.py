@@ -1,0 +1,165 @@
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.mixture import GaussianMixture
+
+from skfisher import Bags, DiagonalGaussianMixture, FisherVectorEncoder
+from tests.ops import references
+
+
+def bags_of(n_bags=20, d=3, seed=0, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=(n, d)).astype(dtype) for n in rng.integers(2, 60, size=n_bags)]
+
+
+@pytest.fixture(scope="module")
+def bags():
+    return bags_of()
+
+
+@pytest.fixture(scope="module")
+def encoder(bags):
+    return FisherVectorEncoder(3, random_state=0, tol=1e-2).fit(bags)
+
+
+def reference(encoder, bags, **options):
+    x = np.concatenate(bags)
+    stops = np.cumsum([len(b) for b in bags])
+    starts = stops - [len(b) for b in bags]
+    parameters = encoder.weights_, encoder.means_, encoder.variances_
+    return references.fisher_vector(x, starts, stops, *parameters, **options)
+
+
+def test_encodings_are_the_fisher_vectors_of_the_fitted_mixture(bags, encoder):
+    np.testing.assert_allclose(encoder.transform(bags), reference(encoder, bags), atol=1e-12)
+
+
+def test_fit_is_that_of_the_mixture_alone(bags, encoder):
+    mixture = DiagonalGaussianMixture(3, random_state=0, tol=1e-2).fit(bags)
+    np.testing.assert_array_equal(encoder.means_, mixture.means_)
+    assert encoder.lower_bounds_ == mixture.lower_bounds_
+
+
+def test_weights_can_be_left_out(bags, encoder):
+    without = clone(encoder).set_params(include_weights=False).fit(bags)
+    np.testing.assert_array_equal(without.transform(bags), encoder.transform(bags)[:, 3:])
+    assert without.get_feature_names_out()[0] == "mean_k0_d0"
+
+
+def test_feature_names_say_block_component_and_dimension(encoder):
+    names = encoder.get_feature_names_out()
+    assert len(names) == len(set(names)) == 3 * 7
+    assert names[2] == "weight_k2"
+    assert names[3 + 1 * 3 + 2] == "mean_k1_d2"
+    assert names[3 + 9 + 2 * 3 + 0] == "variance_k2_d0"
+    named = encoder.get_feature_names_out(["r", "g", "b"])
+    assert named[3] == "mean_k0_r"
+    with pytest.raises(ValueError, match="number of features"):
+        encoder.get_feature_names_out(["r"])
+
+
+def test_every_form_of_input_gives_the_same_numbers(encoder):
+    cube = np.random.default_rng(0).normal(size=(5, 8, 3))
+    expected = encoder.transform(cube)
+    packed = Bags.from_list(list(cube))
+    as_objects = np.empty(5, dtype=object)
+    as_objects[:] = list(cube)
+    for form in (list(cube), tuple(cube), as_objects, packed, packed[np.arange(5)]):
+        np.testing.assert_allclose(encoder.transform(form), expected, rtol=1e-12)
+    np.testing.assert_allclose(encoder.transform(packed[[3, 1]]), expected[[3, 1]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dtype_is_kept(encoder, dtype):
+    assert encoder.transform(bags_of(dtype=dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("dtype", "out"), [("uint8", "float32"), ("float16", "float32"), ("int64", "float64")]
+)
+def test_other_numbers_are_converted_and_never_wrap_around(encoder, dtype, out):
+    bags = [np.abs(b * 100).astype(dtype) for b in bags_of()]
+    encodings = encoder.transform(bags)
+    assert encodings.dtype == out
+    wide = encoder.transform([b.astype(np.float64) for b in bags])
+    np.testing.assert_allclose(encodings, wide, rtol=1e-4, atol=1e-4 * np.abs(wide).max())
+
+
+def test_threads_and_tasks_do_not_change_a_bit(bags, encoder, monkeypatch):
+    expected = encoder.transform(bags)
+    for rows in (100, 300):
+        monkeypatch.setattr("skfisher.parallel.ROWS_PER_TASK", rows)
+        one = encoder.set_params(n_jobs=None).transform(bags)
+        two = encoder.set_params(n_jobs=2).transform(bags)
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_allclose(one, expected, rtol=1e-10, atol=1e-13)
+    encoder.set_params(n_jobs=None)
+
+
+def test_a_fitted_mixture_is_used_as_it_is(bags):
+    mixture = DiagonalGaussianMixture(2, random_state=1).fit(bags)
+    for given in (mixture, mixture.to_sklearn(), FrozenEstimator(mixture)):
+        encoder = FisherVectorEncoder(mixture=given).fit(bags[:1])
+        np.testing.assert_array_equal(encoder.means_, mixture.means_)
+        np.testing.assert_allclose(encoder.transform(bags), reference(mixture, bags), atol=1e-12)
+    # a frozen one also survives cloning
+    again = clone(FisherVectorEncoder(mixture=FrozenEstimator(mixture))).fit(bags[:1])
+    np.testing.assert_array_equal(again.means_, mixture.means_)
+
+
+@pytest.mark.parametrize(
+    "mixture",
+    [
+        DiagonalGaussianMixture(2, random_state=1),
+        GaussianMixture(2, covariance_type="diag", random_state=1),
+    ],
+)
+def test_an_unfitted_mixture_is_cloned_and_fitted(bags, mixture):
+    encoder = FisherVectorEncoder(mixture=mixture).fit(bags)
+    assert not hasattr(mixture, "means_")
+    assert encoder.means_.shape == (2, 3)
+    assert not hasattr(encoder, "partial_fit")
+    with pytest.raises(ValueError, match="at least 2 descriptors"):
+        FisherVectorEncoder(mixture=mixture).fit([np.ones((1, 3))])
+
+
+def test_mixtures_of_the_wrong_kind_are_refused(bags):
+    x = np.concatenate(bags)
+    with pytest.raises(ValueError, match="covariance_type='tied'"):
+        FisherVectorEncoder(mixture=GaussianMixture(2, covariance_type="tied").fit(x)).fit(bags)
+    with pytest.raises(TypeError, match="mixture is a FisherVectorEncoder: pass a Diagonal"):
+        FisherVectorEncoder(mixture=FisherVectorEncoder()).fit(bags)
+    narrow = DiagonalGaussianMixture(2).fit([b[:, :2] for b in bags])
+    with pytest.raises(ValueError, match=r"X\[0\] has 3 features per descriptor, but mixture was"):
+        FisherVectorEncoder(mixture=narrow).fit(bags)
+
+
+def test_partial_fit_learns_and_encodes(bags):
+    encoder = FisherVectorEncoder(3, random_state=0)
+    for first in range(0, 20, 5):
+        encoder.partial_fit(bags[first : first + 5])
+    np.testing.assert_allclose(encoder.transform(bags), reference(encoder, bags), atol=1e-12)
+
+
+def test_too_few_descriptors_are_refused_with_the_remedy():
+    with pytest.raises(ValueError, match="n_components=64 needs at least 64 descriptors to fit, "
+                       "got 40 in n_samples=8 bags: lower n_components"):  # fmt: skip
+        FisherVectorEncoder().fit([np.zeros((5, 2))] * 8)
+
+
+def test_a_table_after_bags_is_refused(encoder):
+    with pytest.raises(ValueError, match=r"write \[X\] if X is one bag"):
+        encoder.transform(np.zeros((4, 3)))
+
+
+def test_cuda_without_a_gpu_says_what_to_install(bags, xp):
+    if xp is not np:
+        pytest.skip("a GPU is usable")
+    with pytest.raises(ValueError, match="device='cuda' needs CuPy and a visible GPU; "):
+        FisherVectorEncoder(2, device="cuda").fit(bags)
+    with pytest.raises(ValueError, match="device='tpu' is not known"):
+        FisherVectorEncoder(2, device="tpu").fit(bags)
+    auto = FisherVectorEncoder(2, device="auto", random_state=0).fit(bags)
+    plain = FisherVectorEncoder(2, random_state=0).fit(bags)
+    np.testing.assert_array_equal(auto.transform(bags), plain.transform(bags))
