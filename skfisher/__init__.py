@@ -8,6 +8,7 @@ from .encoding import FisherVectorEncoder
 from .gradient_kernel import GradientFeatureKernel
 from .gradient_map import GradientFeatureMap
 from .inspection import EncodingDisplay, MixtureDisplay
+from .joint import JointFisherSVC
 from .mixture import DiagonalGaussianMixture
 from .networks import DenseHead
 from .normalization import PowerL2Normalizer
@@ -24,6 +25,7 @@ __all__ = [
     "GradientFeatureKernel",
     "GradientFeatureMap",
     "ImagePatches",
+    "JointFisherSVC",
     "MixtureDisplay",
     "PositionAppender",
     "PowerL2Normalizer",

@@ -1,0 +1,537 @@
+"""The classifier whose features, mixture and linear SVM are trained together."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import ClassifierMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from skfisher._compat import HasMethods, Interval, StrOptions, _fit_context
+from skfisher.backend import parse_device
+from skfisher.estimator import BagEstimator
+from skfisher.joint_fit import JointFitter
+from skfisher.joint_model import encode_bags
+from skfisher.joint_settings import check_settings
+from skfisher.joint_training import Problem
+from skfisher.mixture import is_fitted_mixture
+from skfisher.targets import Targets, read_targets
+from skfisher.validation import check_bags
+
+__all__ = ["JointFisherSVC"]
+
+
+class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimator):
+    r"""Fisher vectors and a linear SVM, with features and mixture trained for the labels.
+
+    Each descriptor is whitened, clipped and mapped, :math:`h = \tanh(W z + b)`; bags of
+    mapped descriptors become Fisher vectors under a mixture of K diagonal Gaussians, with power
+    and L2 normalisation, and linear decision values :math:`f`. Training minimises
+
+    .. math:: \frac{1}{N} \sum_i \sum_c \max(0, 1 - y_{ic} f_{ic})^2
+              + \alpha \lVert \theta \rVert^2
+
+    over the map, the mixture and the classifier :math:`\theta` at once [1]_, in three phases:
+
+    1. the frozen model: a map that changes nothing, a mixture by EM, and an SVM on the
+       encodings. It is kept as `baseline_`;
+    2. gradient descent on everything from there;
+    3. an SVM with the same C on the learnt encodings.
+
+    Parameters
+    ----------
+    n_components : int, default=16
+        Number of Gaussians, K. The gain is largest where they are few.
+    feature_map : {"tanh", "linear", "identity"}, default="tanh"
+        Map of the whitened descriptors. "identity" leaves them as they are.
+    map_init : {"identity", "xavier", "random"}, default="identity"
+        First weights of the map. "xavier" draws them at random and applies their inverse
+        beforehand, so that training starts at the same features, as in [1]_; "random" does
+        not apply the inverse.
+    map_scale : float, default=0.25
+        Standard deviation of the whitened descriptors. With "tanh" they are clipped at 1,
+        which is 4 deviations by default.
+    n_features_out : int, default=None
+        Width of the mapped descriptors; by default that of the descriptors. A smaller one
+        starts at their first principal components.
+    whiten : bool, default=True
+        Give every principal component the same variance; if not, scale all by one number.
+    train : sequence of {"features", "mixture", "classifier"}, default=all of them
+        What is trained in the second phase.
+    loss : {"squared_hinge", "hinge", "log_loss", "linear", "dual"}, default="squared_hinge"
+        What descent minimises. "linear" sends back minus the label, as in [1]_, and "dual"
+        minus the label times its dual variable; with these the SVM is fitted anew every epoch.
+    solver : {"adam", "sgd", "natural", "line_search"}, default="adam"
+        "sgd" has momentum 0.9; "natural" divides the mixture's gradients by its Fisher
+        information; "line_search" trains the mixture alone, by projected gradient
+        steps on all bags, and fits the SVM anew before each, as in [2]_.
+    learning_rate : float or dict, default=1e-2
+        A rate, or one for each of "features", "mixture" and "classifier"; 0 leaves them.
+    schedule : {"cosine", "constant"}, default="cosine"
+        "cosine" lowers the rate to 0 over the epochs.
+    clip_norm : float, default=1.0
+        Bound of the norm of the gradient; None for none.
+    batch_size : int, default=32
+        Bags in a step.
+    max_iter : int, default=20
+        Epochs. Few bags want more: 40 for 500, 15 for 2000. With 0 the model stays frozen.
+    max_descriptors : int, default=None
+        Take a random subset of so many descriptors of every bag in each step.
+    C : float, default=1.0
+        Inverse strength of regularisation of the SVM, in the first phase and the last.
+    alpha : float, default=None
+        Penalty of the second phase; by default 1/(2 N), whatever `C`.
+    multi_class : {"shared", "ovr"}, default="shared"
+        One map and mixture for all classes, or one for each class against the rest [1]_.
+    weights : {"softmax", "sigmoid"}, default="softmax"
+        Free parameters of the mixture's weights; "sigmoid" is that of [1]_.
+    variance_floor : float, default=1e-2
+        Smallest variance in EM, as a share of the global variance of its dimension; a tenth of
+        it in training.
+    mixture : estimator, default=None
+        A :class:`DiagonalGaussianMixture` or diagonal
+        :class:`~sklearn.mixture.GaussianMixture`. Not fitted, a clone is fitted to the mapped
+        descriptors; fitted, it is where training starts. `n_components` is not used then.
+    power : float, default=0.5
+        Exponent of the power normalisation.
+    power_eps : float, default=1e-4
+        Entries below this size are not raised to the power but scaled, so that the gradient
+        stays finite; None for the exact power.
+    include_weights : bool, default=True
+        Whether the gradients by the mixture's weights are part of the encodings.
+    early_stopping : bool, default=False
+        Stop when the loss on bags held back has not fallen for `n_iter_no_change` epochs, and
+        go back to the epoch where it was lowest.
+    validation_fraction : float, default=0.2
+        Share of the bags held back.
+    n_iter_no_change : int, default=10
+        Epochs to wait.
+    warm_start : bool, default=False
+        Go on from the previous fit: with the remaining epochs after an interrupt, else
+        with `max_iter` more.
+    class_weight : dict or "balanced", default=None
+        Weights of classes in losses and SVMs. "balanced" gives the two sides of every
+        decision equal weight.
+    verbose : int, default=0
+        Print a line an epoch.
+    n_jobs : int, default=None
+        Number of threads; it does not change the result.
+    device : str, default=None
+        "cpu", "cuda", "cuda:<index>" or "auto"; by default where the descriptors are.
+    random_state : int, RandomState instance or None, default=None
+        Of the mixture's start, the map, the batches and the SVM.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_classes, n_encoding), or (1, n_encoding) for two classes
+    intercept_ : ndarray of shape (n_classes,) or (1,)
+        The SVM of the last phase.
+    network_coef_, network_intercept_ : ndarrays
+        The same before the last phase.
+    classes_ : ndarray of shape (n_classes,)
+    weights_ : ndarray of shape (n_components,)
+    means_ : ndarray of shape (n_components, n_mapped)
+    variances_ : ndarray of shape (n_components, n_mapped)
+        The mixture of mapped descriptors. With ``multi_class="ovr"`` these and the map have
+        one more axis, of classes, in front.
+    map_weight_ : ndarray of shape (n_mapped, n_whitened)
+    map_bias_ : ndarray of shape (n_mapped,)
+        The map; None where it is the identity.
+    center_ : ndarray of shape (n_features,)
+    axes_ : ndarray of shape (n_features, n_whitened)
+        The whitening, ``(x - center_) @ axes_``.
+    baseline_ : JointFisherSVC
+        The frozen model of the first phase.
+    history_ : dict of lists
+        For every epoch: loss, gradient_norm, smallest_weight (times K), smallest_variance
+        (over the global variance), seconds, and with validation also validation_loss and
+        validation_score, accuracy or for label indicators mean average precision.
+    n_iter_ : int
+        Epochs trained.
+    best_iter_ : int
+        The epoch whose parameters were kept; 0 for the frozen model.
+    n_features_in_ : int
+        Width of a descriptor.
+
+    See Also
+    --------
+    FisherVectorEncoder : The encoder alone, its mixture fitted without labels.
+
+    Notes
+    -----
+    Decision values of several classes are one against the rest. ``y`` may also hold label
+    indicators of shape (n_bags, n_labels), for tasks with several labels per bag.
+
+    An interrupted `fit` leaves the last finished epoch, usable; with `warm_start` the next
+    `fit` on the same bags goes on as if nothing had happened.
+
+    A weight of `history_` below about 0.01 is a sign of a mixture that collapses.
+
+    References
+    ----------
+    .. [1] Wieschollek, Groh and Lensch (2017), Backpropagation training for Fisher vectors
+       within neural networks.
+    .. [2] Sydorov, Sakurada and Lampert (2014), Deep Fisher kernels: end to end learning of
+       the Fisher kernel GMM parameters.
+
+    Examples
+    --------
+    >>> from skfisher import JointFisherSVC
+    >>> from skfisher.datasets import load_digits_patches
+    >>> digits = load_digits_patches(patch_size=3)
+    >>> train, test = slice(300), slice(300, 600)
+    >>> X, y = digits.data, digits.target
+    >>> model = JointFisherSVC(n_components=2, random_state=0).fit(X[train], y[train])
+    >>> frozen, joint = (m.score(X[test], y[test]) for m in (model.baseline_, model))
+    >>> joint > frozen
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "feature_map": [StrOptions({"tanh", "linear", "identity"})],
+        "map_init": [StrOptions({"identity", "xavier", "random"})],
+        "map_scale": [Interval(Real, 0, None, closed="neither")],
+        "n_features_out": [Interval(Integral, 1, None, closed="left"), None],
+        "whiten": ["boolean"],
+        "train": [str, list, tuple, set],
+        "loss": [StrOptions({"squared_hinge", "hinge", "log_loss", "linear", "dual"})],
+        "solver": [StrOptions({"adam", "sgd", "natural", "line_search"})],
+        "learning_rate": [Interval(Real, 0, None, closed="left"), dict],
+        "schedule": [StrOptions({"cosine", "constant"})],
+        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "max_descriptors": [Interval(Integral, 1, None, closed="left"), None],
+        "C": [Interval(Real, 0, None, closed="neither")],
+        "alpha": [Interval(Real, 0, None, closed="left"), None],
+        "multi_class": [StrOptions({"shared", "ovr"})],
+        "weights": [StrOptions({"softmax", "sigmoid"})],
+        "variance_floor": [Interval(Real, 0, 1, closed="neither")],
+        "mixture": [HasMethods(["fit"]), None],
+        "power": [Interval(Real, 0, None, closed="neither")],
+        "power_eps": [Interval(Real, 0, None, closed="neither"), None],
+        "include_weights": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "verbose": ["verbose"],
+        "n_jobs": [Integral, None],
+        "device": [str, None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_components=16,
+        *,
+        feature_map="tanh",
+        map_init="identity",
+        map_scale=0.25,
+        n_features_out=None,
+        whiten=True,
+        train=("features", "mixture", "classifier"),
+        loss="squared_hinge",
+        solver="adam",
+        learning_rate=1e-2,
+        schedule="cosine",
+        clip_norm=1.0,
+        batch_size=32,
+        max_iter=20,
+        max_descriptors=None,
+        C=1.0,
+        alpha=None,
+        multi_class="shared",
+        weights="softmax",
+        variance_floor=1e-2,
+        mixture=None,
+        power=0.5,
+        power_eps=1e-4,
+        include_weights=True,
+        early_stopping=False,
+        validation_fraction=0.2,
+        n_iter_no_change=10,
+        warm_start=False,
+        class_weight=None,
+        verbose=0,
+        n_jobs=None,
+        device=None,
+        random_state=None,
+    ):
+        self.n_components = n_components
+        self.feature_map = feature_map
+        self.map_init = map_init
+        self.map_scale = map_scale
+        self.n_features_out = n_features_out
+        self.whiten = whiten
+        self.train = train
+        self.loss = loss
+        self.solver = solver
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.clip_norm = clip_norm
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.max_descriptors = max_descriptors
+        self.C = C
+        self.alpha = alpha
+        self.multi_class = multi_class
+        self.weights = weights
+        self.variance_floor = variance_floor
+        self.mixture = mixture
+        self.power = power
+        self.power_eps = power_eps
+        self.include_weights = include_weights
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.class_weight = class_weight
+        self.verbose = verbose
+        self.n_jobs = n_jobs
+        self.device = device
+        self.random_state = random_state
+
+    @classmethod
+    def wieschollek(cls, n_components=32, **parameters):
+        """Return the estimator set up as Wieschollek, Groh and Lensch (2017) describe theirs.
+
+        A map and a mixture for each class, plain gradient steps of 1e-4 along minus the label
+        times the classifier, batches of 24 bags and 10,000 descriptors, an SVM fitted anew
+        every epoch.
+
+        Parameters
+        ----------
+        n_components : int, default=32
+        **parameters
+            Any others, in place of the paper's.
+
+        Returns
+        -------
+        estimator : JointFisherSVC
+            Not fitted.
+        """
+        paper = {
+            "map_init": "xavier", "loss": "linear", "solver": "sgd", "learning_rate": 1e-4,
+            "schedule": "constant", "clip_norm": None, "batch_size": 24, "max_iter": 200,
+            "max_descriptors": 10_000, "multi_class": "ovr", "weights": "sigmoid",
+            "power_eps": None,
+        }  # fmt: skip
+        return cls(n_components, **{**paper, **parameters})
+
+    @classmethod
+    def sydorov(cls, n_components=32, **parameters):
+        """Return the estimator set up as Sydorov, Sakurada and Lampert (2014) train theirs.
+
+        The mixture alone is trained: an SVM is fitted to all bags, then the mixture takes one
+        projected gradient step on the squared hinge loss of all bags, by line search.
+
+        Parameters
+        ----------
+        n_components : int, default=32
+        **parameters
+            Any others, in place of the paper's.
+
+        Returns
+        -------
+        estimator : JointFisherSVC
+            Not fitted.
+        """
+        paper = {
+            "feature_map": "identity", "train": ("mixture",), "solver": "line_search",
+            "learning_rate": 1.0, "power_eps": None,
+        }  # fmt: skip
+        return cls(n_components, **{**paper, **parameters})
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, *, X_val=None, y_val=None):
+        """Fit the frozen model, train it, and fit the last SVM.
+
+        Parameters
+        ----------
+        X : Bags, list of arrays of shape (n_descriptors, n_features), or array
+        y : array-like of shape (n_bags,), or label indicators of shape (n_bags, n_labels)
+        X_val : bags, default=None
+            Bags to validate with after every epoch, such as speakers or places that `X` does
+            not have, in place of a random part of `X`.
+        y_val : array-like, default=None
+            Their labels.
+
+        Returns
+        -------
+        self : JointFisherSVC
+            After an interrupt it holds the last finished epoch.
+        """
+        again = self.warm_start and hasattr(self, "coef_")
+        bags, targets, weights = self._read(X, y, first=not again)
+        validation = self._read_validation(X_val, y_val, targets)
+        progress = self._init_callback_context(max_subtasks=self.max_iter)
+        progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        first_map = None if again else self._fit_whitening(bags)
+        chain, bags = self._prepared(bags)
+        problem = Problem(bags, targets.signs, weights)
+        if not again:
+            chain = self._freeze(chain, problem, first_map, targets)
+        if self.max_iter:
+            part, held_back = problem, self.early_stopping and validation is None
+            if held_back:
+                index, rest = self._split(targets)
+                part, validation = problem.take(index), problem.take(rest)
+            elif validation is not None and chain.whitening is None:
+                validation = validation._replace(bags=self._whitened(validation.bags))
+            self._descend(chain, part, validation, progress, held_back=held_back)
+            self._refit(chain, problem)
+        progress.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, classes=None):
+        """Pass once over a part of the bags.
+
+        The first call fits the frozen model to its bags, so it should have many. The rate is
+        constant and the last SVM is not fitted: `coef_` is what descent arrives at.
+
+        Parameters
+        ----------
+        X : Bags, list of arrays of shape (n_descriptors, n_features), or array
+        y : array-like of shape (n_bags,), or label indicators of shape (n_bags, n_labels)
+        classes : array-like of shape (n_classes,), default=None
+            All classes that will ever come; needed in the first call.
+
+        Returns
+        -------
+        self : JointFisherSVC
+        """
+        first = not hasattr(self, "coef_")
+        if classes is not None:
+            classes = np.unique(classes)
+        elif first:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        if not first and classes is not None and not np.array_equal(classes, self.classes_):
+            raise ValueError(
+                f"classes={classes.tolist()} are not those of the first call to partial_fit, "
+                f"{self.classes_.tolist()}."
+            )
+        bags, targets, weights = self._read(X, y, first=first, classes=classes)
+        first_map = self._fit_whitening(bags) if first else None
+        chain, bags = self._prepared(bags)
+        problem = Problem(bags, targets.signs, weights)
+        if first:
+            chain = self._freeze(chain, problem, first_map, targets)
+        self._pass_once(chain, problem)
+        return self
+
+    def _read(self, X, y, *, first, classes=None):
+        """Read and check everything, before any work."""
+        given = self.mixture is not None and is_fitted_mixture(self.mixture)
+        n_components = 1 if given or not first else self.n_components
+        bags = check_bags(self, X, reset=first, min_descriptors=n_components)
+        known = classes if first else self.classes_
+        kind = None if first else self._kind
+        targets = read_targets(y, len(bags), classes=known, kind=kind)
+        check_settings(self, bags.n_features)
+        return bags, targets, targets.weights(self.class_weight)
+
+    def _read_validation(self, X_val, y_val, targets):
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val belong together: pass both, or none of them.")
+        if X_val is None:
+            return None
+        bags = check_bags(self, X_val, reset=False)
+        found = read_targets(
+            y_val, len(bags), classes=targets.classes, kind=targets.kind, name="y_val"
+        )
+        return Problem(bags, found.signs, None)
+
+    def _encodings(self, X):
+        """Yield encodings and classifier of each model."""
+        check_is_fitted(self)
+        parse_device(self.device)
+        bags = check_bags(self, X, reset=False)
+        chain = self._chain()
+        for parameters in self._parameters():
+            yield encode_bags(chain, parameters, bags), parameters
+
+    def decision_function(self, X):
+        """Return the decision values of the SVM.
+
+        Parameters
+        ----------
+        X : Bags, list of arrays of shape (n_descriptors, n_features), or array
+
+        Returns
+        -------
+        decision : ndarray of shape (n_bags, n_classes), or (n_bags,) for two classes
+            Positive for the class, for the second one of two.
+        """
+        decision = self._decision(X)
+        return decision[:, 0] if self._kind == "binary" else decision
+
+    def _decision(self, X):
+        decision = [
+            (e @ p["coef"].T + p["intercept"]).astype(e.dtype) for e, p in self._encodings(X)
+        ]
+        return np.hstack(decision)
+
+    def predict(self, X):
+        """Return the class of each bag, or label indicators if `y` was of that kind.
+
+        Parameters
+        ----------
+        X : Bags, list of arrays of shape (n_descriptors, n_features), or array
+
+        Returns
+        -------
+        y : ndarray of shape (n_bags,) or (n_bags, n_labels)
+        """
+        decision = self._decision(X)
+        return Targets(self._kind, self.classes_, decision).labels(decision)
+
+    def transform(self, X):
+        """Return the learnt encodings, after normalisation.
+
+        Parameters
+        ----------
+        X : Bags, list of arrays of shape (n_descriptors, n_features), or array
+
+        Returns
+        -------
+        encodings : ndarray of shape (n_bags, n_encoding)
+            With ``multi_class="ovr"``, those of all classes beside each other. float32 for
+            descriptors of up to 32 bits (integers: 16), else float64.
+        """
+        return np.hstack([encodings for encodings, _ in self._encodings(X)])
+
+    def get_feature_names_out(self, input_features=None):
+        """Name the columns of the encodings.
+
+        Parameters
+        ----------
+        input_features : None
+            Ignored: encodings are of mapped descriptors.
+
+        Returns
+        -------
+        names : ndarray of str objects
+            ``weight_k0``, ..., ``mean_k0_d0``, ..., ``variance_k0_d0``, ...; with
+            ``multi_class="ovr"`` after ``class0_``, ``class1_`` and so on.
+        """
+        check_is_fitted(self)
+        k, d = self.means_.shape[-2:]
+        names = [f"weight_k{i}" for i in range(k)] if self.include_weights else []
+        for block in ("mean", "variance"):
+            names += [f"{block}_k{i}_d{j}" for i in range(k) for j in range(d)]
+        if self.means_.ndim == 3:
+            names = [f"class{c}_{name}" for c in range(len(self.means_)) for name in names]
+        return np.asarray(names, dtype=object)
+
+    @property
+    def _n_features_out(self):
+        return len(self.get_feature_names_out())
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags

@@ -1,0 +1,410 @@
+"""The phases of joint training: a frozen start, descent on everything, a last linear SVM."""
+
+import time
+import warnings
+from dataclasses import replace
+
+import numpy as np
+from sklearn import get_config
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score, average_precision_score
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+
+from skfisher.backend import float_dtype, single_threaded_blas, to_host
+from skfisher.bags import Bags
+from skfisher.em import Mixture, draw_rows, global_moments
+from skfisher.joint_model import Chain, encode_bags
+from skfisher.joint_settings import trained_groups
+from skfisher.joint_training import GROUPS, Diverged, Model, Recipe, mean_loss, run_epoch
+from skfisher.linear_svm import fit_columns
+from skfisher.mixture import (
+    INIT_DESCRIPTORS,
+    INIT_DESCRIPTORS_PER_COMPONENT,
+    DiagonalGaussianMixture,
+    is_fitted_mixture,
+    mixture_of,
+)
+from skfisher.targets import Targets
+from skfisher.whitening import Whitening, principal_axes, whiten_bags
+
+__all__ = ["JointFitter"]
+
+MAP = ("map_weight", "map_bias")
+
+
+class JointFitter:
+    """Fits the attributes of a jointly trained classifier from its parameters."""
+
+    def _chain(self, *, whitened=False):
+        """Return what is fixed about the fitted chain."""
+        weights = "softmax" if self.solver == "line_search" else self.weights
+        return Chain(
+            self.feature_map, weights, self._floor, self.power, self.power_eps,
+            self.include_weights, None if whitened else self._whitening(),
+            self.n_jobs, self.device,
+        )  # fmt: skip
+
+    def _whitening(self):
+        return Whitening(self.center_, self.axes_, self._squash, self._unmix)
+
+    def _parameters(self):
+        """Return the parameters of each model: one, or one for each column of decisions."""
+        chain = self._chain()
+        per_class = self.means_.ndim == 3
+        models = []
+        for c in range(len(self.means_)) if per_class else [...]:
+            parameters = chain.free(Mixture(self.weights_[c], self.means_[c], self.variances_[c]))
+            if self.map_weight_ is not None:
+                parameters |= {"map_weight": self.map_weight_[c], "map_bias": self.map_bias_[c]}
+            rows = slice(c, c + 1) if per_class else slice(None)
+            parameters |= {"coef": self.coef_[rows], "intercept": self.intercept_[rows]}
+            models.append(parameters)
+        return models
+
+    def _columns(self, n_columns):
+        """Return the columns of decisions that each model is for."""
+        if self.multi_class == "ovr":
+            return [slice(c, c + 1) for c in range(n_columns)]
+        return [slice(0, n_columns)]
+
+    def _attributes(self, chain, models):
+        """Return the fitted attributes that the parameters of all models make."""
+        mixtures = [chain.mixture(parameters) for parameters in models]
+        attributes = {
+            "weights_": [m.weights for m in mixtures],
+            "means_": [m.means for m in mixtures],
+            "variances_": [m.variances for m in mixtures],
+        }
+        if self.feature_map != "identity":
+            attributes |= {f"{name}_": [p[name] for p in models] for name in MAP}
+        shared = self.multi_class == "shared"
+        attributes = {n: v[0].copy() if shared else np.stack(v) for n, v in attributes.items()}
+        if self.feature_map == "identity":
+            attributes |= {f"{name}_": None for name in MAP}
+        coef = np.concatenate([p["coef"] for p in models])
+        intercept = np.concatenate([p["intercept"] for p in models])
+        return attributes | {
+            "coef_": coef, "intercept_": intercept,
+            "network_coef_": coef, "network_intercept_": intercept,
+        }  # fmt: skip
+
+    def _recipe(self, n_bags, seed, *, n_seen=None):
+        rates = self.learning_rate
+        if not isinstance(rates, dict):
+            rates = dict.fromkeys(GROUPS, rates)
+        partial = n_seen is not None
+        if self.batch_size > n_bags and not partial:
+            warnings.warn(
+                f"batch_size={self.batch_size} is larger than n_samples={n_bags} and is clipped "
+                "to it.",
+                UserWarning,
+                stacklevel=4,
+            )
+        return Recipe(
+            train=trained_groups(self.train),
+            loss=self.loss,
+            solver=self.solver,
+            learning_rate={group: rates.get(group, 1e-2) for group in GROUPS},
+            schedule="constant" if partial else self.schedule,
+            clip_norm=self.clip_norm,
+            batch_size=min(self.batch_size, n_bags),
+            max_iter=max(self.max_iter, 1),
+            max_descriptors=self.max_descriptors,
+            alpha=1 / (2 * (n_seen or n_bags)) if self.alpha is None else self.alpha,
+            C=self.C,
+            seed=seed,
+            svm_seed=self._seeds["svm"],
+            single_label=self._kind != "multilabel",
+        )
+
+    # Phase 0: the coordinates of descriptors, and the map that keeps them as they are.
+
+    def _fit_whitening(self, bags):
+        """Fix the coordinates of descriptors and every seed; return the map to start from."""
+        rng = check_random_state(self.random_state)
+        names = ("rows", "map", "mixture", "svm", "descent", "split")
+        draws = rng.randint(np.iinfo(np.int32).max, size=len(names)).tolist()
+        seeds = dict(zip(names, draws, strict=True))
+        options = {"n_jobs": self.n_jobs, "device": self.device}
+        mean, axes = principal_axes(bags, equal=self.whiten, **options)
+        first_map, squash, unmix = self._first_map(bags.n_features, seeds["map"])
+        axes = self.map_scale * axes
+        if self.feature_map == "identity":
+            axes = axes[:, : self.n_features_out]
+        self.__dict__.update(
+            center_=mean, axes_=axes, _squash=squash, _unmix=unmix, _floor=None, _seeds=seeds
+        )
+        return first_map
+
+    def _first_map(self, n_features, seed):
+        """Return the parameters of the map before training, and what undoes it beforehand."""
+        if self.feature_map == "identity":
+            return {}, False, None
+        n_out = n_features if self.n_features_out is None else self.n_features_out
+        squash, unmix = self.feature_map == "tanh", None
+        if self.map_init == "identity":
+            weight = np.eye(n_out, n_features)
+        else:  # Glorot and Bengio (2010)
+            bound = np.sqrt(6 / (n_features + n_out))
+            weight = np.random.default_rng(seed).uniform(-bound, bound, size=(n_out, n_features))
+            if self.map_init == "xavier":
+                unmix = np.linalg.inv(weight)
+            else:
+                squash = False
+        return {"map_weight": weight, "map_bias": np.zeros(n_out)}, squash, unmix
+
+    def _prepared(self, bags):
+        """Return the chain and the bags to work on, whitened once and for all if they fit."""
+        n_bytes = bags.n_descriptors * self.axes_.shape[1] * float_dtype(bags.dtype).itemsize
+        if n_bytes > get_config()["working_memory"] * 2**20 / 4:
+            return self._chain(), bags
+        return self._chain(whitened=True), self._whitened(bags)
+
+    def _whitened(self, bags):
+        return whiten_bags(bags, self._whitening(), n_jobs=self.n_jobs, device=self.device)
+
+    # Phase 1: mixture and SVM, nothing of it trained together.
+
+    def _freeze(self, chain, problem, first_map, targets):
+        """Set every attribute to that of the frozen model; return the chain with its floor."""
+        self._kind, self.classes_ = targets.kind, targets.classes
+        mixture, moments = self._first_mixture(chain, problem.bags, first_map)
+        # Below the floor of EM, as a variance at the floor itself could not grow again.
+        floor = moments.floor(self.variance_floor / 10)
+        self._floor = np.minimum(floor, mixture.variances.min(axis=0) / 2)
+        self._global_variance = moments.floor(1.0)
+        chain = replace(chain, floor=self._floor)
+        parameters = first_map | chain.free(mixture)
+        coef, intercept = self._fit_svm(encode_bags(chain, parameters, problem.bags), problem)
+        models = [
+            parameters | {"coef": coef[c], "intercept": intercept[c]}
+            for c in self._columns(len(coef))
+        ]
+        self.__dict__.update(
+            self._attributes(chain, models), history_={}, n_iter_=0, best_iter_=0, _training=None
+        )
+        self.baseline_ = self._frozen_copy()
+        return chain
+
+    def _first_mixture(self, chain, bags, first_map):
+        """Return the mixture of the mapped descriptors before training, and their moments."""
+        n_rows = max(INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT * self.n_components)
+        rows = draw_rows(bags.starts, bags.stops, n_rows, self._seeds["rows"])
+        _, sample = chain.mapped(first_map, Bags.from_lengths(bags.values[rows], [len(rows)]))
+        sample = Bags(to_host(sample.values), sample.starts, sample.stops)
+        moments = global_moments(sample.values, sample.starts, sample.stops)
+        mixture = self.mixture
+        if mixture is None:
+            mixture = DiagonalGaussianMixture(
+                self.n_components,
+                variance_floor=self.variance_floor,
+                random_state=self._seeds["mixture"],
+            )
+        elif is_fitted_mixture(mixture):
+            return mixture_of(mixture), moments
+        ours = isinstance(mixture, DiagonalGaussianMixture)
+        with warnings.catch_warnings():  # a start need not be an optimum
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            mixture = clone(mixture).fit(sample if ours else sample.values)
+        return mixture_of(mixture), moments
+
+    def _fit_svm(self, encodings, problem):
+        return fit_columns(
+            encodings, problem.signs, problem.weights,
+            C=self.C, loss="hinge" if self.loss == "hinge" else "squared_hinge",
+            seed=self._seeds["svm"], n_jobs=self.n_jobs,
+        )  # fmt: skip
+
+    def _frozen_copy(self):
+        """Return the estimator as it is now, fitted but not trained."""
+        frozen = type(self)(**{**self.get_params(deep=False), "max_iter": 0, "warm_start": False})
+        fitted = {name: value for name, value in vars(self).items() if name.endswith("_")}
+        fitted.pop("baseline_", None)
+        private = ("_squash", "_unmix", "_floor", "_kind", "_seeds", "_fit_on_bags")
+        private += ("_global_variance", "_training")
+        frozen.__dict__.update(fitted, **{name: self.__dict__[name] for name in private})
+        return frozen
+
+    # Phase 2: descent on everything that is to be trained.
+
+    def _descend(self, chain, problem, validation, progress, *, held_back):
+        """Train until the last epoch, or until validation, a callback or a number says stop."""
+        training = self._training
+        if training is None or training["finished"]:
+            training = self._begin_training(chain, problem, validation, held_back)
+        recipe = self._recipe(len(problem.bags), training["seed"])
+        models = [Model(*model) for model in training["models"]] or [
+            recipe.start(parameters) for parameters in training["start"]
+        ]
+        for epoch in range(training["epoch"], self.max_iter):
+            step = progress.subcontext(task_name="epoch")
+            step.call_on_fit_task_begin(estimator=self)
+            began = time.perf_counter()
+            results = self._epoch(chain, recipe, models, problem, epoch)
+            if results is None:
+                step.call_on_fit_task_end(estimator=self, reconstruction_attributes=dict)
+                break
+            models = [result.model for result in results]
+            record = self._record(chain, recipe, results, validation)
+            record["seconds"] = time.perf_counter() - began
+            training = self._advanced(training, models, epoch + 1, record)
+            self._keep(chain, results, record, training)
+            if self.verbose:
+                values = ", ".join(f"{name} {value:.4g}" for name, value in record.items())
+                print(f"{type(self).__name__}: epoch {epoch + 1} of {self.max_iter}: {values}")
+            stop = step.call_on_fit_task_end(estimator=self, reconstruction_attributes=dict)
+            patience = self.early_stopping and training["waited"] >= self.n_iter_no_change
+            if stop or patience:
+                break
+        self._end_training(chain, training)
+
+    def _epoch(self, chain, recipe, models, problem, epoch):
+        """Run an epoch of every model; return None, with a warning, if a number is not finite."""
+        columns = self._columns(problem.signs.shape[1])
+        try:
+            with single_threaded_blas():
+                return [
+                    run_epoch(chain, recipe, model, problem.columns(c), epoch)
+                    for model, c in zip(models, columns, strict=True)
+                ]
+        except Diverged as fault:
+            warnings.warn(
+                f"In epoch {epoch + 1} {fault} was no longer finite. Training stopped with the "
+                f"parameters of epoch {epoch}: lower learning_rate, or clip_norm.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+
+    def _keep(self, chain, results, record, training):
+        """Set every attribute to its value after an epoch."""
+        history = {name: [*self.history_.get(name, []), v] for name, v in record.items()}
+        # One assignment: an interrupt never leaves parameters of two epochs.
+        self.__dict__.update(
+            self._attributes(chain, [result.model.parameters for result in results]),
+            history_=history,
+            n_iter_=self.n_iter_ + 1,
+            best_iter_=self.n_iter_ + 1,
+            _training=training,
+        )
+
+    def _pass_once(self, chain, problem):
+        """Train for one epoch on bags that are not all there are."""
+        training = self._training
+        if training is None or "models" not in training:
+            seed = self._seeds["descent"] if training is None else training["seed"] + 1
+            training = {"seed": seed, "finished": True, "models": [], "n_seen": 0}
+        n_seen = training["n_seen"] + len(problem.bags)
+        recipe = self._recipe(len(problem.bags), training["seed"], n_seen=n_seen)
+        models = [Model(*model) for model in training["models"]] or [
+            recipe.start(parameters) for parameters in self._parameters()
+        ]
+        began = time.perf_counter()
+        results = self._epoch(chain, recipe, models, problem, self.n_iter_)
+        if results is None:
+            return
+        record = self._record(chain, recipe, results, None)
+        record["seconds"] = time.perf_counter() - began
+        models = [tuple(result.model) for result in results]
+        self._keep(chain, results, record, training | {"models": models, "n_seen": n_seen})
+
+    def _begin_training(self, chain, problem, validation, held_back):
+        """Return the state of training before its first epoch."""
+        models = self._parameters()
+        if held_back:
+            # what validates must not have taken part in the classifier either
+            for parameters, c in zip(models, self._columns(len(self.coef_)), strict=True):
+                encodings = encode_bags(chain, parameters, problem.bags)
+                parameters["coef"], parameters["intercept"] = self._fit_svm(
+                    encodings, problem.columns(c)
+                )
+        before = self._training
+        training = {
+            "start": models, "models": [], "epoch": 0, "finished": False,
+            "seed": self._seeds["descent"] if before is None else before["seed"] + 1,
+            "best": None, "best_iter": self.n_iter_, "best_loss": np.inf, "waited": 0,
+        }  # fmt: skip
+        if validation is not None:
+            recipe = self._recipe(len(problem.bags), training["seed"])
+            training["best"] = models
+            training["best_loss"] = self._validate(chain, recipe, models, validation)[0]
+        return training
+
+    def _record(self, chain, recipe, results, validation):
+        """Return what the history keeps of an epoch."""
+        mixtures = [chain.mixture(result.model.parameters) for result in results]
+        record = {
+            "loss": float(np.mean([result.loss for result in results])),
+            "gradient_norm": max(result.gradient_norm for result in results),
+            "smallest_weight": float(min(m.weights.min() * len(m.weights) for m in mixtures)),
+            "smallest_variance": float(
+                min((m.variances / self._global_variance).min() for m in mixtures)
+            ),
+        }
+        if validation is not None:
+            models = [result.model.parameters for result in results]
+            loss, score = self._validate(chain, recipe, models, validation)
+            record |= {"validation_loss": loss, "validation_score": score}
+        return record
+
+    def _validate(self, chain, recipe, models, problem):
+        """Return loss and score on bags held back: mean average precision for many labels."""
+        decision = np.hstack(
+            [encode_bags(chain, m, problem.bags) @ m["coef"].T + m["intercept"] for m in models]
+        )
+        targets = Targets(self._kind, self.classes_, problem.signs)
+        if self._kind == "multilabel":
+            found = (problem.signs > 0).any(axis=0)
+            score = average_precision_score((problem.signs > 0)[:, found], decision[:, found])
+        else:
+            labels = targets.labels(problem.signs)
+            score = accuracy_score(labels, targets.labels(decision))
+        return mean_loss(recipe, decision, problem), float(score)
+
+    def _advanced(self, training, models, epoch, record):
+        """Return the state of training after an epoch."""
+        training = training | {"models": [tuple(m) for m in models], "epoch": epoch}
+        if record.get("validation_loss", np.inf) < training["best_loss"]:
+            best = [model.parameters for model in models]
+            return training | {
+                "best": best, "best_iter": self.n_iter_ + 1,
+                "best_loss": record["validation_loss"], "waited": 0,
+            }  # fmt: skip
+        return training | {"waited": training["waited"] + 1}
+
+    def _end_training(self, chain, training):
+        """Go back to the best epoch, if training was to stop early."""
+        self._training = {"seed": training["seed"], "finished": True}
+        if not self.early_stopping:
+            return
+        if training["epoch"] and training["best_iter"] == self.n_iter_ - training["epoch"]:
+            warnings.warn(
+                "The validation loss never fell below that of the start, so that nothing was "
+                "learnt: lower learning_rate, raise n_iter_no_change or train on more bags.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+        self.__dict__.update(
+            self._attributes(chain, training["best"]), best_iter_=training["best_iter"]
+        )
+
+    # Phase 3: a linear SVM on the learnt encodings.
+
+    def _refit(self, chain, problem):
+        """Fit the classifier to the encodings as they are now."""
+        coef, intercept = [], []
+        columns = self._columns(problem.signs.shape[1])
+        for parameters, c in zip(self._parameters(), columns, strict=True):
+            encodings = encode_bags(chain, parameters, problem.bags)
+            parts = self._fit_svm(encodings, problem.columns(c))
+            coef.append(parts[0])
+            intercept.append(parts[1])
+        self.__dict__.update(coef_=np.concatenate(coef), intercept_=np.concatenate(intercept))
+
+    def _split(self, targets):
+        """Return the bags to train on and those to validate with."""
+        index = np.arange(len(targets.signs))
+        labels = None if targets.kind == "multilabel" else targets.labels(targets.signs)
+        options = {"test_size": self.validation_fraction, "random_state": self._seeds["split"]}
+        return train_test_split(index, stratify=labels, **options)

@@ -1,0 +1,101 @@
+"""What the parameters of joint training must agree on, checked before any work."""
+
+import math
+from numbers import Real
+
+from skfisher.backend import parse_device
+from skfisher.joint_training import GROUPS
+from skfisher.mixture import is_fitted_mixture, mixture_of
+
+__all__ = ["check_settings", "trained_groups"]
+
+
+def trained_groups(train):
+    """Return the groups that the parameter `train` names, in a fixed order."""
+    named = {train} if isinstance(train, str) else set(train)
+    return tuple(group for group in GROUPS if group in named)
+
+
+def check_settings(estimator, n_features):
+    """Check what single constraints cannot tell.
+
+    Parameters
+    ----------
+    estimator : JointFisherSVC
+    n_features : int
+        Width of the descriptors to fit.
+
+    Raises
+    ------
+    ValueError
+        If parameters contradict each other, the descriptors or the device.
+    """
+    parse_device(estimator.device)
+    _check_train(estimator)
+    _check_learning_rate(estimator.learning_rate)
+    n_out = estimator.n_features_out
+    if n_out is not None and n_out > n_features:
+        raise ValueError(
+            f"n_features_out={n_out} is more than the {n_features} features of a descriptor: "
+            f"a map can only reduce them, so take {n_features} or fewer."
+        )
+    if estimator.map_init == "xavier" and n_out not in (None, n_features):
+        raise ValueError(
+            f"map_init='xavier' needs a square map, but n_features_out={n_out} and descriptors "
+            f"have {n_features} features: take map_init='identity'."
+        )
+    _check_mixture(estimator.mixture, n_features if n_out is None else n_out)
+
+
+def _check_train(estimator):
+    named = [estimator.train] if isinstance(estimator.train, str) else list(estimator.train)
+    unknown = [name for name in named if name not in GROUPS]
+    if unknown:
+        raise ValueError(
+            f"train names {unknown[0]!r}: it may name {', '.join(repr(g) for g in GROUPS)}."
+        )
+    groups = trained_groups(named)
+    if estimator.feature_map == "identity":
+        groups = tuple(group for group in groups if group != "features")
+    if not groups:
+        raise ValueError(
+            f"train={estimator.train!r} with feature_map={estimator.feature_map!r} names nothing "
+            "to train: name 'mixture' or 'classifier', or set max_iter=0 for the frozen model."
+        )
+    if estimator.solver == "line_search" and groups != ("mixture",):
+        raise ValueError(
+            f"solver='line_search' trains the mixture alone, but train={estimator.train!r}: set "
+            "train=('mixture',), or take another solver."
+        )
+    if estimator.solver == "line_search" and estimator.loss in ("linear", "dual"):
+        raise ValueError(
+            f"solver='line_search' needs a loss that is bounded below, not {estimator.loss!r}: "
+            "take 'squared_hinge'."
+        )
+
+
+def _check_learning_rate(learning_rate):
+    if not isinstance(learning_rate, dict):
+        rates = {"learning_rate": learning_rate}
+    else:
+        unknown = [name for name in learning_rate if name not in GROUPS]
+        if unknown:
+            raise ValueError(
+                f"learning_rate names {unknown[0]!r}: it may name "
+                f"{', '.join(repr(g) for g in GROUPS)}."
+            )
+        rates = {f"learning_rate[{name!r}]": rate for name, rate in learning_rate.items()}
+    for name, rate in rates.items():
+        if not isinstance(rate, Real) or not 0 <= rate < math.inf:
+            raise ValueError(f"{name}={rate!r} must be a finite number, and not negative.")
+
+
+def _check_mixture(mixture, n_mapped):
+    if mixture is None or not is_fitted_mixture(mixture):
+        return
+    width = mixture_of(mixture).means.shape[1]
+    if width != n_mapped:
+        raise ValueError(
+            f"mixture was fitted on {width} features, but the mapped descriptors have {n_mapped}: "
+            "pass a mixture of that width, or one that is not fitted."
+        )

@@ -1,0 +1,306 @@
+"""Gradient descent on the chain and its linear classifier together, an epoch at a time.
+
+An epoch takes a model and returns another one. Nothing is written to, so that the model of
+the last finished epoch is always there to return to.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from skfisher.bags import Bags
+from skfisher.joint_model import encode_bags
+from skfisher.linear_svm import fit_columns
+from skfisher.ops import losses
+from skfisher.ops.feature_map import linear_map
+from skfisher.optimizers import (
+    SGD,
+    Adam,
+    clip_norm,
+    constant,
+    cosine,
+    mixture_information,
+    precondition,
+)
+
+__all__ = ["GROUPS", "Diverged", "Model", "Problem", "Recipe", "mean_loss", "run_epoch"]
+
+# What the groups that a user may train are made of.
+GROUPS = {
+    "features": ("map_weight", "map_bias"),
+    "mixture": ("weight_logits", "means", "log_variances"),
+    "classifier": ("coef", "intercept"),
+}
+OPTIMIZERS = {"adam": Adam(), "sgd": SGD(momentum=0.9), "natural": SGD(momentum=0.9)}
+SCHEDULES = {"cosine": cosine, "constant": constant}
+
+
+class Diverged(ArithmeticError):
+    """A quantity is no longer finite; the message names it."""
+
+
+class Problem(NamedTuple):
+    """Bags to learn from, with a column of signs, and perhaps of weights, for each output."""
+
+    bags: Bags
+    signs: np.ndarray  # (n_bags, n_columns)
+    weights: np.ndarray | None  # the same shape
+
+    def columns(self, columns):
+        """Return the problem of some of the outputs."""
+        weights = None if self.weights is None else self.weights[:, columns]
+        return Problem(self.bags, self.signs[:, columns], weights)
+
+    def take(self, index):
+        """Return the problem of some of the bags."""
+        weights = None if self.weights is None else self.weights[index]
+        return Problem(self.bags[index], self.signs[index], weights)
+
+
+class Model(NamedTuple):
+    """Free parameters, with ``coef`` and ``intercept``, and what the optimiser remembers."""
+
+    parameters: dict
+    state: dict
+
+
+class Epoch(NamedTuple):
+    """What an epoch did."""
+
+    model: Model
+    loss: float  # mean over samples, with the penalty
+    gradient_norm: float  # mean over batches
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to descend."""
+
+    train: tuple
+    loss: str
+    solver: str
+    learning_rate: dict  # by group
+    schedule: str
+    clip_norm: float | None
+    batch_size: int
+    max_iter: int
+    max_descriptors: int | None
+    alpha: float
+    C: float
+    seed: int
+    svm_seed: int
+    single_label: bool  # one of several classes, so that log_loss joins them
+
+    @property
+    def alternates(self):
+        """Whether the classifier is fitted anew every epoch, not descended on."""
+        return self.loss in ("linear", "dual") or self.solver == "line_search"
+
+    @property
+    def factors(self):
+        """Learning rates by parameter."""
+        return {
+            name: self.learning_rate[group] for group, names in GROUPS.items() for name in names
+        }
+
+    def start(self, parameters):
+        """Return a model before its first step."""
+        if self.solver == "line_search":
+            return Model(parameters, {"step": self.learning_rate["mixture"]})
+        return Model(parameters, OPTIMIZERS[self.solver].start(parameters))
+
+    def fit_classifier(self, chain, parameters, problem):
+        """Return the parameters with a classifier fitted to the encodings, and its duals."""
+        encodings = encode_bags(chain, parameters, problem.bags)
+        coef, intercept = fit_columns(
+            encodings, problem.signs, problem.weights,
+            C=self.C, loss="hinge" if self.loss == "hinge" else "squared_hinge",
+            seed=self.svm_seed, n_jobs=chain.n_jobs,
+        )  # fmt: skip
+        # At the optimum of the squared hinge the duals follow from the margins.
+        margins = problem.signs * (encodings @ coef.T + intercept)
+        duals = 2 * self.C * np.maximum(1 - margins, 0)
+        if problem.weights is not None:
+            duals *= problem.weights
+        return {**parameters, "coef": coef, "intercept": intercept}, duals
+
+
+def run_epoch(chain, recipe, model, problem, epoch):
+    """Pass once over all bags, in random batches.
+
+    Parameters
+    ----------
+    chain : Chain
+    recipe : Recipe
+    model : Model
+    problem : Problem
+    epoch : int
+        Counted from 0; with the seed of the recipe it fixes every random choice.
+
+    Returns
+    -------
+    result : Epoch
+
+    Raises
+    ------
+    Diverged
+        If a loss, a gradient or a parameter is not finite.
+    """
+    if recipe.solver == "line_search":
+        return _line_search(chain, recipe, model, problem)
+    parameters, state = model
+    optimizer = OPTIMIZERS[recipe.solver]
+    rng = np.random.default_rng([recipe.seed, epoch])
+    order = rng.permutation(len(problem.bags))
+    firsts = range(0, len(order), recipe.batch_size)
+    duals = None
+    if recipe.alternates:
+        parameters, duals = recipe.fit_classifier(chain, parameters, problem)
+    total, norms = 0.0, []
+    for position, first in enumerate(firsts):
+        index = np.sort(order[first : first + recipe.batch_size])
+        batch = problem.take(index)
+        batch = batch._replace(bags=draw_descriptors(batch.bags, recipe.max_descriptors, rng))
+        loss, gradients = _batch_gradient(
+            chain, recipe, parameters, batch, None if duals is None else duals[index]
+        )
+        if recipe.solver == "natural":
+            gradients = _natural(chain, parameters, gradients)
+        gradients, norm = clip_norm(gradients, recipe.clip_norm)
+        _check_finite(loss, norm, gradients)
+        step = epoch * len(firsts) + position
+        rate = SCHEDULES[recipe.schedule](step, recipe.max_iter * len(firsts))
+        parameters, state = optimizer.step(
+            parameters, gradients, state, rate=rate, factors=recipe.factors
+        )
+        total += loss * len(index)
+        norms.append(norm)
+    for name, values in parameters.items():
+        if not np.isfinite(values).all():
+            raise Diverged(f"the parameter {name}")
+    return Epoch(Model(parameters, state), total / len(order), float(np.mean(norms)))
+
+
+def _batch_gradient(chain, recipe, parameters, batch, duals):
+    """Return the objective of a batch, and its gradients by what is trained."""
+    coef = parameters["coef"]
+    encoded = chain.forward(parameters, batch.bags)
+    decision = linear_map(encoded.encodings, coef, parameters["intercept"])
+    terms, d_decision = _terms(recipe, decision, batch, duals)
+    d_decision /= len(terms)
+    loss = float(terms.mean())
+    gradients = chain.backward(
+        d_decision @ coef, parameters, batch.bags, encoded,
+        features="features" in recipe.train, mixture="mixture" in recipe.train,
+    )  # fmt: skip
+    if "classifier" in recipe.train and not recipe.alternates:
+        loss += recipe.alpha * float((coef**2).sum())
+        gradients["coef"] = d_decision.T @ encoded.encodings + 2 * recipe.alpha * coef
+        gradients["intercept"] = d_decision.sum(axis=0)
+    return loss, gradients
+
+
+def _terms(recipe, decision, problem, duals=None):
+    """Return the loss of each sample, and the gradient of their sum by the decision values."""
+    if recipe.loss == "dual":
+        return losses.dual(decision, problem.signs, duals)  # the weights are in the duals
+    name = recipe.loss
+    if name == "log_loss" and not (recipe.single_label and decision.shape[1] > 1):
+        name = "logistic"
+    return getattr(losses, name)(decision, problem.signs, weights=problem.weights)
+
+
+def mean_loss(recipe, decision, problem):
+    """Return the mean loss of decision values, for comparison between epochs.
+
+    Signals that are no measure of success, such as minus the margin, are measured by the squared
+    hinge.
+    """
+    if recipe.loss in ("linear", "dual"):
+        terms, _ = losses.squared_hinge(decision, problem.signs, weights=problem.weights)
+    else:
+        terms, _ = _terms(recipe, decision, problem)
+    return float(terms.mean())
+
+
+def _natural(chain, parameters, gradients):
+    """Divide the gradients by the mixture by its Fisher information."""
+    mixture = chain.mixture(parameters)
+    names = GROUPS["mixture"]
+    information = mixture_information(mixture.weights, mixture.variances, floor=chain.floor)
+    information = dict(zip(names, information, strict=True))
+    return precondition(gradients, {n: i for n, i in information.items() if n in gradients})
+
+
+def _line_search(chain, recipe, model, problem):
+    """Fit the classifier, then take one projected gradient step on the mixture, downhill.
+
+    The step is halved until the objective of all bags falls by a share of what the gradient
+    promises; the next epoch starts from twice the last step.
+    """
+    parameters, _ = recipe.fit_classifier(chain, model.parameters, problem)
+    old = chain.mixture(parameters)
+    objective, gradients = 0.0, {}
+    batches = [
+        problem.take(slice(first, first + recipe.batch_size))
+        for first in range(0, len(problem.bags), recipe.batch_size)
+    ]
+    for batch in batches:
+        loss, part = _batch_gradient(chain, recipe, parameters, batch, None)
+        share = len(batch.bags) / len(problem.bags)
+        objective += share * loss
+        for name, g in part.items():
+            gradients[name] = gradients.get(name, 0) + share * g
+    # From the free parameters back to those of the mixture: this one is tangent to the simplex.
+    excess = old.variances - chain.floor
+    slopes = (
+        gradients["weight_logits"] / old.weights,
+        gradients["means"],
+        gradients["log_variances"] / np.maximum(excess, np.finfo(np.float64).tiny),
+    )
+    norm = float(np.sqrt(sum((g**2).sum() for g in slopes)))
+    _check_finite(objective, norm, gradients)
+    step = 2 * model.state["step"]
+    for _ in range(40):
+        weights, means, variances = (p - step * g for p, g in zip(old, slopes, strict=True))
+        weights = np.maximum(weights, 1e-6)
+        new = old._replace(
+            weights=weights / weights.sum(),
+            means=means,
+            variances=np.maximum(variances, 2 * chain.floor),
+        )
+        moved = {**parameters, **chain.free(new)}
+        reached = 0.0
+        for batch in batches:
+            decision = encode_bags(chain, moved, batch.bags) @ parameters["coef"].T
+            terms, _ = _terms(recipe, decision + parameters["intercept"], batch)
+            reached += float(terms.sum()) / len(problem.bags)
+        if reached <= objective - 1e-4 * step * norm**2:
+            return Epoch(Model(moved, {"step": step}), reached, norm)
+        step /= 2
+    return Epoch(Model(parameters, {"step": step}), objective, norm)
+
+
+def _check_finite(loss, norm, gradients):
+    if not np.isfinite(loss):
+        raise Diverged("the loss")
+    if not np.isfinite(norm):
+        for name, g in gradients.items():
+            if not np.isfinite(g).all():
+                raise Diverged(f"the gradient by {name}")
+        raise Diverged("the norm of the gradient")
+
+
+def draw_descriptors(bags, most, rng):
+    """Return the bags with at most so many descriptors each, drawn at random, in order."""
+    lengths = bags.lengths
+    if most is None or lengths.max() <= most:
+        return bags
+    rows = [
+        np.arange(start, start + length)
+        if length <= most
+        else start + np.sort(rng.choice(length, most, replace=False))
+        for start, length in zip(bags.starts.tolist(), lengths.tolist(), strict=True)
+    ]
+    return Bags.from_lengths(bags.values[np.concatenate(rows)], np.minimum(lengths, most))

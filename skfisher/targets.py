@@ -1,0 +1,144 @@
+"""Labels of bags as signs: one column for each class, 1 where a bag belongs to it, else -1."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+
+from skfisher.ops.losses import binary_weights
+
+__all__ = ["Targets", "read_targets"]
+
+
+class Targets(NamedTuple):
+    """Labels that were read: what they are, and a column of signs for each decision value."""
+
+    kind: str  # "binary", "multiclass" or "multilabel"
+    classes: np.ndarray
+    signs: np.ndarray  # (n_bags, n_columns): one column for two classes
+
+    def weights(self, class_weight):
+        """Return the weights of the terms of a loss, of the shape of the signs, or None.
+
+        Parameters
+        ----------
+        class_weight : None, "balanced" or dict
+            A dict gives the weight of the positives of each class; of two classes, each has
+            its own.
+
+        Raises
+        ------
+        ValueError
+            If the dict names a class that is none.
+        """
+        if class_weight is None:
+            return None
+        n = len(self.signs)
+        if class_weight == "balanced":
+            n_positive = (self.signs > 0).sum(axis=0)
+            return binary_weights(
+                self.signs,
+                n / (2 * np.maximum(n_positive, 1)),
+                n / (2 * np.maximum(n - n_positive, 1)),
+            )
+        classes = self.classes.tolist()
+        unknown = [label for label in class_weight if label not in classes]
+        if unknown:
+            raise ValueError(
+                f"class_weight names {unknown}, but the classes in y are {classes}: "
+                "give weights for these only."
+            )
+        each = np.array([class_weight.get(label, 1.0) for label in classes], dtype=np.float64)
+        if self.kind == "binary":
+            return binary_weights(self.signs, each[1], each[0])
+        return binary_weights(self.signs, each)
+
+    def labels(self, decision):
+        """Return the labels that decision values (n, n_columns) stand for."""
+        if self.kind == "multilabel":
+            return (decision > 0).astype(np.int64)
+        if self.kind == "binary":
+            return self.classes[(decision[:, 0] > 0).astype(np.intp)]
+        return self.classes[decision.argmax(axis=1)]
+
+
+def read_targets(y, n_bags, *, classes=None, kind=None, name="y"):
+    """Read the labels of bags.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_bags,), or label indicators of shape (n_bags, n_labels)
+    n_bags : int
+    classes : array, optional
+        All classes there are, sorted; by default those in `y`.
+    kind : str, optional
+        What the labels were the first time; others are refused.
+    name : str
+        Of `y` in messages.
+
+    Returns
+    -------
+    targets : Targets
+
+    Raises
+    ------
+    ValueError
+        If there is not one label for each bag, if labels are missing, continuous or not among
+        the classes, or if there is only one class.
+    """
+    if y is None:
+        raise ValueError(f"requires y to be passed, but the target {name} is None")
+    y = y.toarray() if issparse(y) else np.asarray(y)
+    if y.ndim == 0 or len(y) != n_bags:
+        found = "a single value" if y.ndim == 0 else f"{len(y)} labels"
+        raise ValueError(f"{name} has {found}, but X has {n_bags} bags: give one label per bag.")
+    missing = y != y if y.dtype.kind in "fO" else np.zeros(len(y), dtype=bool)
+    if np.any(missing):
+        row = int(np.argwhere(missing)[0][0])
+        raise ValueError(f"{name}[{row}] is NaN: every bag needs a label. Drop bags without one.")
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        row = int(np.argwhere(~np.isfinite(y))[0][0])
+        raise ValueError(f"{name}[{row}] is infinity: labels must be finite.")
+    check_classification_targets(y)
+    if type_of_target(y) == "multiclass-multioutput":
+        raise ValueError(
+            f"{name} has several columns that are not all 0 or 1: give one label per bag, or "
+            "label indicators."
+        )
+    if type_of_target(y) == "multilabel-indicator":
+        return _read_indicators(y, classes, kind, name)
+    y = column_or_1d(y, warn=True)
+    if kind == "multilabel":
+        raise ValueError(f"{name} holds single labels, but before it held label indicators.")
+    found = np.unique(y)
+    if classes is None:
+        classes = found
+    unknown = ~np.isin(found, classes)
+    if unknown.any():
+        raise ValueError(
+            f"{name} holds the class {found[unknown][0]!r}, which is not among the classes "
+            f"{np.asarray(classes).tolist()}."
+        )
+    if len(classes) < 2:
+        raise ValueError(
+            f"{name} holds one class only, {classes[0]!r}: a classifier needs at least two classes."
+        )
+    if len(classes) == 2:
+        return Targets("binary", classes, np.where(y == classes[1], 1.0, -1.0)[:, None])
+    signs = np.where(y[:, None] == classes, 1.0, -1.0)
+    return Targets("multiclass", classes, signs)
+
+
+def _read_indicators(y, classes, kind, name):
+    if kind not in (None, "multilabel"):
+        raise ValueError(f"{name} holds label indicators, but before it held single labels.")
+    if classes is None:
+        classes = np.arange(y.shape[1])
+    if y.shape[1] != len(classes):
+        raise ValueError(
+            f"{name} has {y.shape[1]} columns, but there are {len(classes)} labels: "
+            "give one column per label."
+        )
+    return Targets("multilabel", classes, np.where(y > 0, 1.0, -1.0))
