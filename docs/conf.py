@@ -35,7 +35,8 @@ numpydoc_xref_param_type = False
 
 def needs_data(example):
     """Tell whether an example reads data that does not come with scikit-learn."""
-    return "SKFISHER_DATA" in example.read_text(encoding="utf-8")
+    loaders = r"SKFISHER_DATA|load_(fsdd|japanese_vowels|scene15)"
+    return re.search(loaders, example.read_text(encoding="utf-8")) is not None
 
 
 # Examples on data of one's own run where SKFISHER_DATA names the folder; elsewhere they are shown.
