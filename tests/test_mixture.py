@@ -155,7 +155,7 @@ def test_batches_of_bags_reach_nearly_the_same_likelihood(bags, fitted):
 
 def test_a_stream_is_learnt_batch_by_batch(bags, fitted):
     online = DiagonalGaussianMixture(4, random_state=0)
-    for epoch in range(20):
+    for _ in range(20):
         for first in range(0, 30, 5):
             online.partial_fit(bags[first : first + 5])
     assert online.score(bags) > fitted.score(bags) - 0.05

@@ -29,8 +29,7 @@ def soft_statistics(x, starts, stops, linear, quadratic, constant):
     for start, stop in zip(starts, stops, strict=True):
         s0, s1, s2 = np.zeros(len(constant)), np.zeros(linear.shape), np.zeros(linear.shape)
         for row in x[start:stop]:
-            logits = np.array([m @ row + n @ row**2 + c
-                               for m, n, c in zip(linear, quadratic, constant, strict=True)])  # fmt: skip
+            logits = linear @ row + quadratic @ row**2 + constant
             g = np.exp(logits - logsumexp(logits))
             s0 += g
             s1 += np.outer(g, row)

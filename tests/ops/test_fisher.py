@@ -56,7 +56,7 @@ def test_gradients_of_long_and_short_bags_agree_with_central_differences():
 def test_gradient_without_descriptors_is_the_same_for_the_parameters():
     arguments = problem([5, 2000, 1], 3, 4)
     g = np.random.default_rng(0).normal(size=(3, 27))
-    d_x, *with_x = fisher_vector_vjp(g, *arguments)
+    _, *with_x = fisher_vector_vjp(g, *arguments)
     nothing, *without = fisher_vector_vjp(g, *arguments, with_x=False)
     assert nothing is None
     for a, b in zip(with_x, without, strict=True):
