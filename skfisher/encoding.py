@@ -1,6 +1,7 @@
 """Encoders: from bags of descriptors to vectors of fixed length."""
 
 import numpy as np
+from sklearn import config_context
 from sklearn.base import TransformerMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.metaestimators import available_if
@@ -9,12 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 from skfisher._compat import HasMethods, _fit_context, check_feature_names_in
 from skfisher.backend import empty, is_cupy, parse_device, rows_on, to_host
 from skfisher.estimator import BagEstimator
-from skfisher.mixture import (
-    DiagonalGaussianMixture,
-    MixtureFitter,
-    is_fitted_mixture,
-    mixture_of,
-)
+from skfisher.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
+from skfisher.mixture_fitter import MixtureFitter
 from skfisher.ops.fisher import fisher_vector
 from skfisher.parallel import cut_bags, map_in_order
 from skfisher.validation import check_bags
@@ -203,7 +200,8 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         )
         if not fitted:
             ours = isinstance(mixture, DiagonalGaussianMixture)
-            mixture = clone(mixture).fit(bags if ours else bags.pack().values)
+            with config_context(array_api_dispatch=False):
+                mixture = clone(mixture).fit(bags if ours else bags.pack().values)
         parameters = mixture_of(mixture)
         width = parameters.means.shape[1]
         if bags.n_features != width:

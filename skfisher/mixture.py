@@ -1,15 +1,11 @@
-"""The diagonal Gaussian mixture of descriptors, and how estimators fit it."""
-
-import warnings
-from numbers import Integral, Real
+"""The diagonal Gaussian mixture of descriptors."""
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skfisher._compat import Interval, StrOptions, _fit_context
+from skfisher._compat import _fit_context
 from skfisher.backend import (
     array_module,
     empty,
@@ -19,168 +15,15 @@ from skfisher.backend import (
     rows_on,
     to_host,
 )
-from skfisher.bags import Bags
-from skfisher.em import (
-    Mixture,
-    Moments,
-    StepwiseState,
-    draw_rows,
-    em_iterations,
-    global_moments,
-    initial_mixture,
-    stepwise_update,
-)
+from skfisher.em import Mixture
 from skfisher.estimator import BagEstimator
+from skfisher.mixture_fitter import MixtureFitter
 from skfisher.ops.chunks import iter_row_chunks
 from skfisher.ops.gaussian import log_joint, softmax_rows
 from skfisher.parallel import map_in_order
 from skfisher.validation import check_bags
 
-__all__ = ["DiagonalGaussianMixture", "MixtureFitter", "is_fitted_mixture", "mixture_of"]
-
-# Descriptors clustered to start EM: more do not move the clusters, only the time.
-INIT_DESCRIPTORS = 20_000
-INIT_DESCRIPTORS_PER_COMPONENT = 256
-
-
-class MixtureFitter:
-    """Fits ``weights_, means_, variances_`` of an estimator with the mixture's parameters."""
-
-    _mixture_constraints: dict = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "init_params": [StrOptions({"kmeans", "k-means++"})],
-        "variance_floor": [Interval(Real, 0, 1, closed="neither")],
-        "max_descriptors": [Interval(Integral, 1, None, closed="left"), None],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
-        "n_jobs": [Integral, None],
-        "device": [str, None],
-        "random_state": ["random_state"],
-        "warm_start": ["boolean"],
-        "verbose": ["verbose"],
-    }
-
-    def _mixture(self):
-        return Mixture(self.weights_, self.means_, self.variances_)
-
-    def _keep_mixture(self, mixture):
-        # One assignment: an interrupt never leaves parameters of two iterations.
-        self.__dict__.update(
-            weights_=mixture.weights, means_=mixture.means, variances_=mixture.variances
-        )
-
-    def _fit_mixture(self, bags, X, y):
-        rng = check_random_state(self.random_state)
-        seeds = rng.randint(np.iinfo(np.int32).max, size=3)
-        progress = self._init_callback_context(max_subtasks=self.max_iter)
-        progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        bags = self._subsample(bags, seeds[0])
-        mixture, moments, floor = self._start(bags, seeds[1])
-        self._keep_mixture(mixture)
-        self._online = None
-        self._n_seen = bags.n_descriptors
-        self._global_mean, self._global_variance = moments
-        self.converged_, self.n_iter_ = False, 0
-        self.lower_bound_, self.lower_bounds_ = -np.inf, []
-        if self.batch_size is None:
-            steps = em_iterations(
-                bags.values, bags.starts, bags.stops, mixture, floor,
-                tol=self.tol, n_jobs=self.n_jobs, device=self.device,
-            )  # fmt: skip
-        else:
-            steps = self._epochs(bags, mixture, moments, seeds[2])
-        for _ in range(self.max_iter):
-            step = progress.subcontext(task_name="em-iteration")
-            step.call_on_fit_task_begin(estimator=self)
-            mixture, self.lower_bound_, self.converged_ = next(steps)
-            self._keep_mixture(mixture)
-            self.n_iter_ += 1
-            self.lower_bounds_.append(self.lower_bound_)
-            if self.verbose:
-                print(
-                    f"{type(self).__name__}: iteration {self.n_iter_} of at most {self.max_iter}, "
-                    f"mean log-likelihood {self.lower_bound_:.6f}"
-                )
-            stop = step.call_on_fit_task_end(estimator=self, reconstruction_attributes=dict)
-            if stop or self.converged_:
-                break
-        else:
-            warnings.warn(
-                f"EM did not gain less than tol={self.tol} within max_iter={self.max_iter} "
-                "iterations: raise max_iter or tol, lower n_components, or give more data.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
-        progress.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
-
-    def _subsample(self, bags, seed):
-        if self.max_descriptors is None or bags.n_descriptors <= self.max_descriptors:
-            return bags
-        rows = draw_rows(bags.starts, bags.stops, self.max_descriptors, seed)
-        return Bags.from_lengths(bags.values[rows], [len(rows)])
-
-    def _start(self, bags, seed):
-        """Return the first mixture, the global moments and the variance floor."""
-        where = bags.values, bags.starts, bags.stops
-        moments = global_moments(*where, n_jobs=self.n_jobs, device=self.device)
-        floor = moments.floor(self.variance_floor)
-        if self.warm_start and getattr(self, "means_", np.empty(0)).shape == (
-            self.n_components,
-            bags.n_features,
-        ):
-            return self._mixture(), moments, floor
-        n_rows = max(INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT * self.n_components)
-        rows = draw_rows(bags.starts, bags.stops, n_rows, seed)
-        mixture = initial_mixture(
-            bags.values, rows, self.n_components, moments, floor,
-            method=self.init_params, seed=int(seed),
-        )  # fmt: skip
-        return mixture, moments, floor
-
-    def _epochs(self, bags, mixture, moments, seed):
-        """Yield what `em_iterations` does, from online EM over shuffled batches of bags."""
-        rng = np.random.default_rng(seed)
-        state = StepwiseState.begin(mixture, moments)
-        before = -np.inf
-        while True:
-            order = rng.permutation(len(bags))
-            total = 0.0
-            for first in range(0, len(bags), self.batch_size):
-                batch = bags[np.sort(order[first : first + self.batch_size])]
-                state, mixture, log_likelihood = stepwise_update(
-                    state, batch.values, batch.starts, batch.stops, mixture,
-                    self.variance_floor, n_jobs=self.n_jobs, device=self.device,
-                )  # fmt: skip
-                total += log_likelihood * batch.n_descriptors
-            total /= bags.n_descriptors
-            self._online = state._asdict()
-            yield mixture, total, abs(total - before) < self.tol
-            before = total
-
-    def _partial_fit_mixture(self, bags):
-        if not hasattr(self, "means_"):
-            seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-            mixture, moments, _ = self._start(bags, seed)
-            state = StepwiseState.begin(mixture, moments)
-            self.converged_, self.n_iter_, self.lower_bounds_ = False, 0, []
-        else:
-            mixture = self._mixture()
-            if self._online is not None:
-                state = StepwiseState(**self._online)
-            else:  # fitted exactly before: as if on that many batches of this size
-                moments = Moments(self._global_mean, self._global_variance)
-                n_steps = max(1, self._n_seen // bags.n_descriptors)
-                state = StepwiseState.of_mixture(mixture, moments, n_steps, self._n_seen)
-        state, mixture, self.lower_bound_ = stepwise_update(
-            state, bags.values, bags.starts, bags.stops, mixture,
-            self.variance_floor, n_jobs=self.n_jobs, device=self.device,
-        )  # fmt: skip
-        self._online = state._asdict()
-        self._keep_mixture(mixture)
-        self.n_iter_ += 1
-        self.lower_bounds_.append(self.lower_bound_)
-
+__all__ = ["DiagonalGaussianMixture", "is_fitted_mixture", "mixture_of"]
 
 class DiagonalGaussianMixture(MixtureFitter, BagEstimator):
     r"""Gaussian mixture with diagonal covariances, fitted to the descriptors of bags.

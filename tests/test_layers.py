@@ -32,6 +32,7 @@ FLOORS = [
         "joint_training.py",
     ],
     [
+        "mixture_fitter.py",
         "mixture.py",
         "encoding.py",
         "normalization.py",
