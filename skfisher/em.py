@@ -13,6 +13,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
+from sklearn import config_context
 from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
@@ -136,7 +137,8 @@ def initial_mixture(values, rows, n_components, moments, floor, *, method, seed)
     # one scale for all dimensions: it keeps distances, and float32 from overflowing
     scale = math.sqrt(moments.variance.sum()) or 1.0
     sample = ((to_host(values[rows]).astype(np.float64) - moments.mean) / scale).astype(dtype)
-    with threadpool_limits(limits=1), warnings.catch_warnings():
+    no_dispatch = config_context(array_api_dispatch=False)
+    with threadpool_limits(limits=1), no_dispatch, warnings.catch_warnings():
         # One thread: several add up centroids in an order of their own. Fewer distinct
         # descriptors than components are no reason to warn, EM splits the larger ones.
         warnings.simplefilter("ignore", ConvergenceWarning)
