@@ -15,18 +15,23 @@ def map_in_order(function, tasks, *, n_jobs):
     """Yield ``function(*task)`` of every task, in order, computed by joblib.
 
     Threads by default; the user chooses another backend by ``joblib.parallel_config``.
-    A result is computed when it is asked for, or a little before: results that
-    are used up one by one never exist all at once.
+    A result is computed when it is asked for, or a little before, where the backend
+    can: results that are used up one by one never exist all at once.
     """
     tasks = list(tasks)
     if len(tasks) == 1:
         yield _call(function, tasks[0])
         return
     with single_threaded_blas():
-        pool = Parallel(
-            n_jobs=n_jobs, prefer="threads", return_as="generator", pre_dispatch="2*n_jobs"
-        )
-        yield from pool(delayed(_call)(function, task) for task in tasks)
+        yield from _pool(n_jobs)(delayed(_call)(function, task) for task in tasks)
+
+
+def _pool(n_jobs):
+    options = {"n_jobs": n_jobs, "prefer": "threads", "pre_dispatch": "2*n_jobs"}
+    try:
+        return Parallel(return_as="generator", **options)
+    except ValueError:  # the backends multiprocessing and Ray give all results at once
+        return Parallel(**options)
 
 
 def _call(function, task):
