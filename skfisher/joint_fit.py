@@ -19,13 +19,8 @@ from skfisher.joint_model import Chain, encode_bags
 from skfisher.joint_settings import trained_groups
 from skfisher.joint_training import GROUPS, Diverged, Model, Recipe, mean_loss, run_epoch
 from skfisher.linear_svm import fit_columns
-from skfisher.mixture import (
-    INIT_DESCRIPTORS,
-    INIT_DESCRIPTORS_PER_COMPONENT,
-    DiagonalGaussianMixture,
-    is_fitted_mixture,
-    mixture_of,
-)
+from skfisher.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
+from skfisher.mixture_fitter import INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT
 from skfisher.targets import Targets
 from skfisher.whitening import Whitening, principal_axes, whiten_bags
 
