@@ -60,6 +60,7 @@ class Encoded(NamedTuple):
     sums: Sums  # in the frame of the mixture
     fisher: np.ndarray  # (n_bags, n_out), before normalisation
     encodings: np.ndarray  # (n_bags, n_out)
+    assignment: "Assignment"  # of the descriptors to the mixture
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Chain:
 
     def forward(self, parameters, bags):
         """Encode bags, all at once: `encode_bags` does it for any number of them."""
-        assignment = _Assignment(self.mixture(parameters), bags)
+        assignment = Assignment(self.mixture(parameters), bags)
         owners, parts = cut_long(bags)
         tasks = [
             (self, parameters, parts[part], assignment) for part in self._cut(parameters, parts)
@@ -128,7 +129,7 @@ class Chain:
             sums, bags.lengths, *assignment.mixture, include_weights=self.include_weights
         )
         encodings = power_l2_normalize(fisher, power=self.power, eps=self.power_eps)
-        return Encoded(sums, fisher, encodings)
+        return Encoded(sums, fisher, encodings, assignment)
 
     def backward(self, g, parameters, bags, encoded, *, features, mixture):
         """Return the gradients by the parameters, a dict, for `g` arriving at the encodings.
@@ -146,7 +147,7 @@ class Chain:
         features = features and self.feature_map != "identity"
         if not (features or mixture):
             return {}
-        assignment = _Assignment(self.mixture(parameters), bags)
+        assignment = encoded.assignment
         d_fisher = power_l2_normalize_vjp(g, encoded.fisher, power=self.power, eps=self.power_eps)
         d_sums, *direct = fisher_from_statistics_vjp(
             d_fisher, encoded.sums, bags.lengths, *assignment.mixture,
@@ -187,7 +188,7 @@ class Chain:
         return cut_bags(parts.lengths, self.n_out(parameters))
 
 
-class _Assignment:
+class Assignment:
     """A mixture in the coordinates and dtype to compute in, and its logits' coefficients."""
 
     def __init__(self, mixture, bags):

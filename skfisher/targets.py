@@ -25,8 +25,8 @@ class Targets(NamedTuple):
         Parameters
         ----------
         class_weight : None, "balanced" or dict
-            A dict gives the weight of the positives of each class; of two classes, each has
-            its own.
+            A dict gives the weight of the bags of each class, whatever the column; with label
+            indicators, of the bags that have the label in its column.
 
         Raises
         ------
@@ -51,9 +51,10 @@ class Targets(NamedTuple):
                 "give weights for these only."
             )
         each = np.array([class_weight.get(label, 1.0) for label in classes], dtype=np.float64)
-        if self.kind == "binary":
-            return binary_weights(self.signs, each[1], each[0])
-        return binary_weights(self.signs, each)
+        if self.kind == "multilabel":
+            return binary_weights(self.signs, each)
+        own = each[np.searchsorted(self.classes, self.labels(self.signs))]
+        return np.tile(own[:, None], self.signs.shape[1])
 
     def labels(self, decision):
         """Return the labels that decision values (n, n_columns) stand for."""
