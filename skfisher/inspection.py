@@ -172,7 +172,7 @@ class MixtureDisplay:
             tilt = math.degrees(math.atan2(directions[1, 1], directions[0, 1]))
             major, minor = 2 * n_std * np.sqrt(np.maximum(lengths[::-1], 0))
             style = {
-                "facecolor": (*colors[k, :3], 0.15),
+                "facecolor": (*colors[k, :3], min(0.15, 3 / len(colors))),
                 "edgecolor": (*colors[k, :3], 0.9),
                 "linewidth": 1.5,
             }
