@@ -102,10 +102,10 @@ class DiagonalGaussianMixture(MixtureFitter, BagEstimator):
     >>> import numpy as np
     >>> from skfisher import DiagonalGaussianMixture
     >>> rng = np.random.default_rng(0)
-    >>> bags = [rng.normal(loc=3 * (i % 2), size=(50, 2)) for i in range(20)]
+    >>> bags = [rng.normal(loc=1 + 3 * (i % 2), size=(50, 2)) for i in range(20)]
     >>> mixture = DiagonalGaussianMixture(n_components=2, random_state=0).fit(bags)
     >>> np.sort(mixture.means_[:, 0]).round()
-    array([0., 3.])
+    array([1., 4.])
     """
 
     _parameter_constraints: dict = {**MixtureFitter._mixture_constraints}
@@ -260,13 +260,33 @@ class DiagonalGaussianMixture(MixtureFitter, BagEstimator):
         return float(self.score_samples(X).mean(dtype=np.float64))
 
     def bic(self, X):
-        """Return the Bayesian information criterion on `X`; lower is better."""
+        """Return the Bayesian information criterion on `X`; lower is better.
+
+        Parameters
+        ----------
+        X : Bags, list of arrays of shape (n_descriptors, n_features), or array
+
+        Returns
+        -------
+        bic : float
+            Summed over descriptors, in nats times 2.
+        """
         densities = self.score_samples(X)
         log_likelihood = float(densities.sum(dtype=np.float64))
         return self._n_parameters() * np.log(len(densities)) - 2 * log_likelihood
 
     def aic(self, X):
-        """Return the Akaike information criterion on `X`; lower is better."""
+        """Return the Akaike information criterion on `X`; lower is better.
+
+        Parameters
+        ----------
+        X : Bags, list of arrays of shape (n_descriptors, n_features), or array
+
+        Returns
+        -------
+        aic : float
+            Summed over descriptors, in nats times 2.
+        """
         log_likelihood = float(self.score_samples(X).sum(dtype=np.float64))
         return 2 * self._n_parameters() - 2 * log_likelihood
 
@@ -329,7 +349,13 @@ class DiagonalGaussianMixture(MixtureFitter, BagEstimator):
         return result
 
     def to_sklearn(self):
-        """Return a fitted :class:`sklearn.mixture.GaussianMixture` of the same parameters."""
+        """Return a scikit-learn mixture of the same parameters.
+
+        Returns
+        -------
+        mixture : sklearn.mixture.GaussianMixture
+            Fitted, with ``covariance_type="diag"``.
+        """
         check_is_fitted(self)
         result = GaussianMixture(
             len(self.weights_),
