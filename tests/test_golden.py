@@ -7,11 +7,13 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from skfisher.bags import Bags
+from skfisher import (
+    Bags,
+    DiagonalGaussianMixture,
+    FisherVectorEncoder,
+    PowerL2Normalizer,
+)
 from skfisher.datasets import load_digits_patches, load_fsdd
-from skfisher.encoding import FisherVectorEncoder
-from skfisher.mixture import DiagonalGaussianMixture
-from skfisher.normalization import PowerL2Normalizer
 
 
 def plain_posteriors(descriptor, weights, means, variances):

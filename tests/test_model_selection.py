@@ -27,11 +27,14 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
-from skfisher.bags import Bags
-from skfisher.descriptors import DescriptorTransformer, PositionAppender
-from skfisher.encoding import FisherVectorEncoder
-from skfisher.mixture import DiagonalGaussianMixture
-from skfisher.normalization import PowerL2Normalizer
+from skfisher import (
+    Bags,
+    DescriptorTransformer,
+    DiagonalGaussianMixture,
+    FisherVectorEncoder,
+    PositionAppender,
+    PowerL2Normalizer,
+)
 from skfisher.parallel import map_in_order
 from skfisher.ragged import is_mapped
 
