@@ -13,7 +13,16 @@ from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import validate_data
 
 from ._compat import Interval, StrOptions
-from .backend import array_module, asarray, empty, float_dtype, is_cupy, to_device, to_host
+from .backend import (
+    array_module,
+    asarray,
+    empty,
+    float_dtype,
+    is_cupy,
+    parse_device,
+    to_device,
+    to_host,
+)
 from .estimator import BagEstimator
 from .networks import DenseHead, is_torch_module, layer_indices, pretrained_head
 from .ops.gradients import (
@@ -60,6 +69,8 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
 
     def _fit_network(self, X, y):
         """Check `X`, read or train the network, set everything that `_factors` needs."""
+        parse_device(self.device)  # before any work
+        vars(self).pop("network_", None)  # of an earlier fit
         if self._is_precomputed():
             X = self._check_samples(X, reset=True)
             self._fit_precomputed(X)

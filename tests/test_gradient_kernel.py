@@ -272,6 +272,13 @@ def test_unfrozen_network_is_cloned_and_trained(digits):
     assert not [w for w in caught if "is fitted on" in str(w.message)]
 
 
+def test_nothing_of_an_earlier_fit_remains(digits):
+    network, X, y = digits
+    kernel = GradientFeatureKernel(clone(network)).fit(X, y)
+    assert hasattr(kernel, "network_")
+    assert not hasattr(kernel.set_params(network=FrozenEstimator(network)).fit(X), "network_")
+
+
 def test_few_outputs_with_uniform_target_warn():
     X = np.random.default_rng(0).normal(size=(5, 6))
     with pytest.warns(UserWarning, match="3 outputs.*only 2 directions; target='jacobian'"):
@@ -428,10 +435,12 @@ def test_bad_parameters(rng, params, message):
         GradientFeatureKernel(make_head(), **params).fit(rng.normal(size=(5, 6)))
 
 
-def test_layer_is_checked_before_training(monkeypatch):
+def test_layer_and_device_are_checked_before_training(monkeypatch):
     monkeypatch.setattr(MLPClassifier, "fit", lambda *args: pytest.fail("it trained"))
     with pytest.raises(ValueError, match="layer=3, but the network has 3 weight matrices"):
         GradientFeatureKernel(trainable(), layer=3).fit(np.eye(4), [0, 1, 0, 1])
+    with pytest.raises(ValueError, match="device='tpu' is not known"):
+        GradientFeatureKernel(trainable(), device="tpu").fit(np.eye(4), [0, 1, 0, 1])
 
 
 def test_bad_samples(rng):
