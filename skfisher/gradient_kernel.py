@@ -45,8 +45,7 @@ class GradientFeatureKernel(GradientFeatures):
     layer : int or list of int, default=-2
         Index of the weight matrix, negative from the last one: -2 is the matrix into the last
         hidden layer. A list gives the mean of the kernels of its layers.
-    target : {"uniform", "none", "jacobian"}, array of shape (n_outputs,) or callable, \
-            default="uniform"
+    target : {"uniform", "none", "jacobian"}, array (n_outputs,) or callable, default="uniform"
         The label distribution of the loss, :math:`g` in the error :math:`\mathrm{softmax}(y / \tau)
         - g` of the logits y:
 
@@ -96,7 +95,7 @@ class GradientFeatureKernel(GradientFeatures):
     cotangents_ : array of shape (n_outputs, n_passes) or None
         What "jacobian" propagates back below the last hidden layer.
     n_features_in_ : int
-    feature_names_in_ : array of shape (n_features_in_,)
+    feature_names_in_ : array of shape (n_features_in,)
         Where X has feature names.
 
     Raises

@@ -44,8 +44,7 @@ class GradientFeatureMap(GradientFeatures):
     layer : int or list of int, default=-2
         Index of the weight matrix, or several. This and the next parameters are those of
         :class:`GradientFeatureKernel`.
-    target : {"uniform", "none", "jacobian"}, array of shape (n_outputs,) or callable, \
-            default="uniform"
+    target : {"uniform", "none", "jacobian"}, array (n_outputs,) or callable, default="uniform"
         The label distribution of the loss, or the Jacobian of the outputs.
     temperature : float, default=2.0
         Divides the logits.
@@ -72,7 +71,7 @@ class GradientFeatureMap(GradientFeatures):
     ----------
     n_components_ : int
         Length of the features.
-    energies_ : array of shape (n_components_,)
+    energies_ : array of shape (n_components,)
         "spectral": mean squared value of each feature, were the two factors uncorrelated. With
         ``normalize=True`` they add up to the share of the kernel's diagonal that the map keeps.
     axes_ : list of (array of shape (n_in, r), array of shape (n_out, s))
@@ -88,7 +87,7 @@ class GradientFeatureMap(GradientFeatures):
     head_, network_, layers_, n_outputs_, cotangents_ : object
         As in :class:`GradientFeatureKernel`.
     n_features_in_ : int
-    feature_names_in_ : array of shape (n_features_in_,)
+    feature_names_in_ : array of shape (n_features_in,)
         Where X has feature names.
 
     See Also
@@ -220,7 +219,7 @@ class GradientFeatureMap(GradientFeatures):
 
         Returns
         -------
-        features : array of shape (n_samples, n_components_)
+        features : array of shape (n_samples, n_components)
             float32 if `X` is, else float64.
         """
         check_is_fitted(self)
