@@ -1,0 +1,638 @@
+"""Joint training: what it starts from, what it reaches, and what stops it."""
+
+import pickle
+import warnings
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import average_precision_score
+from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.svm import LinearSVC
+
+from skfisher import (
+    Bags,
+    DescriptorTransformer,
+    DiagonalGaussianMixture,
+    FisherVectorEncoder,
+    ImagePatches,
+    JointFisherSVC,
+    PowerL2Normalizer,
+    joint_fit,
+)
+from skfisher.joint_training import Diverged, run_epoch
+
+SMALL = {"n_components": 2, "max_iter": 3, "batch_size": 8, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """Bags of three classes that differ in the spread of single features."""
+    rng = np.random.default_rng(0)
+    y = np.arange(36) % 3
+    scale = np.ones((3, 4))
+    scale[1, 0] = scale[2, 1] = 1.6
+    bags = [rng.normal(scale=scale[c], size=(rng.integers(8, 25), 4)) for c in y]
+    return Bags.from_list(bags), np.array(["a", "b", "c"])[y]
+
+
+def state_of(model):
+    """Return the fitted arrays of a model, by name."""
+    names = ("weights_", "means_", "variances_", "coef_", "intercept_", "map_weight_", "map_bias_")
+    return {name: getattr(model, name) for name in names if getattr(model, name) is not None}
+
+
+def assert_equal_models(one, other):
+    for name, values in state_of(one).items():
+        np.testing.assert_array_equal(values, state_of(other)[name], err_msg=name)
+
+
+def digits(dtype=np.float32):
+    from sklearn.datasets import load_digits
+
+    images, y = load_digits(return_X_y=True)
+    images = np.pad(images.reshape(-1, 8, 8), [(0, 0), (1, 1), (1, 1)])
+    return ImagePatches(3).fit_transform(images.astype(dtype)), y
+
+
+# What it starts from.
+
+
+def test_the_baseline_is_the_frozen_pipeline_built_by_hand(problem):
+    X, y = problem
+    model = JointFisherSVC(**SMALL, power_eps=None).fit(X, y)
+    by_hand = make_pipeline(
+        DescriptorTransformer(
+            make_pipeline(
+                PCA(whiten=True), FunctionTransformer(lambda z: np.clip(0.25 * z, -0.999, 0.999))
+            )
+        ),
+        FisherVectorEncoder(
+            mixture=DiagonalGaussianMixture(
+                2, variance_floor=1e-2, random_state=model._seeds["mixture"]
+            )
+        ),
+        PowerL2Normalizer(),
+        LinearSVC(dual=True, max_iter=10_000, random_state=model._seeds["svm"]),
+    )
+    expected = by_hand.fit(X, y).decision_function(X)
+    # PCA divides by n - 1, and the mixture's components may change places
+    np.testing.assert_allclose(model.baseline_.decision_function(X), expected, atol=2e-2)
+    assert model.baseline_.n_iter_ == 0
+    assert model.baseline_.score(X, y) == by_hand.score(X, y)
+
+
+def test_no_epochs_leave_the_frozen_model(problem):
+    X, y = problem
+    model = JointFisherSVC(**{**SMALL, "max_iter": 0}).fit(X, y)
+    assert (model.n_iter_, model.best_iter_, model.history_) == (0, 0, {})
+    assert_equal_models(model, model.baseline_)
+    assert_equal_models(model, JointFisherSVC(**SMALL).fit(X, y).baseline_)
+
+
+@pytest.mark.parametrize("changes", [{"learning_rate": 0}, {"train": "classifier"}])
+def test_where_features_stay_the_last_svm_is_the_first(changes, problem):
+    X, y = problem
+    model = JointFisherSVC(**SMALL, **changes).fit(X, y)
+    assert model.n_iter_ == 3
+    for name, values in state_of(model.baseline_).items():
+        np.testing.assert_allclose(state_of(model)[name], values, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(model.decision_function(X), model.baseline_.decision_function(X))
+
+
+def test_only_what_is_named_is_trained(problem):
+    X, y = problem
+    for train, moved in [("features", "map_weight_"), (["mixture"], "means_")]:
+        model = JointFisherSVC(**SMALL, train=train).fit(X, y)
+        for name in ("map_weight_", "means_"):
+            same = np.allclose(getattr(model, name), getattr(model.baseline_, name), atol=1e-6)
+            assert same == (name != moved)
+        np.testing.assert_array_equal(model.network_coef_, model.baseline_.coef_)
+
+
+def test_an_inverted_map_starts_at_the_same_features(problem):
+    X, y = problem
+    options = {**SMALL, "max_iter": 0}
+    plain = JointFisherSVC(**options).fit(X, y)
+    xavier = JointFisherSVC(**options, map_init="xavier").fit(X, y)
+    assert np.abs(xavier.map_weight_ - np.eye(4)).max() > 0.1
+    np.testing.assert_allclose(xavier.means_, plain.means_, atol=1e-6)
+    np.testing.assert_allclose(
+        xavier.decision_function(X), plain.decision_function(X), rtol=1e-3, atol=1e-3
+    )
+    random = JointFisherSVC(**options, map_init="random").fit(X, y)
+    assert np.abs(random.decision_function(X) - plain.decision_function(X)).max() > 0.05
+
+
+@pytest.mark.parametrize("feature_map", ["tanh", "linear", "identity"])
+def test_a_reduced_map_starts_at_principal_components(feature_map, problem):
+    X, y = problem
+    options = {**SMALL, "feature_map": feature_map}
+    model = JointFisherSVC(**options, n_features_out=2).fit(X, y)
+    pca = PCA(2, whiten=True).fit(X.values)
+    axes = model.baseline_.axes_
+    if model.baseline_.map_weight_ is not None:
+        axes = axes @ model.baseline_.map_weight_.T
+    expected = 0.25 * pca.components_.T / np.sqrt(pca.explained_variance_)
+    np.testing.assert_allclose(np.abs(axes), np.abs(expected), rtol=1e-2)
+    assert model.means_.shape == (2, 2)
+    assert model.transform(X).shape == (36, 10)
+
+
+def test_without_whitening_distances_keep_their_ratios(problem):
+    X, y = problem
+    axes = JointFisherSVC(**SMALL, whiten=False).fit(X, y).axes_
+    np.testing.assert_allclose(axes.T @ axes, (axes**2).sum() / 4 * np.eye(4), atol=1e-12)
+    z = (X.values - X.values.mean(axis=0)) @ axes
+    assert z.var(axis=0).mean() == pytest.approx(0.25**2)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: DiagonalGaussianMixture(3, init_params="k-means++", random_state=1),
+        lambda: GaussianMixture(3, covariance_type="diag", random_state=1),
+    ],
+)
+def test_a_mixture_may_be_given(make, problem):
+    X, y = problem
+    model = JointFisherSVC(**SMALL, mixture=make()).fit(X, y)
+    assert model.means_.shape == (3, 4)
+    rng = np.random.default_rng(0)
+    fitted = make().fit(rng.normal(scale=0.25, size=(500, 4)))
+    start = JointFisherSVC(**{**SMALL, "max_iter": 0}, mixture=fitted).fit(X, y)
+    np.testing.assert_allclose(start.means_, fitted.means_)
+
+
+# What it reaches.
+
+
+def test_joint_training_beats_the_frozen_model_on_unseen_digits():
+    X, y = digits()
+    gains = []
+    for seed in range(2):
+        order = np.random.default_rng(seed).permutation(len(y))
+        train, test = order[:500], order[500:]
+        model = JointFisherSVC(n_components=2, max_iter=40, random_state=seed)
+        model.fit(X[train], y[train])
+        gains.append(model.score(X[test], y[test]) - model.baseline_.score(X[test], y[test]))
+    assert min(gains) > 0
+    assert np.mean(gains) >= 0.02
+
+
+@pytest.mark.parametrize("loss", ["squared_hinge", "hinge", "log_loss", "dual"])
+@pytest.mark.parametrize("solver", ["adam", "sgd", "natural"])
+def test_every_solver_lowers_every_loss(loss, solver, problem):
+    X, y = problem
+    rate = {"adam": 1e-2, "sgd": 0.1, "natural": {"mixture": 1e-2, "features": 0.1}}[solver]
+    options = {**SMALL, "max_iter": 15, "learning_rate": rate, "batch_size": 36}
+    model = JointFisherSVC(**options, loss=loss, solver=solver).fit(X, y, X_val=X, y_val=y)
+    losses = model.history_["validation_loss"]
+    assert losses[-1] < losses[0]
+
+
+def test_the_linear_signal_raises_margins_under_a_fixed_classifier(problem):
+    X, y = problem
+    options = {**SMALL, "max_iter": 1, "batch_size": 36, "loss": "linear"}
+    model = JointFisherSVC(**options).fit(X, y)
+    signs = np.where(y[:, None] == model.classes_, 1, -1)
+    frozen = model.baseline_.decision_function(X)
+    trained = model.transform(X) @ model.network_coef_.T + model.network_intercept_
+    np.testing.assert_allclose(model.network_coef_, model.baseline_.coef_, rtol=1e-9)
+    assert (signs * trained).sum() > (signs * frozen).sum()
+
+
+def test_a_model_for_each_class(problem):
+    X, y = problem
+    model = JointFisherSVC(**SMALL, multi_class="ovr").fit(X, y)
+    assert model.means_.shape == (3, 2, 4)
+    assert model.map_weight_.shape == (3, 4, 4)
+    assert model.coef_.shape == (3, 18)
+    assert model.transform(X).shape == (36, 54)
+    assert model.get_feature_names_out()[[0, 53]].tolist() == [
+        "class0_weight_k0",
+        "class2_variance_k1_d3",
+    ]
+    # each is what a model of that class against the rest becomes
+    alone = JointFisherSVC(**SMALL).fit(X, y == "b")
+    np.testing.assert_allclose(model.means_[1], alone.means_)
+    np.testing.assert_allclose(model.decision_function(X)[:, 1], alone.decision_function(X))
+
+
+@pytest.mark.parametrize("multi_class", ["shared", "ovr"])
+def test_several_labels_a_bag(multi_class, problem):
+    X, y = problem
+    labels = np.column_stack([y == "a", y != "b", np.zeros(36)]).astype(int)
+    options = {**SMALL, "max_iter": 8, "multi_class": multi_class}
+    model = JointFisherSVC(**options).fit(X, labels, X_val=X, y_val=labels)
+    assert model.classes_.tolist() == [0, 1, 2]
+    assert model.predict(X).shape == (36, 3)
+    decision = model.decision_function(X)
+    np.testing.assert_array_equal(model.predict(X), decision > 0)
+    assert (decision[:, 2] < 0).all()  # a label that no bag has
+    frozen = model.baseline_.decision_function(X)
+    before, after = (average_precision_score(labels[:, :2], d[:, :2]) for d in (frozen, decision))
+    assert after > before
+    assert 0 <= model.history_["validation_score"][-1] <= 1
+
+
+def test_binary_decisions_have_one_column(problem):
+    X, y = problem
+    model = JointFisherSVC(**SMALL).fit(X, np.where(y == "a", "yes", "no"))
+    decision = model.decision_function(X)
+    assert decision.shape == (36,)
+    assert model.coef_.shape == (1, 18)
+    np.testing.assert_array_equal(model.predict(X), np.where(decision > 0, "yes", "no"))
+
+
+def test_weights_of_classes_move_decisions(problem):
+    X, y = problem
+    towards = [
+        JointFisherSVC(**SMALL, class_weight=w).fit(X, y).decision_function(X)[:, 0].mean()
+        for w in ({"a": 0.1}, None, {"a": 10.0})
+    ]
+    assert towards[0] < towards[1] < towards[2]
+    few = np.where(np.arange(36) < 4, "few", "many")
+    balanced = JointFisherSVC(**SMALL, class_weight="balanced").fit(X, few)
+    plain = JointFisherSVC(**SMALL).fit(X, few)
+    assert (balanced.predict(X) == "few").sum() > (plain.predict(X) == "few").sum()
+
+
+def test_history_tells_every_epoch(problem):
+    X, y = problem
+    model = JointFisherSVC(**SMALL).fit(X, y)
+    assert set(model.history_) == {
+        "loss",
+        "gradient_norm",
+        "smallest_weight",
+        "smallest_variance",
+        "seconds",
+    }
+    assert {len(values) for values in model.history_.values()} == {3}
+    assert model.n_iter_ == model.best_iter_ == 3
+    assert model.history_["smallest_weight"][-1] == pytest.approx(2 * model.weights_.min())
+    assert model.history_["loss"][-1] < model.history_["loss"][0]
+
+
+def test_verbose_prints_a_line_an_epoch(problem, capsys):
+    JointFisherSVC(**SMALL, verbose=1).fit(*problem)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("JointFisherSVC: epoch 1 of 3: loss ")
+
+
+# The papers' own systems.
+
+
+def test_the_system_of_wieschollek_et_al(problem):
+    X, y = problem
+    model = JointFisherSVC.wieschollek(2, max_iter=2, random_state=0)
+    assert (model.loss, model.solver, model.learning_rate) == ("linear", "sgd", 1e-4)
+    model.fit(X, y)
+    assert model.means_.shape == (3, 2, 4)
+    assert 0 < np.abs(model.map_weight_ - model.baseline_.map_weight_).max() < 0.1
+
+
+def test_the_system_of_sydorov_et_al_goes_downhill(problem):
+    X, y = problem
+    model = JointFisherSVC.sydorov(2, max_iter=5, random_state=0).fit(X, y)
+    assert model.map_weight_ is None
+    assert model.history_["loss"] == sorted(model.history_["loss"], reverse=True)
+    assert model.weights_.sum() == pytest.approx(1)
+    # whatever the steps, it ends where an SVM fits the bags it has better than at the start
+    assert np.abs(model.means_ - model.baseline_.means_).max() > 1e-3
+
+
+# The same again.
+
+
+def test_the_same_seed_gives_the_same_bits_whatever_the_threads(problem, monkeypatch):
+    monkeypatch.setattr("skfisher.parallel.ROWS_PER_TASK", 64)
+    X, y = problem
+    one, two = (JointFisherSVC(**SMALL, n_jobs=n_jobs).fit(X, y) for n_jobs in (None, 2))
+    assert_equal_models(one, two)
+    np.testing.assert_array_equal(one.transform(X), two.transform(X))
+    other = JointFisherSVC(**{**SMALL, "random_state": 1}).fit(X, y)
+    assert np.abs(other.means_ - one.means_).max() > 1e-6
+
+
+def test_memory_maps_of_integers_train_as_arrays_do(problem, tmp_path, monkeypatch):
+    X, y = problem
+    values = (40 * X.values + 128).clip(0, 255).astype(np.uint8)
+    X = Bags(values, X.starts, X.stops)
+    X.save(tmp_path)
+    at_once = JointFisherSVC(**SMALL, max_descriptors=10).fit(X, y)
+    monkeypatch.setattr(joint_fit, "get_config", lambda: {"working_memory": 0})
+    by_and_by = JointFisherSVC(**SMALL, max_descriptors=10).fit(Bags.load(tmp_path), y)
+    assert by_and_by.transform(X).dtype == np.float32
+    for name, values in state_of(by_and_by).items():
+        # float32 products of other shapes, amplified by some steps of Adam
+        np.testing.assert_allclose(values, state_of(at_once)[name], rtol=2e-2, atol=2e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_dtypes_are_kept(dtype, problem):
+    X, y = problem
+    X = Bags(X.values.astype(dtype), X.starts, X.stops)
+    model = JointFisherSVC(**SMALL).fit(X, y)
+    assert model.transform(X).dtype == dtype
+    assert model.decision_function(X).dtype == dtype
+    assert {values.dtype for values in state_of(model).values()} == {np.dtype(np.float64)}
+
+
+def test_float32_learns_what_float64_learns():
+    X, y = digits(np.float64)
+    X, y = X[:200], y[:200]
+    narrow = Bags(X.values.astype(np.float32), X.starts, X.stops)
+    options = {"n_components": 2, "max_iter": 5, "random_state": 0}
+    wide, model = JointFisherSVC(**options).fit(X, y), JointFisherSVC(**options).fit(narrow, y)
+    np.testing.assert_allclose(
+        model.baseline_.decision_function(narrow), wide.baseline_.decision_function(X), atol=5e-3
+    )
+    # Adam turns rounding of small gradients into steps, so that paths part slowly
+    np.testing.assert_allclose(model.history_["loss"], wide.history_["loss"], rtol=5e-2)
+
+
+@pytest.mark.parametrize("store", ["pickle", "joblib"])
+def test_models_persist(store, problem, tmp_path):
+    X, y = problem
+    model = JointFisherSVC(**SMALL).fit(X, y)
+    if store == "pickle":
+        back = pickle.loads(pickle.dumps(model))
+    else:
+        joblib.dump(model, tmp_path / "model")
+        back = joblib.load(tmp_path / "model")
+    np.testing.assert_array_equal(back.decision_function(X), model.decision_function(X))
+    assert back.baseline_.score(X, y) == model.baseline_.score(X, y)
+
+
+def test_models_persist_by_skops(problem):
+    skops = pytest.importorskip("skops.io")
+    X, y = problem
+    model = JointFisherSVC(**SMALL).fit(X, y)
+    data = skops.dumps(model)
+    trusted = skops.get_untrusted_types(data=data)
+    assert trusted == ["skfisher.joint.JointFisherSVC"]
+    back = skops.loads(data, trusted=trusted)
+    np.testing.assert_array_equal(back.decision_function(X), model.decision_function(X))
+
+
+def test_searches_and_pandas_output(problem):
+    X, y = problem
+    search = GridSearchCV(JointFisherSVC(**SMALL), {"n_components": [1, 2]}, cv=2).fit(X, y)
+    assert search.best_params_["n_components"] in (1, 2)
+    assert cross_val_score(JointFisherSVC(**SMALL), X.to_list(), y, cv=2).shape == (2,)
+    frame = JointFisherSVC(**SMALL).set_output(transform="pandas").fit(X, y).transform(X)
+    assert frame.columns[0] == "weight_k0"
+    assert frame.shape == (36, 18)
+
+
+# What stops it, and how it goes on.
+
+
+def stop_after(n, error=KeyboardInterrupt):
+    """Return a stand-in for `run_epoch` that fails in epoch `n`, counted from 0."""
+
+    def run(chain, recipe, model, problem, epoch):
+        if epoch == n:
+            raise error
+        return run_epoch(chain, recipe, model, problem, epoch)
+
+    return run
+
+
+@pytest.mark.parametrize("options", [{}, {"early_stopping": True}, {"multi_class": "ovr"}])
+def test_interrupted_and_resumed_is_uninterrupted(options, problem, monkeypatch):
+    X, y = problem
+    options = {**SMALL, "max_iter": 5, **options}
+    whole = JointFisherSVC(**options).fit(X, y)
+    model = JointFisherSVC(**options, warm_start=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(joint_fit, "run_epoch", stop_after(3))
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(X, y)
+    assert model.n_iter_ == len(model.history_["loss"]) == 3
+    assert model.predict(X).shape == (36,)
+    np.testing.assert_array_equal(model.coef_, model.network_coef_)
+    model.fit(X, y)
+    assert model.n_iter_ == whole.n_iter_
+    assert_equal_models(model, whole)
+
+
+def test_an_interrupt_in_the_first_epoch_leaves_the_frozen_model(problem, monkeypatch):
+    X, y = problem
+    model = JointFisherSVC(**SMALL, warm_start=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(joint_fit, "run_epoch", stop_after(0))
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(X, y)
+    assert model.n_iter_ == 0
+    assert_equal_models(model, model.baseline_)
+    assert_equal_models(model.fit(X, y), JointFisherSVC(**SMALL).fit(X, y))
+
+
+def test_warm_start_after_the_end_trains_as_long_again(problem):
+    X, y = problem
+    model = JointFisherSVC(**SMALL, warm_start=True).fit(X, y)
+    first = model.means_
+    baseline = model.baseline_
+    model.fit(X, y)
+    assert model.n_iter_ == len(model.history_["loss"]) == 6
+    assert model.baseline_ is baseline
+    assert np.abs(model.means_ - first).max() > 0
+    with pytest.raises(ValueError, match="not among the classes"):
+        model.fit(X, np.where(y == "a", "z", y))
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid", "ignore:divide")
+def test_numbers_that_are_not_finite_stop_training(problem):
+    X, y = problem
+    options = {**SMALL, "solver": "sgd", "learning_rate": 1e200, "clip_norm": None}
+    with pytest.warns(
+        ConvergenceWarning, match=r"In epoch 1 the (loss|gradient|parameter).* no lo"
+    ):
+        model = JointFisherSVC(**options).fit(X, y)
+    assert model.n_iter_ == 0
+    for name, values in state_of(model.baseline_).items():
+        np.testing.assert_allclose(state_of(model)[name], values, rtol=1e-12)
+
+
+def test_the_epoch_before_a_fault_is_kept(problem, monkeypatch):
+    X, y = problem
+    two = JointFisherSVC(**{**SMALL, "schedule": "constant", "max_iter": 2}).fit(X, y)
+    monkeypatch.setattr(joint_fit, "run_epoch", stop_after(2, Diverged("the gradient by means")))
+    with pytest.warns(ConvergenceWarning, match="In epoch 3 the gradient by means was no longer"):
+        model = JointFisherSVC(**SMALL, schedule="constant").fit(X, y)
+    assert model.n_iter_ == 2
+    assert_equal_models(model, two)
+
+
+def test_early_stopping_waits_and_goes_back(problem):
+    X, y = problem
+    options = {**SMALL, "max_iter": 200, "learning_rate": 0.1, "schedule": "constant"}
+    model = JointFisherSVC(**options, early_stopping=True, n_iter_no_change=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X, y)
+    losses = model.history_["validation_loss"]
+    assert model.n_iter_ < 200
+    assert model.n_iter_ == model.best_iter_ + 4
+    if model.best_iter_:
+        assert min(losses) == losses[model.best_iter_ - 1]
+        shorter = JointFisherSVC(**{**options, "max_iter": model.best_iter_}, early_stopping=True)
+        assert_equal_models(model, shorter.fit(X, y))
+
+
+def test_a_validation_loss_that_never_falls_is_told(problem):
+    X, y = problem
+    model = JointFisherSVC(**SMALL, early_stopping=True, n_iter_no_change=1, learning_rate=3.0)
+    with pytest.warns(ConvergenceWarning, match="validation loss never fell"):
+        model.fit(X, y)
+    assert model.best_iter_ == 0
+    np.testing.assert_allclose(model.means_, model.baseline_.means_, rtol=1e-12)
+
+
+def test_bags_of_ones_own_validate(problem):
+    X, y = problem
+    model = JointFisherSVC(**SMALL, early_stopping=True).fit(
+        X[:24], y[:24], X_val=X[24:], y_val=y[24:]
+    )
+    assert len(model.history_["validation_loss"]) == 3
+    # all of X is trained on, as without validation
+    plain = JointFisherSVC(**SMALL).fit(X[:24], y[:24])
+    assert model.history_["loss"] == plain.history_["loss"]
+
+
+def test_callbacks_see_every_epoch_and_may_stop(problem):
+    callback = pytest.importorskip("sklearn.callback")
+    X, y = problem
+    bar = callback.ProgressBar()
+    JointFisherSVC(**SMALL).set_callbacks(bar).fit(X, y)
+
+
+def test_partial_fit_learns_from_parts(problem):
+    X, y = problem
+    model = JointFisherSVC(**SMALL)
+    model.partial_fit(X[:18], y[:18], classes=["a", "b", "c"])
+    for _ in range(15):
+        model.partial_fit(X[18:], y[18:]).partial_fit(X[:18], y[:18])
+    assert model.n_iter_ == 31
+    np.testing.assert_array_equal(model.coef_, model.network_coef_)
+    assert model.score(X, y) > model.baseline_.score(X, y)
+
+
+def test_partial_fit_takes_classes_that_come_later(problem):
+    X, y = problem
+    order = np.argsort(y, kind="stable")
+    model = JointFisherSVC(**SMALL)
+    model.partial_fit(X[order[:20]], y[order[:20]], classes=["a", "b", "c"])
+    assert "c" not in model.predict(X)
+    for _ in range(40):
+        model.partial_fit(X, y)
+    assert "c" in model.predict(X)
+
+
+def test_partial_fit_goes_on_after_fit(problem):
+    X, y = problem
+    model = JointFisherSVC(**SMALL).fit(X, y)
+    before = model.means_
+    model.partial_fit(X, y)
+    assert model.n_iter_ == 4
+    assert 0 < np.abs(model.means_ - before).max() < 0.2
+
+
+# What bad input gets.
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"train": ()}, "names nothing to train"),
+        ({"train": "features", "feature_map": "identity"}, "names nothing to train"),
+        ({"train": ("gmm",)}, "train names 'gmm': it may name 'features'"),
+        ({"C": 0}, "'C' parameter"),
+        ({"C": -1.0}, "'C' parameter"),
+        ({"learning_rate": -1e-2}, "'learning_rate' parameter"),
+        ({"learning_rate": {"features": float("inf")}}, "must be a finite number"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"learning_rate": {"mixture": -1}}, r"learning_rate\['mixture'\]=-1 must be"),
+        ({"learning_rate": {"mix": 1}}, "learning_rate names 'mix'"),
+        ({"n_features_out": 5}, "n_features_out=5 is more than the 4 features"),
+        ({"n_features_out": 3, "map_init": "xavier"}, "needs a square map"),
+        ({"solver": "line_search"}, "trains the mixture alone"),
+        ({"solver": "line_search", "train": "mixture", "loss": "linear"}, "bounded below"),
+        ({"class_weight": {"d": 2.0}}, r"class_weight names \['d'\]"),
+        ({"n_components": 1000}, "n_components=1000 needs at least 1000 descriptors"),
+        ({"device": "gpu"}, "device='gpu' is not known"),
+    ],
+)
+def test_parameters_that_cannot_be(parameters, message, problem):
+    with pytest.raises(ValueError, match=message):
+        JointFisherSVC(**{**SMALL, **parameters}).fit(*problem)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (lambda y: y[:-1], "y has 35 labels, but X has 36 bags"),
+        (lambda y: np.repeat("a", 36), "one class only"),
+        (lambda y: np.r_[np.nan, np.ones(35)], r"y\[0\] is NaN"),
+        (lambda y: np.array([*y[:35], None], dtype=object), "y"),
+        (lambda y: np.linspace(0, 1, 36), "Unknown label type"),
+        (lambda y: np.arange(72).reshape(36, 2) % 3, "several columns"),
+        (lambda y: None, "the target y is None"),
+    ],
+)
+def test_labels_that_cannot_be(labels, message, problem):
+    X, y = problem
+    with pytest.raises((ValueError, TypeError), match=message):
+        JointFisherSVC(**SMALL).fit(X, labels(y))
+
+
+def test_a_mixture_of_the_wrong_width_is_refused(problem):
+    X, y = problem
+    mixture = DiagonalGaussianMixture(2).fit(np.random.default_rng(0).normal(size=(50, 3)))
+    with pytest.raises(ValueError, match="fitted on 3 features, but the mapped descriptors have 4"):
+        JointFisherSVC(**SMALL, mixture=mixture).fit(X, y)
+    JointFisherSVC(**SMALL, mixture=mixture, n_features_out=3).fit(X, y)
+
+
+def test_partial_fit_needs_its_classes(problem):
+    X, y = problem
+    model = JointFisherSVC(**SMALL)
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        model.partial_fit(X, y)
+    model.partial_fit(X, y, classes=["a", "b", "c"])
+    with pytest.raises(ValueError, match="not those of the first call"):
+        model.partial_fit(X, y, classes=["a", "b"])
+    with pytest.raises(ValueError, match="holds the class 'z'"):
+        model.partial_fit(X, np.repeat("z", 36))
+    with pytest.raises(ValueError, match="holds label indicators"):
+        model.partial_fit(X, np.eye(3, dtype=int)[np.arange(36) % 3])
+
+
+def test_a_batch_larger_than_the_set_is_clipped(problem):
+    X, y = problem
+    with pytest.warns(UserWarning, match="batch_size=100 is larger than n_samples=36"):
+        clipped = JointFisherSVC(**{**SMALL, "batch_size": 100}).fit(X, y)
+    assert_equal_models(clipped, JointFisherSVC(**{**SMALL, "batch_size": 36}).fit(X, y))
+
+
+def test_half_a_validation_set_is_refused(problem):
+    X, y = problem
+    with pytest.raises(ValueError, match="belong together"):
+        JointFisherSVC(**SMALL).fit(X, y, X_val=X)
+    with pytest.raises(ValueError, match="y_val has 35 labels"):
+        JointFisherSVC(**SMALL).fit(X, y, X_val=X, y_val=y[:-1])
+
+
+def test_a_clone_is_not_fitted(problem):
+    model = clone(JointFisherSVC(**SMALL).fit(*problem))
+    assert not hasattr(model, "coef_")
+    assert model.get_params()["n_components"] == 2
