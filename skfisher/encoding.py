@@ -8,11 +8,21 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import HasMethods, _fit_context, check_feature_names_in
-from skfisher.backend import empty, is_cupy, parse_device, rows_on, to_host
+from skfisher.backend import (
+    asarray,
+    empty,
+    float_dtype,
+    is_cupy,
+    parse_device,
+    rows_on,
+    to_host,
+)
 from skfisher.estimator import BagEstimator
 from skfisher.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
 from skfisher.mixture_fitter import MixtureFitter
-from skfisher.ops.fisher import fisher_vector
+from skfisher.ops.fisher import fisher_from_statistics, fisher_vector
+from skfisher.ops.gaussian import logit_coefficients, to_frame
+from skfisher.ops.statistics import Sums, soft_statistics
 from skfisher.parallel import cut_bags, map_in_order
 from skfisher.validation import check_bags
 
@@ -253,21 +263,36 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         check_is_fitted(self)
         parse_device(self.device)
         bags = check_bags(self, X, reset=False)
-        n_out = self._n_features_out
+        tasks = cut_bags(bags.lengths, self._n_features_out)
+        parts = [part for task in tasks for part in _cut_long(bags, task)]
         tasks = [
-            (bags.values, bags.starts[part], bags.stops[part], self._mixture(),
-             self.include_weights, self.device)
-            for part in cut_bags(bags.lengths, n_out)
-        ]  # fmt: skip
-        encodings, first = None, 0
-        for block in map_in_order(_encode, tasks, n_jobs=self.n_jobs):
-            if len(tasks) == 1:
-                return block
-            if encodings is None:
-                encodings = empty((len(bags), n_out), like=block)
-            encodings[first : first + len(block)] = block
-            first += len(block)
+            (bags.values, starts, stops, self._mixture(), self.include_weights, self.device, whole)
+            for _, starts, stops, whole in parts
+        ]
+        results = map_in_order(_encode, tasks, n_jobs=self.n_jobs)
+        if len(parts) == 1:
+            return next(results)
+        dtype = float_dtype(bags.dtype)
+        encodings = empty((len(bags), self._n_features_out), like=bags.values, dtype=dtype)
+        total = None
+        for (rows, _, stops, whole), result in zip(parts, results, strict=True):
+            if whole:
+                encodings[rows] = result
+                continue
+            total = result if total is None else [a + b for a, b in zip(total, result, strict=True)]
+            if stops[-1] == bags.stops[rows.start]:
+                encodings[rows] = self._finish(total, bags.lengths[rows], bags.values)
+                total = None
         return encodings
+
+    def _finish(self, sums, counts, values):
+        """Return the encoding of a bag whose statistics were summed from parts."""
+        like = empty((0, self.n_features_in_), like=values)
+        _, *parameters, _ = to_frame(like, *self._mixture())
+        sums = Sums(*(asarray(s, like=values) for s in sums))
+        return fisher_from_statistics(
+            sums, counts, *parameters, include_weights=self.include_weights
+        )
 
     @property
     def _n_features_out(self):
@@ -305,7 +330,27 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         return tags
 
 
-def _encode(values, starts, stops, mixture, include_weights, device):
+# Bags of more descriptors are shared among threads, in parts that start at every so many.
+LONG_BAG = 2**17
+
+
+def _cut_long(bags, task):
+    """Yield rows of the result, boundaries, and whether they are whole bags, of a task."""
+    starts, stops = bags.starts[task], bags.stops[task]
+    if len(starts) > 1 or stops[0] - starts[0] <= LONG_BAG:
+        yield task, starts, stops, True
+        return
+    borders = np.append(np.arange(starts[0], stops[0], LONG_BAG), stops[0])
+    for i in range(len(borders) - 1):
+        yield task, borders[i : i + 1], borders[i + 1 : i + 2], False
+
+
+def _encode(values, starts, stops, mixture, include_weights, device, whole):
+    """Return the encodings of whole bags, or the statistics of a part of one."""
     x, starts, stops = rows_on(device, values, starts, stops)
-    encodings = fisher_vector(x, starts, stops, *mixture, include_weights=include_weights)
-    return encodings if is_cupy(values) else to_host(encodings)
+    back = (lambda a: a) if is_cupy(values) else to_host
+    if whole:
+        return back(fisher_vector(x, starts, stops, *mixture, include_weights=include_weights))
+    frame, *parameters, dtype = to_frame(x, *mixture)
+    coefficients = [c.astype(dtype) for c in logit_coefficients(*parameters)]
+    return [back(s) for s in soft_statistics(x, starts, stops, coefficients, frame=frame)]

@@ -59,6 +59,8 @@ def cut_bags(lengths, numbers_per_bag):
         before = int(ends[first - 1]) if first else 0
         last = int(np.searchsorted(ends, before + ROWS_PER_TASK)) + 1
         last = min(last, first + most, len(lengths))
+        if last - first > 1 and lengths[last - 1] > ROWS_PER_TASK:
+            last -= 1  # a long bag is a task of its own
         tasks.append(slice(first, last))
         first = last
     return tasks

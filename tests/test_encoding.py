@@ -97,6 +97,21 @@ def test_threads_and_tasks_do_not_change_a_bit(bags, encoder, monkeypatch):
     encoder.set_params(n_jobs=None)
 
 
+@pytest.mark.parametrize("offset", [0, 50])
+def test_a_long_bag_is_shared_among_threads(monkeypatch, offset):
+    bags = [b + offset for b in bags_of(n_bags=6)]
+    bags.insert(3, np.concatenate(bags))
+    encoder = FisherVectorEncoder(3, random_state=0, tol=1e-2).fit(bags)
+    whole = encoder.transform(bags)
+    monkeypatch.setattr("skfisher.encoding.LONG_BAG", 30)
+    monkeypatch.setattr("skfisher.parallel.ROWS_PER_TASK", 50)
+    one = encoder.transform(bags)
+    np.testing.assert_allclose(one, whole, rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(encoder.set_params(n_jobs=2).transform(bags), one)
+    assert encoder.transform([b.astype(np.float32) for b in bags]).dtype == np.float32
+    assert encoder.transform(bags[3:4]).shape == (1, 21)
+
+
 def test_a_fitted_mixture_is_used_as_it_is(bags):
     mixture = DiagonalGaussianMixture(2, random_state=1).fit(bags)
     for given in (mixture, mixture.to_sklearn(), FrozenEstimator(mixture)):

@@ -25,6 +25,7 @@ def test_tasks_cover_all_bags_in_order_and_are_bounded(lengths, numbers):
     assert [i for task in tasks for i in range(task.start, task.stop)] == list(range(len(lengths)))
     for task in tasks:
         n_bags = task.stop - task.start
+        assert n_bags == 1 or lengths[task].max() <= ROWS_PER_TASK
         assert n_bags == 1 or lengths[task][:-1].sum() < ROWS_PER_TASK
         assert n_bags == 1 or n_bags * numbers <= NUMBERS_PER_TASK
 
