@@ -176,7 +176,7 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         self.warm_start = warm_start
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None):
         """Fit the mixture to the descriptors of all bags.
 
@@ -202,14 +202,16 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
     def _take_mixture(self, X):
         """Use the mixture given; fit a clone of it if it is not fitted."""
         mixture = self.mixture
-        if isinstance(mixture, FrozenEstimator):
+        frozen = isinstance(mixture, FrozenEstimator)
+        if frozen:
             mixture = mixture.estimator
         fitted = is_fitted_mixture(mixture)
-        bags = check_bags(
-            self, X, reset=True, min_descriptors=1 if fitted else mixture.n_components
-        )
+        if frozen:
+            check_is_fitted(mixture)
+        ours = isinstance(mixture, DiagonalGaussianMixture)
+        least = 1 if fitted or ours else mixture.n_components  # ours says so itself
+        bags = check_bags(self, X, reset=True, min_descriptors=least)
         if not fitted:
-            ours = isinstance(mixture, DiagonalGaussianMixture)
             with config_context(array_api_dispatch=False):
                 mixture = clone(mixture).fit(bags if ours else bags.pack().values)
         parameters = mixture_of(mixture)

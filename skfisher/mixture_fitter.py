@@ -101,6 +101,11 @@ class MixtureFitter:
     def _subsample(self, bags, seed):
         if self.max_descriptors is None or bags.n_descriptors <= self.max_descriptors:
             return bags
+        if self.max_descriptors < self.n_components:
+            raise ValueError(
+                f"max_descriptors={self.max_descriptors} leaves fewer descriptors than "
+                f"n_components={self.n_components}: raise it, or lower n_components."
+            )
         rows = draw_rows(bags.starts, bags.stops, self.max_descriptors, seed)
         return Bags.from_lengths(bags.values[rows], [len(rows)])
 

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from skfisher.backend import array_module, is_cupy
 from skfisher.bags import Bags
-from skfisher.ragged import nesting
+from skfisher.ragged import check_real, nesting
 
 __all__ = ["check_bags"]
 
@@ -120,6 +120,7 @@ def _cut_cube(X):
             X = X.astype(np.float64)
         except (TypeError, ValueError) as error:
             raise TypeError(f"X has dtype object and is not all numbers: {error}") from error
+    check_real(X, "X")
     n_bags, n_descriptors, n_features = X.shape
     lengths = np.full(n_bags, n_descriptors)
     return Bags.from_lengths(X.reshape(n_bags * n_descriptors, n_features), lengths)
