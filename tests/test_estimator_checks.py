@@ -3,17 +3,20 @@
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skfisher import DiagonalGaussianMixture, FisherVectorEncoder
+from skfisher import DiagonalGaussianMixture, FisherVectorEncoder, JointFisherSVC
 
 ESTIMATORS = [
     DiagonalGaussianMixture(n_components=3),
     DiagonalGaussianMixture(n_components=2, batch_size=4),
     FisherVectorEncoder(n_components=3),
+    # batches of all there is: one check asks for a thousand epochs
+    JointFisherSVC(n_components=5, batch_size=100),
     FisherVectorEncoder(mixture=DiagonalGaussianMixture(n_components=2, random_state=0)),
 ]
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:batch_size")
 @parametrize_with_checks(ESTIMATORS)
 def test_scikit_learn_check(estimator, check):
     check(estimator)
