@@ -221,9 +221,7 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
                 f"X[0] has {bags.n_features} features per descriptor, but mixture was fitted "
                 f"on {width}: pass descriptors of that width, or another mixture."
             )
-        self._keep_mixture(parameters)
-        self.n_iter_, self.converged_ = mixture.n_iter_, mixture.converged_
-        self.lower_bound_ = float(mixture.lower_bound_)
+        self._adopt_mixture(parameters, mixture)
 
     @available_if(_trains_its_own_mixture)
     @_fit_context(prefer_skip_nested_validation=True)

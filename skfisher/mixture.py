@@ -25,6 +25,7 @@ from skfisher.validation import check_bags
 
 __all__ = ["DiagonalGaussianMixture", "is_fitted_mixture", "mixture_of"]
 
+
 class DiagonalGaussianMixture(MixtureFitter, BagEstimator):
     r"""Gaussian mixture with diagonal covariances, fitted to the descriptors of bags.
 
@@ -335,17 +336,9 @@ class DiagonalGaussianMixture(MixtureFitter, BagEstimator):
             tol=mixture.tol,
             random_state=mixture.random_state,
         )
-        result._keep_mixture(parameters)
+        result._adopt_mixture(parameters, mixture)
         result.n_features_in_ = n_features
         result._fit_on_bags = False
-        result.converged_, result.n_iter_ = mixture.converged_, mixture.n_iter_
-        result.lower_bound_ = float(mixture.lower_bound_)
-        result.lower_bounds_ = [result.lower_bound_]
-        # what partial_fit goes on from: the mixture's own moments
-        mean = parameters.weights @ parameters.means
-        second = parameters.weights @ (parameters.variances + parameters.means**2)
-        result._global_mean, result._global_variance = mean, second - mean**2
-        result._online, result._n_seen = None, 0
         return result
 
     def to_sklearn(self):

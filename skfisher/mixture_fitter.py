@@ -54,6 +54,18 @@ class MixtureFitter:
             weights_=mixture.weights, means_=mixture.means, variances_=mixture.variances
         )
 
+    def _adopt_mixture(self, mixture, source):
+        """Hold the parameters of a mixture that was fitted elsewhere."""
+        self._keep_mixture(mixture)
+        self.converged_, self.n_iter_ = source.converged_, source.n_iter_
+        self.lower_bound_ = float(source.lower_bound_)
+        self.lower_bounds_ = [self.lower_bound_]
+        # what partial_fit goes on from: the mixture's own moments
+        weights, means, variances = mixture
+        self._global_mean = weights @ means
+        self._global_variance = weights @ (variances + (means - self._global_mean) ** 2)
+        self._online, self._n_seen = None, 0
+
     def _fit_mixture(self, bags, X, y):
         rng = check_random_state(self.random_state)
         seeds = rng.randint(np.iinfo(np.int32).max, size=3)
