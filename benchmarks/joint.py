@@ -7,10 +7,10 @@ K = 32, 20 classes, float32, one thread. A step is the forward pass (tanh map, F
 normalisation, decision values), the backward pass by every parameter, and the update by Adam.
 
 The peer is the same model in PyTorch, by its own differentiation, in the interpreter that
-``--torch`` names (by default this one). Both run in fresh processes of their own, in turn. Times
-are medians of CPU seconds, which other work on the machine disturbs least; memory is the largest
-resident size beyond that of the loaded libraries and the input. ``--save`` writes the table to
-``benchmarks/results/``.
+``--torch`` names (by default this one). Both run in fresh processes of their own. Times are the
+least of several, in CPU seconds, which other work on the machine disturbs least; memory is the
+largest resident size beyond that of the loaded libraries and the input. Losses and gradients
+must agree. ``--save`` writes the table to ``benchmarks/results/``.
 """
 
 import argparse
@@ -19,7 +19,6 @@ import json
 import os
 import platform
 import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -55,7 +54,7 @@ def peak():
 
 
 def timed(steps, repeats):
-    """Return the median CPU seconds of each step, run in turn after a first round unmeasured."""
+    """Return the least CPU seconds of each step, run in turn after a first round unmeasured."""
     seconds = {name: [] for name in steps}
     for turn in range(repeats + 1):
         for name, step in steps.items():
@@ -63,7 +62,7 @@ def timed(steps, repeats):
             step()
             if turn:
                 seconds[name].append(time.process_time() - began)
-    return {name: statistics.median(s) for name, s in seconds.items()}
+    return {name: min(s) for name, s in seconds.items()}
 
 
 def ours(shape, repeats):
@@ -190,7 +189,7 @@ def table(results):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--torch", default=sys.executable, help="interpreter that has PyTorch")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--save", action="store_true")
     parser.add_argument("--worker", choices=["ours", "theirs"], help=argparse.SUPPRESS)
     parser.add_argument("--shape", choices=list(SHAPES), help=argparse.SUPPRESS)

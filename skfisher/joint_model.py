@@ -3,8 +3,8 @@ r"""The chain that is trained as one: from bags to encodings, and gradients back
 .. math:: \text{descriptors } z \;\to\; h = \tanh(W z + b) \;\to\; \text{sums}
           \;\to\; \text{Fisher vectors} \;\to\; \text{power, L2} \;\to\; \text{encodings}
 
-Descriptors pass a part of a bag at a time and are mapped again on the way back, so that no
-array of the size of a batch exists. What is computed from a bag's sums is small and in float64.
+Descriptors pass some bags, or a part of a long bag, at a time, so that memory does not grow with
+their number. What is computed from a bag's sums is small and in float64.
 """
 
 from dataclasses import dataclass, replace
@@ -61,6 +61,7 @@ class Encoded(NamedTuple):
     fisher: np.ndarray  # (n_bags, n_out), before normalisation
     encodings: np.ndarray  # (n_bags, n_out)
     assignment: "Assignment"  # of the descriptors to the mixture
+    mapped: tuple | None  # the descriptors before and after the map, if all bags were one task
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,10 @@ class Chain:
         tasks = [
             (self, parameters, parts[part], assignment) for part in self._cut(parameters, parts)
         ]
-        groups = list(map_in_order(_sum_task, tasks, n_jobs=self.n_jobs))
-        sums = Sums(*(np.concatenate(s) for s in zip(*groups, strict=True)))
+        tasks = [(*task, len(tasks) == 1) for task in tasks]
+        results = list(map_in_order(_sum_task, tasks, n_jobs=self.n_jobs))
+        mapped = results[-1][1]
+        sums = Sums(*(np.concatenate(s) for s in zip(*(r[0] for r in results), strict=True)))
         if len(parts) > len(bags):
             firsts = np.searchsorted(owners, np.arange(len(bags)))
             sums = Sums(*(np.add.reduceat(s, firsts, axis=0) for s in sums))
@@ -129,7 +132,7 @@ class Chain:
             sums, bags.lengths, *assignment.mixture, include_weights=self.include_weights
         )
         encodings = power_l2_normalize(fisher, power=self.power, eps=self.power_eps)
-        return Encoded(sums, fisher, encodings, assignment)
+        return Encoded(sums, fisher, encodings, assignment, mapped)
 
     def backward(self, g, parameters, bags, encoded, *, features, mixture):
         """Return the gradients by the parameters, a dict, for `g` arriving at the encodings.
@@ -155,7 +158,15 @@ class Chain:
         )  # fmt: skip
         owners, parts = cut_long(bags)
         tasks = [
-            (self, parameters, parts[part], assignment, d_sums.of(owners[part]), features)
+            (
+                self,
+                parameters,
+                parts[part],
+                assignment,
+                encoded.mapped,
+                d_sums.of(owners[part]),
+                features,
+            )
             for part in self._cut(parameters, parts)
         ]
         total = None
@@ -206,16 +217,17 @@ class Assignment:
         return coefficients, frame
 
 
-def _sum_task(chain, parameters, bags, assignment):
-    _, h = chain.mapped(parameters, bags)
+def _sum_task(chain, parameters, bags, assignment, keep):
+    """Return the sums of bags, and their descriptors before and after the map to be kept."""
+    z, h = chain.mapped(parameters, bags)
     coefficients, frame = assignment.on(h.values)
     sums = soft_statistics(h.values, h.starts, h.stops, coefficients, frame=frame)
-    return Sums(*(to_host(s) for s in sums))
+    return Sums(*(to_host(s) for s in sums)), (z, h) if keep else None
 
 
-def _gradient_task(chain, parameters, bags, assignment, d_sums, features):
+def _gradient_task(chain, parameters, bags, assignment, mapped, d_sums, features):
     """Return the gradients by the coefficients, and by the map if wanted, of some bags."""
-    z, h = chain.mapped(parameters, bags)
+    z, h = chain.mapped(parameters, bags) if mapped is None else mapped
     h, starts, stops = h.values, h.starts, h.stops
     coefficients, frame = assignment.on(h)
     d_sums = Sums(*(asarray(s, like=h, dtype=s.dtype) for s in d_sums))

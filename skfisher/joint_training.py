@@ -4,7 +4,7 @@ An epoch takes a model and returns another one. Nothing is written to, so that t
 the last finished epoch is always there to return to.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ from skfisher.optimizers import (
     mixture_information,
     precondition,
 )
+from skfisher.parallel import cut_bags, map_in_order
 
 __all__ = ["GROUPS", "Diverged", "Model", "Problem", "Recipe", "mean_loss", "run_epoch"]
 
@@ -183,22 +184,46 @@ def run_epoch(chain, recipe, model, problem, epoch):
 
 
 def _batch_gradient(chain, recipe, parameters, batch, duals):
-    """Return the objective of a batch, and its gradients by what is trained."""
+    """Return the objective of a batch, and its gradients by what is trained.
+
+    Some bags at a time go forward and back, so that their mapped descriptors can be kept.
+    """
+    parts = cut_bags(batch.bags.lengths, chain.n_out(parameters))
+    n_jobs = chain.n_jobs
+    if len(parts) > 1:  # threads over the parts, none within
+        chain = replace(chain, n_jobs=1)
+    share = 1 / len(batch.bags)
+    tasks = [
+        (chain, recipe, parameters, batch.take(p), None if duals is None else duals[p], share)
+        for p in parts
+    ]
+    loss, gradients = 0.0, {}
+    for part_loss, part in map_in_order(_part_gradient, tasks, n_jobs=n_jobs):
+        loss += part_loss
+        for name, g in part.items():
+            gradients[name] = gradients[name] + g if name in gradients else g
+    if "coef" in gradients:
+        coef = parameters["coef"]
+        loss += recipe.alpha * float((coef**2).sum())
+        gradients["coef"] = gradients["coef"] + 2 * recipe.alpha * coef
+    return loss, gradients
+
+
+def _part_gradient(chain, recipe, parameters, batch, duals, share):
+    """Return the sum of the losses of some bags, times `share`, and its gradients."""
     coef = parameters["coef"]
     encoded = chain.forward(parameters, batch.bags)
     decision = linear_map(encoded.encodings, coef, parameters["intercept"])
     terms, d_decision = _terms(recipe, decision, batch, duals)
-    d_decision /= len(terms)
-    loss = float(terms.mean())
+    d_decision *= share
     gradients = chain.backward(
         d_decision @ coef, parameters, batch.bags, encoded,
         features="features" in recipe.train, mixture="mixture" in recipe.train,
     )  # fmt: skip
     if "classifier" in recipe.train and not recipe.alternates:
-        loss += recipe.alpha * float((coef**2).sum())
-        gradients["coef"] = d_decision.T @ encoded.encodings + 2 * recipe.alpha * coef
+        gradients["coef"] = d_decision.T @ encoded.encodings
         gradients["intercept"] = d_decision.sum(axis=0)
-    return loss, gradients
+    return share * float(terms.sum()), gradients
 
 
 def _terms(recipe, decision, problem, duals=None):
