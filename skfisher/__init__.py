@@ -9,6 +9,7 @@ from .gradient_kernel import GradientFeatureKernel
 from .gradient_map import GradientFeatureMap
 from .inspection import EncodingDisplay, MixtureDisplay
 from .joint import JointFisherSVC
+from .linear_sdca import LinearSDCA
 from .mixture import DiagonalGaussianMixture
 from .networks import DenseHead
 from .normalization import PowerL2Normalizer
@@ -26,6 +27,7 @@ __all__ = [
     "GradientFeatureMap",
     "ImagePatches",
     "JointFisherSVC",
+    "LinearSDCA",
     "MixtureDisplay",
     "PositionAppender",
     "PowerL2Normalizer",

@@ -12,6 +12,7 @@ from sklearn.utils._array_api import get_namespace
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils._set_output import _wrap_data_with_container
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
+from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -27,6 +28,7 @@ __all__ = [
     "StrOptions",
     "_fit_context",
     "check_feature_names_in",
+    "check_sample_weight",
     "get_namespace",
     "wrap_output",
 ]

@@ -3,7 +3,7 @@
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skfisher import DiagonalGaussianMixture, FisherVectorEncoder, JointFisherSVC
+from skfisher import DiagonalGaussianMixture, FisherVectorEncoder, JointFisherSVC, LinearSDCA
 
 ESTIMATORS = [
     DiagonalGaussianMixture(n_components=3),
@@ -12,6 +12,9 @@ ESTIMATORS = [
     # batches of all there is: one check asks for a thousand epochs
     JointFisherSVC(n_components=5, batch_size=100),
     FisherVectorEncoder(mixture=DiagonalGaussianMixture(n_components=2, random_state=0)),
+    # to the last digit: one check compares solutions to 1e-7
+    LinearSDCA(tol=0, max_iter=400),
+    LinearSDCA(loss="hinge", tol=0, max_iter=300),
 ]
 
 

@@ -44,6 +44,7 @@ FLOORS = [
         "joint_settings.py",
         "joint_fit.py",
         "joint.py",
+        "linear_sdca.py",
     ],
     ["inspection.py", "datasets.py", "extraction.py", "show_versions.py", "__init__.py"],
 ]

@@ -1,0 +1,276 @@
+r"""Linear support vector machines by dual coordinate ascent, all classes in one pass.
+
+For each column of signs ``y``, with costs ``c`` of the samples and ``x`` augmented by the
+constant ``B`` whose weight is the intercept,
+
+.. math::
+    P(\theta) = \tfrac{1}{2} \lVert \theta \rVert^2 + \sum_i c_i \, \phi(y_i \theta^\top x_i),
+    \qquad \theta = \sum_i a_i y_i x_i,
+
+with :math:`\phi(m) = \max(0, 1 - m)` (hinge) or its square. The dual has one variable per
+sample, and is maximised exactly along one at a time:
+
+.. math::
+    \text{hinge:} \quad & D(a) = \sum_i a_i - \tfrac{1}{2} \lVert \theta \rVert^2, &
+    a_i &\leftarrow \operatorname{clip}\Bigl(a_i + \frac{1 - m_i}{\lVert x_i \rVert^2},
+                                             \, 0, c_i\Bigr), \\
+    \text{squared:} \quad & D(a) = \sum_i a_i - \tfrac{1}{2} \lVert \theta \rVert^2
+                             - \sum_i \frac{a_i^2}{4 c_i}, &
+    a_i &\leftarrow \max\Bigl(0, \, a_i + \frac{1 - m_i - a_i / (2 c_i)}
+                                               {\lVert x_i \rVert^2 + 1 / (2 c_i)}\Bigr).
+
+The gap ``P - D`` bounds how far either is from the optimum, and so tells when to stop.
+
+Source: Hsieh et al. (2008), algorithm 1; Shalev-Shwartz and Zhang (2013).
+
+The classes of one-vs-rest share the samples, so one visit to a sample updates all of them as
+one vector. Samples are visited in blocks: the products of a block with everything outside it
+are two matrix products, and the loop over its samples touches the products among them alone.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skfisher.backend import single_threaded_blas
+
+__all__ = ["DualAscent", "DualSolution", "dual_coordinate_ascent"]
+
+BLOCK = 32  # enough that NumPy's overhead per block is small, little enough to stay in cache
+
+
+class DualSolution(NamedTuple):
+    """Linear models of all classes, the dual variables they are made of, and how good they are."""
+
+    coef: np.ndarray  # (n_classes, d), of the dtype of the samples
+    intercept: np.ndarray  # (n_classes,)
+    duals: np.ndarray  # (n, n_classes), float64, not negative
+    primal: np.ndarray  # (n_classes,), objective P
+    dual: np.ndarray  # (n_classes,), objective D <= P
+    n_iter: int  # passes over the samples
+
+    @property
+    def gap(self):
+        """The largest share of P that any class may still gain."""
+        return relative_gap(self.primal, self.dual)
+
+
+def dual_coordinate_ascent(
+    x,
+    signs,
+    costs,
+    *,
+    loss="squared_hinge",
+    intercept_scaling=1.0,
+    duals=None,
+    tol=1e-4,
+    max_iter=1000,
+    seed=0,
+    gram=None,
+):
+    """Fit a linear support vector machine to each column of signs.
+
+    Parameters
+    ----------
+    x, signs, costs, loss, intercept_scaling, duals, gram
+        As for `DualAscent`.
+    tol : float
+        Stop once the gap of every class is below this share of its objective; 0 never stops
+        early.
+    max_iter : int
+        Most passes over the samples; 0 returns the model of the `duals` given.
+    seed : int
+        Of the order the samples are visited in.
+
+    Returns
+    -------
+    solution : DualSolution
+        With a `gap` above `tol` where `max_iter` came first.
+    """
+    ascent = DualAscent(
+        x, signs, costs,
+        loss=loss, intercept_scaling=intercept_scaling, duals=duals, gram=gram,
+    )  # fmt: skip
+    rng = np.random.default_rng(seed)
+    n_iter = 0
+    while ascent.gap() >= tol and n_iter < max_iter:
+        ascent.visit_all(rng)
+        n_iter += 1
+    return DualSolution(*ascent.model(), ascent.duals, *ascent.objectives(), n_iter)
+
+
+def relative_gap(primal, dual):
+    """Return the largest gap of any class as a share of its P, 0 where rounding is all of it."""
+    gaps = np.maximum(primal - dual, 0) / np.maximum(primal, np.finfo(np.float64).tiny)
+    return float(gaps.max())
+
+
+class DualAscent:
+    """Support vector machines on the way to their optimum.
+
+    Parameters
+    ----------
+    x : array of shape (n, d), float32 or float64
+        Samples. Products with them are computed in their dtype, all else in float64.
+    signs : array of shape (n, n_classes)
+        1 where the sample belongs to the class, else -1.
+    costs : float or array that broadcasts to (n, n_classes)
+        ``c``, not negative: the parameter C times the weights of samples and classes.
+    loss : {"squared_hinge", "hinge"}
+    intercept_scaling : float
+        ``B``: the intercept is ``B`` times the weight of a feature of value ``B``, regularised
+        like all others, as LIBLINEAR does. 0 for no intercept.
+    duals : array of shape (n, n_classes), optional
+        Where to start, such as the solution for samples that have moved since; what is not
+        feasible is clipped. By default 0.
+    gram : bool, optional
+        Whether to compute all products of samples once, n^2 numbers, and work with these.
+        By default where samples are fewer than features.
+    """
+
+    def __init__(
+        self, x, signs, costs, *,
+        loss="squared_hinge", intercept_scaling=1.0, duals=None, gram=None,
+    ):  # fmt: skip
+        self._x = x
+        self._signs = np.asarray(signs, dtype=np.float64)
+        self._costs = np.broadcast_to(np.asarray(costs, dtype=np.float64), self._signs.shape)
+        self._bias = float(intercept_scaling) ** 2  # B^2: what B adds to products of samples
+        self._squared = loss == "squared_hinge"
+        if self._squared:  # no upper bound but for samples that do not count
+            bound = np.where(self._costs > 0, np.inf, 0)
+            self._ridge = 1 / (2 * np.where(self._costs > 0, self._costs, np.inf))
+        else:
+            bound = self._costs
+            self._ridge = np.zeros_like(self._signs)
+        # Below, the duals bear the signs of their samples: b = a y, and theta = b' x.
+        self._lower = np.where(self._signs > 0, 0, -bound)
+        self._upper = np.where(self._signs > 0, bound, 0)
+        start = 0 if duals is None else np.asarray(duals) * self._signs
+        self._b = np.clip(np.zeros_like(self._signs) + start, self._lower, self._upper)
+        if gram is None:
+            gram = x.shape[0] < x.shape[1]
+        self._scores = (GramScores if gram else LinearScores)(x, self._bias, self._b)
+        with np.errstate(divide="ignore"):  # a sample of zeros goes to its bound at once
+            self._rate = 1 / (self._scores.diagonal[:, None] + self._ridge)
+
+    @property
+    def duals(self):
+        """Dual variables ``a``, of shape (n, n_classes)."""
+        return np.abs(self._b)
+
+    def model(self):
+        """Return coefficients (n_classes, d) and intercepts (n_classes,)."""
+        dtype = self._x.dtype
+        coef = np.matmul(self._b.T.astype(dtype), self._x)
+        return coef, (self._bias * self._b.sum(axis=0)).astype(dtype)
+
+    def objectives(self):
+        """Return the objectives P and D of each class, of shape (n_classes,)."""
+        scores = self._scores.refreshed(self._b)
+        shortfall = np.maximum(1 - self._signs * scores, 0)
+        penalty = (self._b * scores).sum(axis=0) / 2
+        losses = self._costs * (shortfall**2 if self._squared else shortfall)
+        a = np.abs(self._b)
+        return penalty + losses.sum(axis=0), (a - a**2 * self._ridge / 2).sum(axis=0) - penalty
+
+    def gap(self):
+        """Return the largest gap of any class, as a share of its objective P."""
+        return relative_gap(*self.objectives())
+
+    def visit_all(self, rng):
+        """Maximise along every dual variable once, samples in the order that `rng` draws."""
+        order = rng.permutation(len(self._b))
+        with single_threaded_blas():
+            for begin in range(0, len(order), BLOCK):
+                rows = order[begin : begin + BLOCK]
+                scores, products = self._scores.of(rows)
+                before = self._b[rows]
+                # What the updates of the block itself leave alone: y minus the scores without
+                # the block's own share.
+                targets = self._signs[rows] - scores + products @ before
+                np.fill_diagonal(products, 0)
+                b = before.copy()
+                maximize_in_turn(
+                    b, targets, products, self._rate[rows], self._lower[rows], self._upper[rows]
+                )
+                self._b[rows] = b
+                self._scores.add(b - before)
+
+
+def maximize_in_turn(b, targets, products, rate, lower, upper):
+    r"""Set each row of `b` to its optimum given the others, one after the other, in place.
+
+    .. math:: b_i = \operatorname{clip}((t_i - K_i b) \, r_i)
+
+    Parameters
+    ----------
+    b, targets, rate, lower, upper : arrays of shape (n, n_classes)
+    products : array of shape (n, n), with a diagonal of zeros
+    """
+    step = np.empty(b.shape[1])
+    for row, target, k, r, low, high in zip(b, targets, products, rate, lower, upper, strict=True):
+        k.dot(b, out=step)
+        np.subtract(target, step, out=step)
+        np.multiply(step, r, out=step)
+        np.maximum(step, low, out=step)
+        np.minimum(step, high, out=row)
+
+
+class LinearScores:
+    """Decision values of samples under a ``theta`` that follows the duals."""
+
+    def __init__(self, x, bias, b):
+        self._x = x
+        self._bias = bias
+        self.diagonal = np.einsum("nd,nd->n", x, x, dtype=np.float64) + bias
+        self._block = None
+        self._set(b)
+
+    def _set(self, b):
+        self._theta = np.matmul(b.T.astype(self._x.dtype), self._x)
+        self._intercept = self._bias * b.sum(axis=0)
+
+    def of(self, rows):
+        """Return the decision values of a block of samples, and the products among them."""
+        self._block = x = self._x[rows]
+        scores = np.matmul(x, self._theta.T) + self._intercept
+        return scores, np.matmul(x, x.T).astype(np.float64) + self._bias
+
+    def add(self, change):
+        """Follow a change of the duals of the block read last."""
+        self._theta += np.matmul(change.T.astype(self._x.dtype), self._block)
+        self._intercept += self._bias * change.sum(axis=0)
+
+    def refreshed(self, b):
+        """Return all decision values, free of the rounding that changes have added up."""
+        self._set(b)
+        return np.matmul(self._x, self._theta.T) + self._intercept
+
+
+class GramScores:
+    """Decision values of samples from all their products, without ``theta``."""
+
+    def __init__(self, x, bias, b):
+        self._products = np.matmul(x, x.T)
+        self._products += x.dtype.type(bias)
+        self.diagonal = self._products.diagonal().astype(np.float64)
+        self._rows = self._block = None
+        self._scores = self._of_all(b)
+
+    def _of_all(self, b):
+        dtype = self._products.dtype
+        return np.matmul(self._products, b.astype(dtype)).astype(np.float64)
+
+    def of(self, rows):
+        """Return the decision values of a block of samples, and the products among them."""
+        self._block = self._products[rows]
+        return self._scores[rows], self._block[:, rows].astype(np.float64)
+
+    def add(self, change):
+        """Follow a change of the duals of the block read last."""
+        self._scores += np.matmul(self._block.T, change.astype(self._block.dtype))
+
+    def refreshed(self, b):
+        """Return all decision values; their sums in float64 need no refreshing."""
+        return self._scores
