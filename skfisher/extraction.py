@@ -8,6 +8,7 @@ from scipy.fft import dct, rfft
 
 from skfisher.backend import float_dtype
 from skfisher.bags import Bags
+from skfisher.parallel import map_in_order
 
 __all__ = ["deltas", "dense_sift", "mfcc"]
 
@@ -95,8 +96,8 @@ def mfcc(
     spectrum = rfft(frames, n_fft)
     power = (spectrum.real**2 + spectrum.imag**2) / n_fft
     bands = power @ _mel_bands(n_bands, n_fft, sample_rate).astype(signal.dtype).T
-    # The floor keeps digital silence finite; it is far below the noise of 16-bit sound.
-    log_bands = np.log(np.maximum(bands, 1e-10))
+    # The floor keeps digital silence finite, and lies below the noise of 16-bit sound, 3e-11.
+    log_bands = np.log(np.maximum(bands, 1e-12))
     return dct(log_bands, type=2, norm="ortho", axis=1)[:, :n_coefficients]
 
 
@@ -157,7 +158,7 @@ def deltas(frames, *, width=2):
     return sliding_window_view(padded, len(kernel), axis=0) @ (kernel / (kernel @ kernel))
 
 
-def dense_sift(images, *, patch_size=24, step=8, scales=(1.0, 0.707, 0.5, 0.354)):
+def dense_sift(images, *, patch_size=24, step=8, scales=(1.0, 0.707, 0.5, 0.354), n_jobs=None):
     """Describe images by SIFT on a regular grid, at several scales.
 
     Each image is shrunk by every scale in turn; on each version a grid of square patches is
@@ -174,6 +175,8 @@ def dense_sift(images, *, patch_size=24, step=8, scales=(1.0, 0.707, 0.5, 0.354)
         Distance of patches in pixels of the shrunken image.
     scales : sequence of float, default=(1.0, 0.707, 0.5, 0.354)
         Factors on the side of an image.
+    n_jobs : int, default=None
+        Number of threads, see scikit-learn's glossary.
 
     Returns
     -------
@@ -205,7 +208,7 @@ def dense_sift(images, *, patch_size=24, step=8, scales=(1.0, 0.707, 0.5, 0.354)
     array([69])
     """
     try:
-        import cv2
+        import cv2  # noqa: F401 - the workers import it too; say here what is missing
     except ImportError as error:
         raise ImportError(
             "dense_sift needs OpenCV, which is not installed. Install skfisher[images]."
@@ -221,19 +224,23 @@ def dense_sift(images, *, patch_size=24, step=8, scales=(1.0, 0.707, 0.5, 0.354)
                 f"images[{i}] is {image.shape[0]} x {image.shape[1]} pixels, smaller than a patch "
                 f"of {patch_size:g}."
             )
+    tasks = ((image, patch_size, step, scales) for image in images)
+    return Bags.from_list(map_in_order(_sift_of_image, tasks, n_jobs=n_jobs))
+
+
+def _sift_of_image(image, patch_size, step, scales):
+    import cv2
+
     # OpenCV draws the 4 x 4 histograms 1.5 keypoint sizes apart, so a patch spans 6 sizes.
     sift, size = cv2.SIFT_create(), patch_size / 6
-    bags = []
-    for image in images:
-        found = []
-        for scale in scales:
-            small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            rows, columns = (_grid(side, patch_size, step) for side in small.shape)
-            points = [cv2.KeyPoint(float(x), float(y), size, 0.0) for y in rows for x in columns]
-            if points:
-                found.append(sift.compute(small, points)[1].astype(np.uint8))
-        bags.append(np.concatenate(found))
-    return Bags.from_list(bags)
+    found = []
+    for scale in scales:
+        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        rows, columns = (_grid(side, patch_size, step) for side in small.shape)
+        points = [cv2.KeyPoint(float(x), float(y), size, 0.0) for y in rows for x in columns]
+        if points:
+            found.append(sift.compute(small, points)[1].astype(np.uint8))
+    return np.concatenate(found)
 
 
 def _grid(side, patch_size, step):

@@ -30,7 +30,7 @@ def mfcc_by_loops(signal, rate, n_coefficients, n_bands):
                     total += p * (f - low) / (centre - low)
                 elif centre < f < high:
                     total += p * (high - f) / (high - centre)
-            energies.append(np.log(max(total, 1e-10)))
+            energies.append(np.log(max(total, 1e-12)))
         rows.append(dct(energies, norm="ortho")[:n_coefficients])
     return np.array(rows)
 
@@ -131,6 +131,14 @@ def test_scales_add_up_and_patches_must_fit(rng):
     bags = dense_sift([image, image[:30, :24]], scales=[1.0, 0.5, 0.25])
     # 4 x 4 patches in 48 x 48, one in 24 x 24, none in 12 x 12; one in 30 x 24
     assert bags.lengths.tolist() == [17, 1]
+
+
+def test_threads_do_not_change_descriptors(rng):
+    pytest.importorskip("cv2")
+    images = [rng.integers(0, 256, size=(40, 30 + n), dtype=np.uint8) for n in range(6)]
+    one, two = dense_sift(images), dense_sift(images, n_jobs=2)
+    np.testing.assert_array_equal(one.values, two.values)
+    np.testing.assert_array_equal(one.lengths, two.lengths)
 
 
 @pytest.mark.parametrize(
