@@ -30,6 +30,7 @@ from skfisher import (
     GradientFeatureMap,
     ImagePatches,
     JointFisherSVC,
+    LinearSDCA,
     PositionAppender,
     PowerL2Normalizer,
 )
@@ -122,9 +123,13 @@ CASES = {
         "transform",
         IMAGES,
     ),
-    "kernel of gradients": (lambda: GradientFeatureKernel(mlp()).fit(TABLE, Y), "transform", TABLE),
+    "kernel of gradients": (
+        lambda: GradientFeatureKernel(mlp(), target="jacobian").fit(TABLE, Y),
+        "transform",
+        TABLE,
+    ),
     "map of gradients": (
-        lambda: GradientFeatureMap(mlp(), random_state=0).fit(TABLE, Y),
+        lambda: GradientFeatureMap(mlp(), target="jacobian", random_state=0).fit(TABLE, Y),
         "transform",
         TABLE,
     ),
@@ -134,6 +139,11 @@ CASES = {
         ),
         "decision_function",
         BAGS,
+    ),
+    "linear SVM": (
+        lambda: LinearSDCA(random_state=0).fit(TABLE, Y),
+        "decision_function",
+        TABLE,
     ),
     "pipeline": (
         lambda: make_pipeline(
