@@ -341,10 +341,7 @@ def draw_descriptors(bags, max_descriptors, random_state):
     if max_descriptors is None or max_descriptors >= bags.n_descriptors:
         return bags, np.arange(len(bags))
     seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
-    ends = np.cumsum(bags.lengths)
-    places = draw_rows(ends - bags.lengths, ends, max_descriptors, seed)
-    owners = np.searchsorted(ends, places, "right")
-    rows = places + (bags.stops - ends)[owners]
+    rows, owners = draw_rows(bags.starts, bags.stops, max_descriptors, seed)
     return Bags(bags.values, rows, rows + 1), owners
 
 

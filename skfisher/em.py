@@ -16,6 +16,7 @@ import numpy as np
 from sklearn import config_context
 from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import pairwise_distances_argmin
 from threadpoolctl import threadpool_limits
 
 from skfisher.backend import array_module, float_dtype, rows_on, to_host
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 ROWS_PER_TASK = 2**16
+# Descriptors a component that online EM sees before it moves the parameters.
+LEAST_SEEN = 20
 
 
 class Mixture(NamedTuple):
@@ -57,9 +60,8 @@ class Moments(NamedTuple):
 
         A constant dimension has no scale of its own and takes the mean of the others.
         """
-        variance = self.variance
-        typical = variance.mean() if variance.any() else 1.0
-        return share * np.where(variance > 1e-12 * typical, variance, typical)
+        typical = self.variance.mean() if self.variance.any() else 1.0
+        return share * np.where(self.variance > 0, self.variance, typical)
 
 
 def global_moments(values, starts, stops, *, n_jobs=None, device=None):
@@ -72,7 +74,15 @@ def global_moments(values, starts, stops, *, n_jobs=None, device=None):
     for part in map_in_order(_moment_sums, tasks, n_jobs=n_jobs):
         count, total, squares = count + part[0], total + part[1], squares + part[2]
     mean = total / count
-    return Moments(origin + mean, np.maximum(squares / count - mean**2, 0))
+    variance = np.maximum(squares / count - mean**2, 0)
+    tiny = (squares < np.finfo(np.float64).tiny) & (total != 0)
+    if not np.isfinite(variance).all() or tiny.any():
+        j = int((~np.isfinite(variance) | tiny).argmax())
+        raise ValueError(
+            f"X varies by about {abs(mean[j]):.0e} in feature {j}: its square is no float64 "
+            "number. Rescale the descriptors."
+        )
+    return Moments(origin + mean, variance)
 
 
 def _moment_sums(values, starts, stops, device, origin):
@@ -82,8 +92,9 @@ def _moment_sums(values, starts, stops, device, origin):
         for start, stop in zip(run_starts.tolist(), run_stops.tolist(), strict=True):
             block = to_host(x[start:stop]).astype(np.float64) - origin
             count += stop - start
-            total = total + block.sum(axis=0)
-            squares = squares + np.einsum("nd,nd->d", block, block)
+            with np.errstate(over="ignore", under="ignore"):  # the caller looks
+                total = total + block.sum(axis=0)
+                squares = squares + np.einsum("nd,nd->d", block, block)
     return count, total, squares
 
 
@@ -99,7 +110,10 @@ def draw_rows(starts, stops, n_rows, seed):
 
     Returns
     -------
-    rows : int64 array of shape (min(n_rows, n),), indices into the stacked descriptors
+    rows : int64 array of shape (min(n_rows, n),)
+        Indices into the stacked descriptors.
+    owners : int64 array of the same shape
+        The bag each is from.
     """
     lengths = stops - starts
     ends = np.cumsum(lengths)
@@ -108,8 +122,8 @@ def draw_rows(starts, stops, n_rows, seed):
         positions = np.arange(n)
     else:
         positions = np.sort(np.random.default_rng(seed).choice(n, n_rows, replace=False))
-    bag = np.searchsorted(ends, positions, side="right")
-    return starts[bag] + positions - (ends[bag] - lengths[bag])
+    owners = np.searchsorted(ends, positions, side="right")
+    return positions + (stops - ends)[owners], owners
 
 
 def initial_mixture(values, rows, n_components, moments, floor, *, method, seed):
@@ -147,8 +161,7 @@ def initial_mixture(values, rows, n_components, moments, floor, *, method, seed)
             labels = clusters.labels_
         else:
             centers, _ = kmeans_plusplus(sample, n_components, random_state=seed)
-            labels = (centers**2).sum(axis=1) - 2 * (sample @ centers.T)
-            labels = labels.argmin(axis=1)
+            labels = pairwise_distances_argmin(sample, centers)
     return _mixture_of_labels(sample, labels, n_components, moments, floor, scale)
 
 
@@ -362,11 +375,13 @@ def stepwise_update(
         rho = (state.n_steps + 2) ** -0.6
         sums = Sums(*((1 - rho) * a + rho * b for a, b in zip(state.sums, sums, strict=True)))
     state = StepwiseState(*sums, *state.frame, state.n_steps + 1, state.n_seen + n)
-    if state.n_seen >= 20 * len(mixture.weights):
+    if state.n_seen >= LEAST_SEEN * len(mixture.weights):
         total = sums.s0.sum()
         mean = sums.s1.sum(axis=0) / total
-        variance = np.maximum(sums.s2.sum(axis=0) / total - mean**2, 0)
-        floor = Moments(mean, variance * state.scale**2).floor(variance_floor)
+        variance = sums.s2.sum(axis=0) / total - mean**2
+        # of the order of 1 in this frame: what is next to nothing is rounding
+        variance = np.where(variance > 1e-12, variance, 0) * state.scale**2
+        floor = Moments(mean, variance).floor(variance_floor)
         mixture = maximization(sums, state.frame, floor, mixture)
         mixture, _ = split_empty(mixture, state.n_seen, floor)
     return state, mixture, log_likelihood

@@ -186,7 +186,7 @@ class JointFitter:
     def _first_mixture(self, chain, bags, first_map):
         """Return the mixture of the mapped descriptors before training, and their moments."""
         n_rows = max(INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT * self.n_components)
-        rows = draw_rows(bags.starts, bags.stops, n_rows, self._seeds["rows"])
+        rows, _ = draw_rows(bags.starts, bags.stops, n_rows, self._seeds["rows"])
         _, sample = chain.mapped(first_map, Bags.from_lengths(bags.values[rows], [len(rows)]))
         sample = Bags(to_host(sample.values), sample.starts, sample.stops)
         moments = global_moments(sample.values, sample.starts, sample.stops)

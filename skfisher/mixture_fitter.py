@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 from skfisher._compat import Interval, StrOptions
 from skfisher.bags import Bags
 from skfisher.em import (
+    LEAST_SEEN,
     Mixture,
     Moments,
     StepwiseState,
@@ -57,8 +58,10 @@ class MixtureFitter:
     def _adopt_mixture(self, mixture, source):
         """Hold the parameters of a mixture that was fitted elsewhere."""
         self._keep_mixture(mixture)
-        self.converged_, self.n_iter_ = source.converged_, source.n_iter_
-        self.lower_bound_ = float(source.lower_bound_)
+        # parameters set by hand come without these
+        self.converged_ = getattr(source, "converged_", True)
+        self.n_iter_ = getattr(source, "n_iter_", 1)
+        self.lower_bound_ = float(getattr(source, "lower_bound_", np.nan))
         self.lower_bounds_ = [self.lower_bound_]
         # what partial_fit goes on from: the mixture's own moments
         weights, means, variances = mixture
@@ -106,7 +109,7 @@ class MixtureFitter:
                 f"EM did not gain less than tol={self.tol} within max_iter={self.max_iter} "
                 "iterations: raise max_iter or tol, lower n_components, or give more data.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,  # past fit and scikit-learn's decorator, to the caller
             )
         progress.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
 
@@ -118,8 +121,9 @@ class MixtureFitter:
                 f"max_descriptors={self.max_descriptors} leaves fewer descriptors than "
                 f"n_components={self.n_components}: raise it, or lower n_components."
             )
-        rows = draw_rows(bags.starts, bags.stops, self.max_descriptors, seed)
-        return Bags.from_lengths(bags.values[rows], [len(rows)])
+        rows, owners = draw_rows(bags.starts, bags.stops, self.max_descriptors, seed)
+        lengths = np.bincount(owners)
+        return Bags.from_lengths(bags.values[rows], lengths[lengths > 0])
 
     def _start(self, bags, seed):
         """Return the first mixture, the global moments and the variance floor."""
@@ -132,7 +136,7 @@ class MixtureFitter:
         ):
             return self._mixture(), moments, floor
         n_rows = max(INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT * self.n_components)
-        rows = draw_rows(bags.starts, bags.stops, n_rows, seed)
+        rows, _ = draw_rows(bags.starts, bags.stops, n_rows, seed)
         mixture = initial_mixture(
             bags.values, rows, self.n_components, moments, floor,
             method=self.init_params, seed=int(seed),
@@ -145,6 +149,7 @@ class MixtureFitter:
         state = StepwiseState.begin(mixture, moments)
         before = -np.inf
         while True:
+            moving = state.n_seen >= LEAST_SEEN * len(mixture.weights)
             order = rng.permutation(len(bags))
             total = 0.0
             for first in range(0, len(bags), self.batch_size):
@@ -157,7 +162,8 @@ class MixtureFitter:
             total /= bags.n_descriptors
             self._online = state._asdict()
             yield mixture, total, abs(total - before) < self.tol
-            before = total
+            # parameters that do not move yet have not converged
+            before = total if moving else -np.inf
 
     def _partial_fit_mixture(self, bags):
         if not hasattr(self, "means_"):
@@ -167,6 +173,11 @@ class MixtureFitter:
             self.converged_, self.n_iter_, self.lower_bounds_ = False, 0, []
         else:
             mixture = self._mixture()
+            if len(mixture.weights) != self.n_components:
+                raise ValueError(
+                    f"n_components={self.n_components}, but the mixture has "
+                    f"{len(mixture.weights)} components: call fit to start again."
+                )
             if self._online is not None:
                 state = StepwiseState(**self._online)
             else:  # fitted exactly before: as if on that many batches of this size

@@ -31,7 +31,7 @@ def bags_of(n_bags=30, d=3, seed=0, offset=0.0):
 def start(x, starts, stops, k=4, seed=0, share=1e-3):
     moments = global_moments(x, starts, stops)
     floor = moments.floor(share)
-    rows = draw_rows(starts, stops, 10_000, seed)
+    rows, _ = draw_rows(starts, stops, 10_000, seed)
     mixture = initial_mixture(x, rows, k, moments, floor, method="kmeans", seed=seed)
     return mixture, floor
 
@@ -57,9 +57,10 @@ def test_rows_are_drawn_from_the_bags_without_replacement(n_rows, seed):
     _, starts, stops = bags_of()
     starts, stops = starts[[5, 1, 20]], stops[[5, 1, 20]]
     inside = np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])
-    rows = draw_rows(starts, stops, n_rows, seed)
+    rows, owners = draw_rows(starts, stops, n_rows, seed)
     assert len(rows) == len(set(rows)) == min(n_rows, len(inside))
     assert set(rows) <= set(inside)
+    assert ((starts[owners] <= rows) & (rows < stops[owners])).all()
 
 
 def test_one_iteration_is_that_of_scikit_learn():

@@ -177,7 +177,9 @@ def mixture_frame(weights, means, variances):
     """
     xp = array_module(means)
     share = (weights / weights.sum())[:, None]
-    shift = (share * means).sum(axis=0).astype(np.float32).astype(np.float64)
+    shift = (share * means).sum(axis=0)
+    rounded = xp.clip(shift, -1e38, 1e38).astype(np.float32).astype(np.float64)
+    shift = xp.where(xp.abs(shift) < 1e38, rounded, shift)
     spread = xp.sqrt((share * (variances + (means - shift) ** 2)).sum(axis=0))
     return Frame(shift, xp.exp2(xp.round(xp.log2(spread))))
 
@@ -218,7 +220,8 @@ def to_frame(x, weights, means, variances):
     frame = mixture_frame(weights, means, variances)
     means = (means - frame.shift) / frame.scale
     variances = variances / frame.scale**2
-    if reach(means, variances) > _FLOAT32:
+    extreme = float(frame.scale.min()) < 2.0**-120 or float(frame.scale.max()) > 2.0**120
+    if extreme or reach(means, variances) > _FLOAT32:
         dtype = np.dtype(np.float64)
     return frame, weights, means, variances, dtype
 
