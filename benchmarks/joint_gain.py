@@ -136,23 +136,23 @@ def choose_C(bags, y, model, seed):
     return GRID_OF_C[int(np.argmax(accuracies))]
 
 
-def run(bags, y, train, test, seed, *, pca=None, **parameters):
+def run(bags, y, split, seed, *, pca=None, **parameters):
     """Fit on the training bags; return what the frozen and the trained model reach."""
-    fitted, unseen = bags[train], bags[test]
+    (fitted, unseen), (y, y_unseen) = (bags[i] for i in split), (y[i] for i in split)
     if pca is not None:
         reduce = DescriptorTransformer(PCA(pca, whiten=True), random_state=0).fit(fitted)
         fitted, unseen = reduce.transform(fitted), reduce.transform(unseen)
     model = JointFisherSVC(random_state=seed, **parameters)
-    model.set_params(C=choose_C(fitted, y[train], model, seed))
+    model.set_params(C=choose_C(fitted, y, model, seed))
     began = time.perf_counter()
-    model.fit(fitted, y[train])
+    model.fit(fitted, y)
     seconds = time.perf_counter() - began
     encodings = model.transform(unseen)
-    frozen = scores(y[test], model.baseline_.decision_function(unseen))
-    joint = scores(y[test], model.decision_function(unseen))
+    frozen = scores(y_unseen, model.baseline_.decision_function(unseen))
+    joint = scores(y_unseen, model.decision_function(unseen))
     direct = joint
     if model.means_.ndim == 2:
-        direct = scores(y[test], encodings @ model.network_coef_.T + model.network_intercept_)
+        direct = scores(y_unseen, encodings @ model.network_coef_.T + model.network_intercept_)
     return {
         "C": model.C, "seconds": seconds,
         "frozen": frozen, "joint": joint, "direct": direct,
@@ -205,8 +205,8 @@ def main():
         del options["n_components"]
         for k in components:
             runs = []
-            for seed, (train, test) in enumerate(splits[: arguments.runs]):
-                runs.append(run(bags, y, train, test, seed, n_components=k, **options))
+            for seed, split in enumerate(splits[: arguments.runs]):
+                runs.append(run(bags, y, split, seed, n_components=k, **options))
                 if arguments.log:
                     line = {"data": name, "K": k, "seed": seed, "set": changes, **runs[-1]}
                     with arguments.log.open("a") as log:

@@ -178,9 +178,10 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
     >>> from skfisher import JointFisherSVC
     >>> from skfisher.datasets import load_digits_patches
     >>> digits = load_digits_patches(patch_size=3)
-    >>> train, test = slice(300), slice(300, 600)
+    >>> train, test = slice(400), slice(400, 1000)
     >>> X, y = digits.data, digits.target
-    >>> model = JointFisherSVC(n_components=2, random_state=0).fit(X[train], y[train])
+    >>> model = JointFisherSVC(n_components=2, max_iter=30, random_state=0)
+    >>> model = model.fit(X[train], y[train])
     >>> frozen, joint = (m.score(X[test], y[test]) for m in (model.baseline_, model))
     >>> joint > frozen
     True

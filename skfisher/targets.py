@@ -119,12 +119,13 @@ def read_targets(y, n_bags, *, classes=None, kind=None, name="y"):
     unknown = ~np.isin(found, classes)
     if unknown.any():
         raise ValueError(
-            f"{name} holds the class {found[unknown].tolist()[0]!r}, which is not among the classes "
-            f"{np.asarray(classes).tolist()}."
+            f"{name} holds the class {found[unknown].tolist()[0]!r}, which is not among the "
+            f"classes {np.asarray(classes).tolist()}."
         )
     if len(classes) < 2:
         raise ValueError(
-            f"{name} holds one class only, {np.asarray(classes).tolist()[0]!r}: a classifier needs at least two classes."
+            f"{name} holds one class only, {np.asarray(classes).tolist()[0]!r}: a classifier needs "
+            "at least two classes."
         )
     if len(classes) == 2:
         return Targets("binary", classes, np.where(y == classes[1], 1.0, -1.0)[:, None])

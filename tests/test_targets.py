@@ -1,0 +1,80 @@
+"""Labels as signs, and weights of classes."""
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+from sklearn.exceptions import DataConversionWarning
+
+from skfisher.targets import read_targets
+
+
+def test_classes_become_columns_of_signs():
+    targets = read_targets(["b", "a", "c", "b"], 4)
+    assert (targets.kind, targets.classes.tolist()) == ("multiclass", ["a", "b", "c"])
+    assert targets.signs.tolist() == [[-1, 1, -1], [1, -1, -1], [-1, -1, 1], [-1, 1, -1]]
+    assert targets.labels(targets.signs).tolist() == ["b", "a", "c", "b"]
+
+
+def test_two_classes_share_a_column():
+    targets = read_targets([3, 7, 7], 3)
+    assert targets.kind == "binary"
+    assert targets.signs.tolist() == [[-1], [1], [1]]
+    assert targets.labels(np.array([[-0.1], [0.0], [0.1]])).tolist() == [3, 3, 7]
+
+
+@pytest.mark.parametrize("form", [np.array, csr_matrix])
+def test_indicators_are_read_column_by_column(form):
+    targets = read_targets(form([[1, 0, 0], [1, 1, 0]]), 2)
+    assert (targets.kind, targets.classes.tolist()) == ("multilabel", [0, 1, 2])
+    assert targets.signs.tolist() == [[1, -1, -1], [1, 1, -1]]
+    assert targets.labels(targets.signs).tolist() == [[1, 0, 0], [1, 1, 0]]
+
+
+def test_a_column_of_labels_is_flattened_with_a_warning():
+    with pytest.warns(DataConversionWarning):
+        assert read_targets(np.array([[0], [1]]), 2).kind == "binary"
+
+
+def test_weights_follow_the_class_of_the_bag():
+    targets = read_targets([0, 1, 2, 1], 4)
+    assert targets.weights(None) is None
+    weights = targets.weights({0: 2.0, 1: 0.5})
+    assert weights.tolist() == [[2] * 3, [0.5] * 3, [1] * 3, [0.5] * 3]
+    two = read_targets([0, 1, 1], 3).weights({0: 3.0})
+    assert two.tolist() == [[3], [1], [1]]
+    labels = read_targets(np.array([[1, 0], [1, 1]]), 2).weights({1: 4.0})
+    assert labels.tolist() == [[1, 1], [1, 4]]
+
+
+def test_balanced_weights_give_both_sides_of_every_column_the_same_sum():
+    targets = read_targets([0, 1, 2, 1, 1], 5)
+    weights = targets.weights("balanced")
+    np.testing.assert_allclose((weights * (targets.signs > 0)).sum(axis=0), 2.5)
+    np.testing.assert_allclose((weights * (targets.signs < 0)).sum(axis=0), 2.5)
+
+
+def test_known_classes_and_kinds_bind():
+    later = read_targets([1, 1], 2, classes=np.array([0, 1, 2]), kind="multiclass")
+    assert later.signs.shape == (2, 3)
+    with pytest.raises(ValueError, match="y_val holds the class 5"):
+        read_targets([1, 5], 2, classes=np.array([0, 1]), name="y_val")
+    with pytest.raises(ValueError, match="before it held label indicators"):
+        read_targets([1, 0], 2, classes=np.arange(2), kind="multilabel")
+    with pytest.raises(ValueError, match="y has 3 columns, but there are 2 labels"):
+        read_targets(np.eye(3, dtype=int), 3, classes=np.arange(2), kind="multilabel")
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (1.0, "y has a single value"),
+        ([0.0, np.inf], r"y\[1\] is infinity"),
+        ([0, np.nan], r"y\[1\] is NaN"),
+        ([[0.0, 1.0], [np.nan, 1.0]], r"y\[1\] is NaN"),
+        (["a", "a"], "one class only, 'a'"),
+        ([0.5, 0.7], "Unknown label type"),
+    ],
+)
+def test_labels_that_cannot_be(y, message):
+    with pytest.raises(ValueError, match=message):
+        read_targets(y, 2)
