@@ -74,7 +74,8 @@ def global_moments(values, starts, stops, *, n_jobs=None, device=None):
     for part in map_in_order(_moment_sums, tasks, n_jobs=n_jobs):
         count, total, squares = count + part[0], total + part[1], squares + part[2]
     mean = total / count
-    variance = np.maximum(squares / count - mean**2, 0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        variance = np.maximum(squares / count - mean**2, 0)
     tiny = (squares < np.finfo(np.float64).tiny) & (total != 0)
     if not np.isfinite(variance).all() or tiny.any():
         j = int((~np.isfinite(variance) | tiny).argmax())
@@ -198,7 +199,7 @@ def expectation(values, starts, stops, mixture, *, n_jobs=None, device=None):
     tasks = _row_tasks(starts, stops, values, coefficients, frame, device)
     total, log_likelihood = None, 0.0
     for sums, part in map_in_order(_expectation, tasks, n_jobs=n_jobs):
-        total = sums if total is None else Sums(*(a + b for a, b in zip(total, sums, strict=True)))
+        total = sums if total is None else total.plus(sums)
         log_likelihood += part
     log_likelihood /= int((stops - starts).sum())
     if frame is not None:  # from the density of scaled descriptors to that of descriptors
@@ -206,6 +207,7 @@ def expectation(values, starts, stops, mixture, *, n_jobs=None, device=None):
     return total, frame, log_likelihood
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is named by the caller
 def _expectation(values, starts, stops, coefficients, frame, device):
     x, starts, stops = rows_on(device, values, starts, stops)
     xp = array_module(x)

@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import HasMethods, _fit_context, check_feature_names_in
 from skfisher.backend import (
+    array_module,
     asarray,
     empty,
     float_dtype,
@@ -19,10 +20,9 @@ from skfisher.backend import (
 )
 from skfisher.estimator import BagEstimator
 from skfisher.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
-from skfisher.mixture_fitter import MixtureFitter
-from skfisher.ops.fisher import fisher_from_statistics, fisher_vector
-from skfisher.ops.gaussian import logit_coefficients, to_frame
-from skfisher.ops.statistics import Sums, soft_statistics
+from skfisher.mixture_fitter import MixtureFitter, too_far
+from skfisher.ops.fisher import fisher_from_sums, fisher_sums, fisher_vector
+from skfisher.ops.statistics import Sums
 from skfisher.parallel import cut_bags, map_in_order
 from skfisher.validation import check_bags
 
@@ -269,30 +269,35 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
             (bags.values, starts, stops, self._mixture(), self.include_weights, self.device, whole)
             for _, starts, stops, whole in parts
         ]
-        results = map_in_order(_encode, tasks, n_jobs=self.n_jobs)
         if len(parts) == 1:
-            return next(results)
+            return self._check_finite(_encode(*tasks[0]), bags)
         dtype = float_dtype(bags.dtype)
         encodings = empty((len(bags), self._n_features_out), like=bags.values, dtype=dtype)
         total = None
-        for (rows, _, stops, whole), result in zip(parts, results, strict=True):
+        # not named: an exception's traceback would keep its threads and limits alive
+        for (rows, _, stops, whole), result in zip(
+            parts, map_in_order(_encode, tasks, n_jobs=self.n_jobs), strict=True
+        ):
             if whole:
                 encodings[rows] = result
                 continue
-            total = result if total is None else [a + b for a, b in zip(total, result, strict=True)]
+            total = result if total is None else total.plus(result)
             if stops[-1] == bags.stops[rows.start]:
-                encodings[rows] = self._finish(total, bags.lengths[rows], bags.values)
+                sums = Sums(*(asarray(s, like=encodings) for s in total))
+                encodings[rows] = fisher_from_sums(
+                    sums, bags.lengths[rows], *self._mixture(),
+                    dtype=dtype, include_weights=self.include_weights,
+                )  # fmt: skip
                 total = None
-        return encodings
+        return self._check_finite(encodings, bags)
 
-    def _finish(self, sums, counts, values):
-        """Return the encoding of a bag whose statistics were summed from parts."""
-        like = empty((0, self.n_features_in_), like=values)
-        _, *parameters, _ = to_frame(like, *self._mixture())
-        sums = Sums(*(asarray(s, like=values) for s in sums))
-        return fisher_from_statistics(
-            sums, counts, *parameters, include_weights=self.include_weights
-        )
+    def _check_finite(self, encodings, bags):
+        xp = array_module(encodings)
+        if not xp.isfinite(encodings.sum(dtype=np.float64)):
+            finite = xp.isfinite(encodings).all(axis=1)
+            if not finite.all():
+                raise ValueError(too_far(self._mixture(), bags, int(finite.argmin())))
+        return encodings
 
     @property
     def _n_features_out(self):
@@ -345,12 +350,12 @@ def _cut_long(bags, task):
         yield task, borders[i : i + 1], borders[i + 1 : i + 2], False
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is named by the caller
 def _encode(values, starts, stops, mixture, include_weights, device, whole):
     """Return the encodings of whole bags, or the statistics of a part of one."""
     x, starts, stops = rows_on(device, values, starts, stops)
     back = (lambda a: a) if is_cupy(values) else to_host
     if whole:
         return back(fisher_vector(x, starts, stops, *mixture, include_weights=include_weights))
-    frame, *parameters, dtype = to_frame(x, *mixture)
-    coefficients = [c.astype(dtype) for c in logit_coefficients(*parameters)]
-    return [back(s) for s in soft_statistics(x, starts, stops, coefficients, frame=frame)]
+    sums = fisher_sums(x, starts, stops, *mixture)
+    return Sums(*(back(s) for s in sums))

@@ -14,15 +14,10 @@ class BagEstimator(CallbackSupportMixin, BaseEstimator):
     """Base class of estimators that take bags of descriptors.
 
     To scikit-learn's :class:`~sklearn.base.BaseEstimator` it adds callbacks during
-    `fit` (from scikit-learn 1.9 on), the version of skfisher in saved models, links to
-    the documentation in the HTML representation, and the tags of bags. Mixins go left
+    `fit` (from scikit-learn 1.9 on), the version of skfisher in saved models, and the
+    tags of bags. Mixins go left
     of it; `fit` and `partial_fit` are decorated with ``_fit_context``.
     """
-
-    _doc_link_module = "skfisher"
-    _doc_link_template = (
-        "https://skfisher.readthedocs.io/en/stable/api/generated/skfisher.{estimator_name}.html"
-    )
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -1,6 +1,9 @@
 """The diagonal Gaussian mixture of descriptors."""
 
+from numbers import Integral
+
 import numpy as np
+from sklearn.base import DensityMixin
 from sklearn.mixture import GaussianMixture
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -26,7 +29,7 @@ from skfisher.validation import check_bags
 __all__ = ["DiagonalGaussianMixture", "is_fitted_mixture", "mixture_of"]
 
 
-class DiagonalGaussianMixture(MixtureFitter, BagEstimator):
+class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
     r"""Gaussian mixture with diagonal covariances, fitted to the descriptors of bags.
 
     .. math:: p(x) = \sum_k w_k \prod_d \mathcal N(x_d; \mu_{kd}, v_{kd})
@@ -199,7 +202,7 @@ class DiagonalGaussianMixture(MixtureFitter, BagEstimator):
         log_density : array of shape (n_descriptors_of_all_bags,)
             In nats, bag after bag.
         """
-        return self._rows(X)[1]
+        return self._rows(X, "density")
 
     def predict_proba(self, X):
         """Return the posterior probabilities of the components for every descriptor.
@@ -213,7 +216,7 @@ class DiagonalGaussianMixture(MixtureFitter, BagEstimator):
         posteriors : array of shape (n_descriptors_of_all_bags, n_components)
             Bag after bag.
         """
-        return self._rows(X)[0]
+        return self._rows(X, "posteriors")
 
     def predict(self, X):
         """Return the most probable component of every descriptor, bag after bag.
@@ -226,24 +229,37 @@ class DiagonalGaussianMixture(MixtureFitter, BagEstimator):
         -------
         components : int array of shape (n_descriptors_of_all_bags,)
         """
-        return self.predict_proba(X).argmax(axis=1)
+        return self._rows(X, "component")
 
-    def _rows(self, X):
-        """Return posteriors and log densities of all descriptors."""
+    def fit_predict(self, X, y=None):
+        """Fit the mixture, then return the most probable component of every descriptor.
+
+        Parameters
+        ----------
+        X : Bags, list of arrays of shape (n_descriptors, n_features), or array
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        components : int array of shape (n_descriptors_of_all_bags,)
+        """
+        return self.fit(X, y).predict(X)
+
+    def _rows(self, X, what):
+        """Return "posteriors", "density" or "component" of all descriptors."""
         check_is_fitted(self)
         bags = self._check_descriptors(X, reset=False)
         n_rows = max(1024, 2**21 // max(len(self.weights_), bags.n_features))
         runs = iter_row_chunks(bags.starts, bags.stops, n_rows)
-        tasks = [(bags.values, *run, self._mixture(), self.device) for run in runs]
-        first, posteriors, densities = 0, None, None
-        for p, density in map_in_order(_assign, tasks, n_jobs=self.n_jobs):
-            if posteriors is None:
-                posteriors = empty((bags.n_descriptors, p.shape[1]), like=p)
-                densities = empty(bags.n_descriptors, like=p)
-            posteriors[first : first + len(p)] = p
-            densities[first : first + len(p)] = density
-            first += len(p)
-        return posteriors, densities
+        tasks = [(bags.values, *run, self._mixture(), self.device, what) for run in runs]
+        result, first = None, 0
+        for part in map_in_order(_assign, tasks, n_jobs=self.n_jobs):
+            if result is None:
+                result = empty((bags.n_descriptors, *part.shape[1:]), like=part)
+            result[first : first + len(part)] = part
+            first += len(part)
+        return result
 
     def score(self, X, y=None):
         """Return the mean log density per descriptor, in nats.
@@ -308,8 +324,8 @@ class DiagonalGaussianMixture(MixtureFitter, BagEstimator):
             What each was drawn from.
         """
         check_is_fitted(self)
-        if n_samples < 1:
-            raise ValueError(f"n_samples={n_samples} should be at least 1.")
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples={n_samples} should be an integer of at least 1.")
         rng = check_random_state(self.random_state)
         components = rng.choice(len(self.weights_), size=n_samples, p=self.weights_)
         noise = rng.standard_normal((n_samples, self.means_.shape[1]))
@@ -367,14 +383,19 @@ class DiagonalGaussianMixture(MixtureFitter, BagEstimator):
         return result
 
 
-def _assign(values, starts, stops, mixture, device):
+def _assign(values, starts, stops, mixture, device, what):
     x, starts, stops = rows_on(device, values, starts, stops)
     x = array_module(x).concatenate(
         [x[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
     )
     dtype = float_dtype(x.dtype)
-    p, largest, log_sum = softmax_rows(log_joint(x.astype(dtype, copy=False), *mixture))
-    return (p, largest + log_sum) if is_cupy(values) else (to_host(p), to_host(largest + log_sum))
+    logits = log_joint(x.astype(dtype, copy=False), *mixture)
+    if what == "component":
+        result = logits.argmax(axis=1)
+    else:
+        posteriors, largest, log_sum = softmax_rows(logits)
+        result = posteriors if what == "posteriors" else largest + log_sum
+    return result if is_cupy(values) else to_host(result)
 
 
 def is_fitted_mixture(estimator):

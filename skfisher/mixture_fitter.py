@@ -8,6 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from skfisher._compat import Interval, StrOptions
+from skfisher.backend import float_dtype, to_host
 from skfisher.bags import Bags
 from skfisher.em import (
     LEAST_SEEN,
@@ -21,7 +22,7 @@ from skfisher.em import (
     stepwise_update,
 )
 
-__all__ = ["MixtureFitter"]
+__all__ = ["MixtureFitter", "too_far"]
 
 # Descriptors clustered to start EM: more do not move the clusters, only the time.
 INIT_DESCRIPTORS = 20_000
@@ -92,7 +93,9 @@ class MixtureFitter:
         for _ in range(self.max_iter):
             step = progress.subcontext(task_name="em-iteration")
             step.call_on_fit_task_begin(estimator=self)
-            mixture, self.lower_bound_, self.converged_ = next(steps)
+            mixture, lower_bound, converged = next(steps)
+            _check_likelihood(lower_bound, self._mixture(), bags)
+            self.lower_bound_, self.converged_ = lower_bound, converged
             self._keep_mixture(mixture)
             self.n_iter_ += 1
             self.lower_bounds_.append(self.lower_bound_)
@@ -184,11 +187,38 @@ class MixtureFitter:
                 moments = Moments(self._global_mean, self._global_variance)
                 n_steps = max(1, self._n_seen // bags.n_descriptors)
                 state = StepwiseState.of_mixture(mixture, moments, n_steps, self._n_seen)
-        state, mixture, self.lower_bound_ = stepwise_update(
+        state, updated, lower_bound = stepwise_update(
             state, bags.values, bags.starts, bags.stops, mixture,
             self.variance_floor, n_jobs=self.n_jobs, device=self.device,
         )  # fmt: skip
+        _check_likelihood(lower_bound, mixture, bags)
+        mixture, self.lower_bound_ = updated, lower_bound
         self._online = state._asdict()
         self._keep_mixture(mixture)
         self.n_iter_ += 1
         self.lower_bounds_.append(self.lower_bound_)
+
+
+def _check_likelihood(log_likelihood, mixture, bags):
+    if not np.isfinite(log_likelihood):
+        raise ValueError(too_far(mixture, bags))
+
+
+def too_far(mixture, bags, sample=None):
+    """Return what to say of a descriptor whose square is too much for float32.
+
+    Of the given sample, or of the one that reaches farthest.
+    """
+    mean = mixture.weights @ mixture.means
+    deviation = np.sqrt(mixture.weights @ (mixture.variances + (mixture.means - mean) ** 2))
+
+    def reach(bag):
+        return np.abs((to_host(bag).astype(np.float64) - mean) / deviation).max()
+
+    if sample is None:
+        sample = int(np.argmax([reach(bag) for bag in bags]))
+    return (
+        f"X[{sample}] has a descriptor {reach(bags[sample]):.0e} standard deviations from the "
+        f"mixture's mean: its square is no {float_dtype(bags.dtype)} number. Is it a fill value? "
+        "Drop it, or pass float64."
+    )

@@ -52,6 +52,19 @@ def test_a_constant_dimension_takes_the_floor_of_the_others():
     assert (Moments(np.ones(2), np.zeros(2)).floor(0.01) == 0.01).all()
 
 
+def test_a_dimension_is_not_constant_for_being_small_beside_others():
+    floor = Moments(np.zeros(2), np.array([1e14, 1e-14])).floor(0.01)
+    np.testing.assert_allclose(floor, [1e12, 1e-16])
+
+
+@pytest.mark.parametrize("scale", [1e160, 1e-170])
+def test_scales_whose_square_is_no_number_are_refused_by_name(scale):
+    x, starts, stops = bags_of()
+    x[:, 1] *= scale
+    with pytest.raises(ValueError, match="in feature 1: its square is no float64 number"):
+        global_moments(x, starts, stops)
+
+
 @given(st.integers(1, 500), st.integers(0, 1000))
 def test_rows_are_drawn_from_the_bags_without_replacement(n_rows, seed):
     _, starts, stops = bags_of()

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.mixture import GaussianMixture
 
@@ -148,6 +149,52 @@ def test_mixtures_of_the_wrong_kind_are_refused(bags):
     narrow = DiagonalGaussianMixture(2).fit([b[:, :2] for b in bags])
     with pytest.raises(ValueError, match=r"X\[0\] has 3 features per descriptor, but mixture was"):
         FisherVectorEncoder(mixture=narrow).fit(bags)
+
+
+def test_a_mixture_set_by_hand_is_read(bags):
+    peer = GaussianMixture(2, covariance_type="diag")
+    peer.weights_ = np.array([0.5, 0.5])
+    peer.means_, peer.covariances_ = np.array([[-1.0] * 3, [1.0] * 3]), np.ones((2, 3))
+    encoder = FisherVectorEncoder(mixture=peer).fit(bags)
+    np.testing.assert_allclose(encoder.transform(bags), reference(encoder, bags), atol=1e-12)
+
+
+def test_a_fill_value_at_transform_is_named(bags):
+    narrow = [b.astype(np.float32) for b in bags]
+    encoder = FisherVectorEncoder(2, random_state=0, tol=1e-2).fit(narrow)
+    narrow[5] = narrow[5].copy()
+    narrow[5][0, 2] = -3e38
+    with pytest.raises(ValueError, match=r"X\[5\] has a descriptor .*: its square is no float32"):
+        encoder.transform(narrow)
+    assert np.isfinite(encoder.transform([b.astype(np.float64) for b in narrow])).all()
+
+
+def test_the_scale_of_one_dimension_does_not_matter(bags):
+    # k-means does see scales: so from the same mixture, fitted on by one iteration of EM
+    plain = DiagonalGaussianMixture(3, random_state=0, tol=1e-2).fit(bags)
+    factors = np.array([1e8, 1.0, 1e-8])
+    scaled = DiagonalGaussianMixture(3, max_iter=3, tol=0, warm_start=True)
+    scaled._keep_mixture(plain._mixture()._replace(
+        means=plain.means_ * factors, variances=plain.variances_ * factors**2))  # fmt: skip
+    plain.set_params(max_iter=3, tol=0, warm_start=True)
+    with pytest.warns(ConvergenceWarning):
+        plain.fit(bags)
+    with pytest.warns(ConvergenceWarning):
+        scaled.fit([b * factors for b in bags])
+    one = FisherVectorEncoder(mixture=plain).fit(bags).transform(bags)
+    other = FisherVectorEncoder(mixture=scaled).fit([b * factors for b in bags])
+    np.testing.assert_allclose(other.transform([b * factors for b in bags]), one, atol=1e-9)
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [("float64", 1e100), ("float32", 1e-40)])
+def test_extreme_scales_of_all_descriptors_do_not_matter(bags, dtype, scale):
+    plain = FisherVectorEncoder(2, random_state=0, tol=1e-2).fit(bags)
+    moved = [(b * scale).astype(dtype) for b in bags]
+    scaled = FisherVectorEncoder(2, random_state=0, tol=1e-2).fit(moved)
+    tolerance = 1e-8 if dtype == "float64" else 1e-3  # five bits are left of 1e-40 in float32
+    np.testing.assert_allclose(
+        np.sort(scaled.transform(moved)), np.sort(plain.transform(bags)), atol=tolerance
+    )
 
 
 def test_partial_fit_learns_and_encodes(bags):

@@ -211,13 +211,6 @@ def test_clone_and_set_output():
     assert list(estimator.get_feature_names_out()) == ["counter0", "counter1"]
 
 
-def test_documentation_link(monkeypatch):
-    assert Counter()._get_doc_link() == ""  # it is not part of the package
-    monkeypatch.setattr(Counter, "__module__", "skfisher.encoding")
-    assert Counter()._get_doc_link().endswith("/skfisher.Counter.html")
-    assert "/skfisher.Counter.html" in Counter()._repr_html_inner()
-
-
 # Saved models
 
 

@@ -1,8 +1,11 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.stats import norm
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.mixture import GaussianMixture
+from sklearn.utils import get_tags
 
 from skfisher import Bags, DiagonalGaussianMixture
 
@@ -31,6 +34,7 @@ def test_the_likelihood_reached_is_that_of_scikit_learn(bags, fitted):
     peer = GaussianMixture(4, covariance_type="diag", random_state=0, tol=1e-6, max_iter=500).fit(x)
     assert fitted.converged_
     assert fitted.score(bags) > peer.score(x) - 1e-2
+    assert fitted.score(bags) == pytest.approx(fitted.to_sklearn().score(x), rel=1e-10)
 
 
 def test_lower_bounds_rise_and_end_within_tol(fitted):
@@ -101,8 +105,9 @@ def test_samples_have_the_moments_of_the_mixture(fitted):
     x, components = fitted.set_params(random_state=0).sample(200_000)
     np.testing.assert_allclose(np.bincount(components) / len(x), fitted.weights_, atol=5e-3)
     np.testing.assert_allclose(x.mean(axis=0), fitted.weights_ @ fitted.means_, atol=5e-2)
-    with pytest.raises(ValueError, match="n_samples=0"):
-        fitted.sample(0)
+    for wrong in (0, 2.5):
+        with pytest.raises(ValueError, match=f"n_samples={wrong}"):
+            fitted.sample(wrong)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8", "int64"])
@@ -169,6 +174,77 @@ def test_partial_fit_after_fit_does_not_forget_the_fit(bags):
     assert mixture.score(bags) > before - 0.5
     mixture.fit(bags)
     assert mixture.score(bags) == pytest.approx(before, abs=1e-9)
+
+
+def test_small_sets_of_batches_do_not_converge_before_they_move():
+    bags = np.random.default_rng(0).normal(size=(20, 20, 3))
+    mixture = DiagonalGaussianMixture(64, batch_size=5, init_params="k-means++", random_state=0)
+    mixture.fit(bags)  # 1280 descriptors are three epochs
+    assert mixture.n_iter_ > 4
+    assert mixture.lower_bound_ > mixture.lower_bounds_[0] + 0.05
+
+
+def test_a_subsample_keeps_the_borders_of_bags(monkeypatch):
+    sizes = []
+    import skfisher.mixture_fitter as fitter
+
+    update = fitter.stepwise_update
+
+    def spy(state, values, starts, stops, *rest, **options):
+        sizes.append(len(starts))
+        return update(state, values, starts, stops, *rest, **options)
+
+    monkeypatch.setattr(fitter, "stepwise_update", spy)
+    bags = np.random.default_rng(0).normal(size=(40, 50, 2))
+    DiagonalGaussianMixture(2, batch_size=10, max_descriptors=1000, tol=1, random_state=0).fit(bags)
+    assert set(sizes) == {10}
+
+
+def test_a_batch_of_another_number_of_components_is_refused(bags):
+    mixture = DiagonalGaussianMixture(2, random_state=0).partial_fit(bags)
+    with pytest.raises(ValueError, match="the mixture has 2 components: call fit"):
+        mixture.set_params(n_components=5).partial_fit(bags)
+
+
+def test_fill_values_are_named_and_never_learnt(bags):
+    narrow = [b.astype(np.float32) for b in bags]
+    mixture = DiagonalGaussianMixture(2, random_state=0).partial_fit(narrow)
+    means = mixture.means_.copy()
+    spoilt = [b.copy() for b in narrow[:4]]
+    spoilt[2][-1, 1] = 1e25
+    with pytest.raises(ValueError, match=r"X\[2\] has a descriptor .* Is it a fill value\?"):
+        mixture.partial_fit(spoilt)
+    np.testing.assert_array_equal(mixture.means_, means)
+    mixture.partial_fit(narrow)
+    assert np.isfinite(mixture.means_).all()
+
+
+def test_scores_need_no_posteriors_of_all_descriptors(fitted):
+    x = np.zeros((300_000, 3), dtype=np.float32)
+    wide = DiagonalGaussianMixture(64)
+    wide._keep_mixture(fitted._mixture())
+    wide.n_features_in_ = 3
+    for name in ("weights_", "means_", "variances_"):
+        setattr(wide, name, np.repeat(getattr(wide, name), 16, axis=0))
+    wide.weights_ = wide.weights_ / 16
+    tracemalloc.start()
+    wide.score(x)
+    wide.predict(x)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 2**20 < 300_000 * 64 * 4
+
+
+def test_the_warning_points_at_the_caller(bags):
+    with pytest.warns(ConvergenceWarning) as record:
+        DiagonalGaussianMixture(4, max_iter=1, random_state=0).fit(bags)
+    assert record[0].filename == __file__
+
+
+def test_it_is_a_density_estimator_of_scikit_learn(bags, fitted):
+    assert get_tags(fitted).estimator_type == "density_estimator"
+    again = DiagonalGaussianMixture(4, random_state=0)
+    np.testing.assert_array_equal(again.fit_predict(bags), fitted.predict(bags))
 
 
 def test_the_first_batch_must_hold_enough_descriptors():

@@ -22,11 +22,19 @@ from skfisher.ops.gaussian import (
     scale_of,
     to_frame,
 )
-from skfisher.ops.statistics import Sums, iter_statistics, iter_statistics_vjp, new_gradients
+from skfisher.ops.statistics import (
+    Sums,
+    iter_statistics,
+    iter_statistics_vjp,
+    new_gradients,
+    soft_statistics,
+)
 
 __all__ = [
     "fisher_from_statistics",
     "fisher_from_statistics_vjp",
+    "fisher_from_sums",
+    "fisher_sums",
     "fisher_vector",
     "fisher_vector_vjp",
 ]
@@ -113,6 +121,51 @@ def fisher_vector_vjp(
     scale = scale_of(frame)
     gradients = (d_weights, d_means / scale, d_variances / scale**2)
     return d_x, *(gradient.astype(x.dtype) for gradient in gradients)
+
+
+def fisher_sums(x, starts, stops, weights, means, variances):
+    """Return the sums of bags that `fisher_from_sums` turns into Fisher vectors.
+
+    Those of the parts of a bag add up to those of the bag.
+
+    Parameters
+    ----------
+    x, starts, stops, weights, means, variances
+        As in `fisher_vector`.
+
+    Returns
+    -------
+    sums : Sums of float64 arrays
+        In the coordinates of the mixture.
+    """
+    frame, *parameters, dtype = to_frame(x, weights, means, variances)
+    coefficients = [c.astype(dtype) for c in logit_coefficients(*parameters)]
+    return soft_statistics(x, starts, stops, coefficients, frame=frame)
+
+
+def fisher_from_sums(sums, counts, weights, means, variances, *, dtype, include_weights=True):
+    """Turn the result of `fisher_sums` into Fisher vectors, as `fisher_vector` does.
+
+    Source: Sánchez et al. (2013), equations (29)-(31).
+
+    Parameters
+    ----------
+    sums : Sums
+    counts : int array of shape (n_bags,)
+        Descriptors per bag.
+    weights, means, variances : arrays of shape (k,), (k, d), (k, d)
+        As given to `fisher_sums`.
+    dtype : dtype
+        Of the descriptors.
+    include_weights : bool
+
+    Returns
+    -------
+    encodings : float64 array of shape (n_bags, n_out)
+    """
+    like = empty((0, means.shape[1]), like=sums.s0, dtype=dtype)
+    _, *parameters, _ = to_frame(like, weights, means, variances)
+    return fisher_from_statistics(sums, counts, *parameters, include_weights=include_weights)
 
 
 def fisher_from_statistics(

@@ -45,6 +45,10 @@ class Sums(NamedTuple):
         """Return views of the sums of a slice of bags."""
         return Sums(*(s[bags] for s in self))
 
+    def plus(self, other):
+        """Return the sums of both."""
+        return Sums(*(a + b for a, b in zip(self, other, strict=True)))
+
     def astype(self, dtype):
         """Return the sums in another dtype."""
         return Sums(*(s.astype(dtype) for s in self))
