@@ -307,7 +307,7 @@ def test_a_given_mixture_can_be_refined_online(bags):
     # nothing is left of what the encoder saw before it was given the mixture
     mixture = DiagonalGaussianMixture(3, random_state=0).fit(bags)
     used = FisherVectorEncoder(3, random_state=1).partial_fit(bags[:50])
-    models = [used, FisherVectorEncoder()]
+    models = [used, FisherVectorEncoder(3)]
     for model in models:
         model.set_params(mixture=mixture).fit(bags).set_params(mixture=None).partial_fit(bags)
     np.testing.assert_array_equal(models[0].means_, models[1].means_)
