@@ -292,7 +292,8 @@ class JointFitter:
             training = {"seed": seed, "finished": True, "models": [], "n_seen": 0}
         n_seen = training["n_seen"] + len(problem.bags)
         recipe = self._recipe(len(problem.bags), training["seed"], n_seen=n_seen)
-        models = [Model(*model) for model in training["models"]] or [
+        # the duals are of other bags
+        models = [Model(*model)._replace(duals=None) for model in training["models"]] or [
             recipe.start(parameters) for parameters in self._parameters()
         ]
         began = time.perf_counter()

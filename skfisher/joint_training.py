@@ -11,7 +11,6 @@ import numpy as np
 
 from skfisher.bags import Bags
 from skfisher.joint_model import encode_bags
-from skfisher.linear_svm import fit_columns
 from skfisher.ops import losses
 from skfisher.ops.feature_map import linear_map
 from skfisher.optimizers import (
@@ -24,6 +23,7 @@ from skfisher.optimizers import (
     precondition,
 )
 from skfisher.parallel import cut_bags, map_in_order
+from skfisher.sdca import dual_coordinate_ascent
 
 __all__ = ["GROUPS", "Diverged", "Model", "Problem", "Recipe", "mean_loss", "run_epoch"]
 
@@ -64,6 +64,7 @@ class Model(NamedTuple):
 
     parameters: dict
     state: dict
+    duals: np.ndarray | None = None  # of a classifier that is fitted anew every epoch
 
 
 class Epoch(NamedTuple):
@@ -111,20 +112,27 @@ class Recipe:
             return Model(parameters, {"step": self.learning_rate["mixture"]})
         return Model(parameters, OPTIMIZERS[self.solver].start(parameters))
 
-    def fit_classifier(self, chain, parameters, problem):
-        """Return the parameters with a classifier fitted to the encodings, and its duals."""
-        encodings = encode_bags(chain, parameters, problem.bags)
-        coef, intercept = fit_columns(
-            encodings, problem.signs, problem.weights,
-            C=self.C, loss="hinge" if self.loss == "hinge" else "squared_hinge",
-            seed=self.svm_seed, n_jobs=chain.n_jobs,
-        )  # fmt: skip
-        # At the optimum of the squared hinge the duals follow from the margins.
-        margins = problem.signs * (encodings @ coef.T + intercept)
-        duals = 2 * self.C * np.maximum(1 - margins, 0)
-        if problem.weights is not None:
-            duals *= problem.weights
-        return {**parameters, "coef": coef, "intercept": intercept}, duals
+    def fit_classifier(self, chain, model, problem):
+        """Return the parameters with an SVM fitted to the encodings, and its duals.
+
+        The duals of the epoch before stay feasible when the encodings move, and are where
+        the ascent starts.
+        """
+        solution = dual_coordinate_ascent(
+            encode_bags(chain, model.parameters, problem.bags),
+            problem.signs,
+            self.C if problem.weights is None else self.C * problem.weights,
+            loss="hinge" if self.loss == "hinge" else "squared_hinge",
+            duals=model.duals,
+            tol=1e-3,
+            max_iter=100,
+            seed=self.svm_seed,
+        )
+        classifier = {
+            "coef": solution.coef.astype(np.float64),
+            "intercept": solution.intercept.astype(np.float64),
+        }
+        return model.parameters | classifier, solution.duals
 
 
 def run_epoch(chain, recipe, model, problem, epoch):
@@ -150,14 +158,13 @@ def run_epoch(chain, recipe, model, problem, epoch):
     """
     if recipe.solver == "line_search":
         return _line_search(chain, recipe, model, problem)
-    parameters, state = model
+    parameters, state, duals = model
     optimizer = OPTIMIZERS[recipe.solver]
     rng = np.random.default_rng([recipe.seed, epoch])
     order = rng.permutation(len(problem.bags))
     firsts = range(0, len(order), recipe.batch_size)
-    duals = None
     if recipe.alternates:
-        parameters, duals = recipe.fit_classifier(chain, parameters, problem)
+        parameters, duals = recipe.fit_classifier(chain, model, problem)
     total, norms = 0.0, []
     for position, first in enumerate(firsts):
         index = np.sort(order[first : first + recipe.batch_size])
@@ -180,7 +187,7 @@ def run_epoch(chain, recipe, model, problem, epoch):
     for name, values in parameters.items():
         if not np.isfinite(values).all():
             raise Diverged(f"the parameter {name}")
-    return Epoch(Model(parameters, state), total / len(order), float(np.mean(norms)))
+    return Epoch(Model(parameters, state, duals), total / len(order), float(np.mean(norms)))
 
 
 def _batch_gradient(chain, recipe, parameters, batch, duals):
@@ -264,7 +271,7 @@ def _line_search(chain, recipe, model, problem):
     The step is halved until the objective of all bags falls by a share of what the gradient
     promises; the next epoch starts from twice the last step.
     """
-    parameters, _ = recipe.fit_classifier(chain, model.parameters, problem)
+    parameters, duals = recipe.fit_classifier(chain, model, problem)
     old = chain.mixture(parameters)
     objective, gradients = 0.0, {}
     batches = [
@@ -302,9 +309,9 @@ def _line_search(chain, recipe, model, problem):
             terms, _ = _terms(recipe, decision + parameters["intercept"], batch)
             reached += float(terms.sum()) / len(problem.bags)
         if reached <= objective - 1e-4 * step * norm**2:
-            return Epoch(Model(moved, {"step": step}), reached, norm)
+            return Epoch(Model(moved, {"step": step}, duals), reached, norm)
         step /= 2
-    return Epoch(Model(parameters, {"step": step}), objective, norm)
+    return Epoch(Model(parameters, {"step": step}, duals), objective, norm)
 
 
 def _check_finite(loss, norm, gradients):
