@@ -196,6 +196,9 @@ def reach(means, variances):
 # Reach up to which descriptors are used as they are, and up to which float32 will do.
 _NO_FRAME = 2.0
 _FLOAT32 = 16.0
+# Below so many means, K D, products are so short that float64 costs little, and vectors
+# of bags that resemble the mixture so short that float32 leaves them fewer digits.
+_SMALL = 256
 
 
 def to_frame(x, weights, means, variances):
@@ -207,13 +210,15 @@ def to_frame(x, weights, means, variances):
     weights, means, variances : float64 arrays of the library of `x`, in the frame
     dtype : float32 or float64
         float64 also for float32 descriptors when components lie so far from the centre,
-        in their own deviations, that float32 would cost the result its digits.
+        in their own deviations, that float32 would cost the result its digits, and
+        where it costs next to nothing.
     """
     xp = array_module(x)
     weights, means, variances = (
         xp.asarray(p, dtype=np.float64) for p in (weights, means, variances)
     )
-    dtype = float_dtype(x.dtype)
+    small = means.size < _SMALL
+    dtype = np.dtype(np.float64) if small else float_dtype(x.dtype)
     moderate = 2.0**-40 < float(variances.min()) and float(variances.max()) < 2.0**40
     if moderate and reach(means, variances) <= _NO_FRAME:
         return None, weights, means, variances, dtype
