@@ -36,16 +36,42 @@ def test_root_sift_is_the_square_root_of_the_l1_normalised_histogram(rng):
     np.testing.assert_allclose(PowerL2Normalizer().fit_transform(X), expected, rtol=1e-13)
 
 
-@given(
-    X=hnp.arrays(np.float64, (3, 8), elements=st.floats(-1e6, 1e6)),
-    factor=st.floats(1e-3, 1e3),
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(data=st.data())
+def test_rows_have_unit_length_and_forget_their_scale(dtype, data):
+    X = data.draw(hnp.arrays(dtype, (3, 8), elements=st.floats(-1024, 1024, width=32)))
+    X[np.abs(X) < 2**-10] = 0  # what is left is scaled exactly by a power of 2
+    reach = np.finfo(dtype).maxexp - 12
+    factor = dtype(2.0 ** data.draw(st.integers(-reach, reach)))
+    blocks = data.draw(st.sampled_from([None, 1, 2, 8, [3, 0, 1, 0, 3, 1, 1, 3]]))
+    normalizer = PowerL2Normalizer(data.draw(st.sampled_from([0.3, 0.5, 1, 2])), blocks=blocks)
+    Y = normalizer.fit_transform(X)
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(np.linalg.norm(Y, axis=1), X.any(axis=1), rtol=8 * eps)
+    np.testing.assert_array_equal(normalizer.fit_transform(factor * X), Y)
+
+
+@pytest.mark.parametrize(
+    ("row", "dtype", "params"),
+    [
+        ([1e-30, 2e-30, 1e-30, 1e-30], np.float32, {"power": 1, "blocks": 2}),
+        ([1e25, 2e25, 1e25, 1e25], np.float32, {"power": 1, "blocks": 2}),
+        ([1e-30, 2e-30, 1e30, 1e30], np.float32, {"power": 1, "blocks": 2}),
+        ([3e38, 3e38, 1e38, 0], np.float32, {"power": 1}),
+        ([1e-40, 2e-40, 0, 0], np.float32, {"power": 1}),
+        ([1e-310, 1e-311, 0, 0], np.float64, {"power": 1}),
+        ([1e200, 2e200, 0, 0], np.float64, {"power": 3}),
+    ],
 )
-def test_rows_have_unit_length_and_forget_their_scale(X, factor):
-    X[np.abs(X) < 1e-3] = 0  # factor and power keep what is left far from underflow
-    Y = PowerL2Normalizer().fit_transform(X)
-    filled = X.any(axis=1)
-    np.testing.assert_allclose(np.linalg.norm(Y, axis=1), filled, rtol=1e-12)
-    np.testing.assert_allclose(PowerL2Normalizer().fit_transform(factor * X), Y, atol=1e-12)
+def test_the_smallest_and_the_largest_numbers_keep_their_direction(row, dtype, params):
+    row = np.array([row], dtype)
+    n_blocks = params.get("blocks", 1)
+    parts = row.astype(np.longdouble).reshape(n_blocks, -1)
+    parts = (parts / parts.max(axis=1, keepdims=True)) ** params["power"]
+    parts /= np.sqrt((parts**2).sum(axis=1, keepdims=True) * n_blocks)
+    found = PowerL2Normalizer(**params).fit_transform(row)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, parts.reshape(1, -1), rtol=4 * np.finfo(dtype).eps)
 
 
 def test_every_block_has_the_same_length(rng):

@@ -34,12 +34,14 @@ def power_l2_normalize(x, *, power=0.5, blocks=None, eps=None):
     Returns
     -------
     y : array of shape (n, d), of the dtype and library of `x`
-        Rows and blocks of zeros stay zero.
+        Rows and blocks of zeros stay zero. Without `eps`, a positive factor on a row of `x`
+        changes nothing, however small or large.
     """
-    u = signed_power(x, power, eps=eps)
+    _, u, _ = _scaled_power(x, power, blocks, eps)
     if blocks is not None:
-        u = u * _inverse_or_zero(_block_norms(u, blocks))[:, blocks]
-    return u * _inverse_or_zero(_row_norms(u))
+        u /= _norms(u, blocks)
+    u /= _norms(u)
+    return u
 
 
 def power_l2_normalize_vjp(g, x, *, power=0.5, blocks=None, eps=None, derivative_floor=None):
@@ -56,23 +58,53 @@ def power_l2_normalize_vjp(g, x, *, power=0.5, blocks=None, eps=None, derivative
     eps : float, optional
         As given to `power_l2_normalize`.
     derivative_floor : float, optional
-        In ``|x|^(alpha - 1)``, entries below this share of the row's largest one count as
-        that share: the derivative diverges at 0, where entries are rounding noise.
+        In ``|x|^(alpha - 1)``, entries below this share of the largest one of their row, or
+        of their block with `blocks`, count as that share: the derivative diverges at 0,
+        where entries are rounding noise.
         By default 1e-6 in float32 and 1e-12 in float64; 0 gives the exact derivative.
         Entries that are exactly 0 get gradient 0. The smooth power needs no floor and
         has none.
     """
-    u = signed_power(x, power, eps=eps)
+    x, u, scale = _scaled_power(x, power, blocks, eps)
     if blocks is None:
-        d_u = _l2_vjp(g, u, _row_norms(u))
+        d_u = _l2_vjp(g, u, _norms(u))
     else:
-        norms = _block_norms(u, blocks)
-        inverse = _inverse_or_zero(norms)[:, blocks]
-        v = u * inverse
-        d_v = _l2_vjp(g, v, _row_norms(v))
-        radial = _sum_blocks(d_v * v, blocks)[:, blocks]
-        d_u = (d_v - radial * v) * inverse
-    return d_u if power == 1 else _power_slope(x, power, eps, derivative_floor) * d_u
+        norms = _norms(u, blocks)
+        v = u / norms
+        d_v = _l2_vjp(g, v, _norms(v))
+        d_u = (d_v - _over_blocks("add", d_v * v, blocks) * v) / norms
+    if power != 1:
+        d_u = _power_slope(x, power, eps, derivative_floor) * d_u
+    return d_u / scale
+
+
+def _scaled_power(x, power, blocks, eps):
+    """Return ``x, u, scale``: the power of `x`, its largest entry in a row or block 1.
+
+    What is normalised forgets any scale, so ``d_x = slope(x) d_u / scale``. The exact power
+    is taken of ``x / scale``, which neither overflows nor vanishes, nor do squares of it;
+    the smooth one, whose `eps` has the units of `x`, of `x`, and divided afterwards.
+    """
+    if eps is not None:
+        u = signed_power(x, power, eps=eps)
+        scale = _largest(u, blocks)
+        return x, u / scale, scale
+    scale = _largest(x, blocks)
+    x = x / scale
+    return x, signed_power(x, power), scale
+
+
+def _largest(x, blocks):
+    """Return the largest magnitude of each row, or block; infinity if all entries are 0.
+
+    Divided by infinity, zeros stay zero, and so do their gradients: they have no direction.
+    """
+    xp = array_module(x)
+    if blocks is None:
+        largest = xp.maximum(x.max(axis=1, keepdims=True), -x.min(axis=1, keepdims=True))
+    else:
+        largest = _over_blocks("maximum", xp.abs(x), blocks)
+    return xp.where(largest == 0, xp.inf, largest).astype(x.dtype, copy=False)
 
 
 def signed_power(x, power, *, eps=None):
@@ -83,12 +115,19 @@ def signed_power(x, power, *, eps=None):
         return x
     if eps is not None:
         return x * (x * x + float(eps) ** 2) ** ((power - 1) / 2)
-    size = xp.sqrt(xp.abs(x)) if power == 0.5 else xp.abs(x) ** power
-    return xp.copysign(size, x)
+    size = xp.abs(x)
+    if power == 0.5:
+        xp.sqrt(size, out=size)
+    else:
+        size **= power
+    return xp.copysign(size, x, out=size)
 
 
 def _power_slope(x, power, eps, derivative_floor):
-    """Return the derivative of `signed_power`, bounded where it diverges."""
+    """Return the derivative of `signed_power`, bounded where it diverges.
+
+    For the exact power, the largest entry of `x` in a row or block must be 1.
+    """
     xp = array_module(x)
     power = float(power)
     if eps is not None:
@@ -96,39 +135,40 @@ def _power_slope(x, power, eps, derivative_floor):
         return size ** ((power - 1) / 2) * ((power * x * x + float(eps) ** 2) / size)
     if derivative_floor is None:
         derivative_floor = 1e-6 if x.dtype == np.float32 else 1e-12
-    size = xp.abs(x)
-    size = xp.maximum(size, derivative_floor * size.max(axis=1, keepdims=True))
+    size = xp.maximum(xp.abs(x), derivative_floor)
     slope = power * xp.where(x == 0, 1, size) ** (power - 1)
     return xp.where(x == 0, 0, slope).astype(x.dtype, copy=False)
 
 
-def _row_norms(u):
+def _norms(u, blocks=None):
+    """Return the length of each row, or block, whose largest entry is 1; 1 if it is all 0."""
     xp = array_module(u)
-    # Scaled by the largest entry, squares neither overflow nor vanish.
-    largest = xp.abs(u).max(axis=1, keepdims=True)
-    scaled = u * _inverse_or_zero(largest)
-    return largest * xp.sqrt(xp.einsum("nd,nd->n", scaled, scaled))[:, None]
+    if blocks is None:
+        squares = xp.einsum("nd,nd->n", u, u)[:, None]
+    else:
+        squares = _over_blocks("add", u * u, blocks)
+    return xp.maximum(xp.sqrt(squares), 1)
 
 
-def _sum_blocks(u, blocks):
-    """Sum the columns of each label, (n, n_blocks)."""
-    sums = zeros((int(blocks.max()) + 1, len(u)), like=u)
+def _over_blocks(name, u, blocks):
+    """Reduce the columns of each label by a ufunc, and give every column its label's result."""
     xp = array_module(u)
-    xp.add.at(sums, xp.asarray(blocks), u.T)
-    return sums.T
-
-
-def _block_norms(u, blocks):
-    return array_module(u).sqrt(_sum_blocks(u * u, blocks))
-
-
-def _inverse_or_zero(norms):
-    xp = array_module(norms)
-    return xp.where(norms > 0, 1 / xp.where(norms > 0, norms, 1), 0).astype(norms.dtype, copy=False)
+    labels = np.arange(int(blocks.max()) + 1)
+    if xp is np:
+        order = np.argsort(blocks, kind="stable")
+        if (np.diff(order) != 1).any():
+            u = u[:, order]
+        # A label without columns gets a result too, which no column reads.
+        firsts = np.searchsorted(blocks[order], labels)
+        results = getattr(np, name).reduceat(u, firsts, axis=1)
+    else:  # CuPy reduces so only sums
+        results = zeros((len(labels), len(u)), like=u)
+        getattr(xp, name).at(results, xp.asarray(blocks), u.T)
+        results = results.T
+    return results[:, blocks]
 
 
 def _l2_vjp(g, u, norms):
     xp = array_module(u)
-    inverse = _inverse_or_zero(norms)
-    y = u * inverse
-    return (g - xp.einsum("nd,nd->n", g, y)[:, None] * y) * inverse
+    y = u / norms
+    return (g - xp.einsum("nd,nd->n", g, y)[:, None] * y) / norms

@@ -46,6 +46,36 @@ def test_scaling_a_row_changes_nothing_but_the_size_of_its_gradient(rng):
     assert_allclose((x * d_x).sum(axis=1), 0, atol=1e-12)  # Euler's theorem
 
 
+@pytest.mark.parametrize("blocks", [None, np.array([0, 1, 0, 1, 1])], ids=["rows", "blocks"])
+@pytest.mark.parametrize("factor", [2.0**-90, 2.0**90])
+def test_gradients_of_tiny_and_huge_rows_are_those_of_ordinary_ones(factor, blocks, rng):
+    x, g = rng.normal(size=(2, 3, 5)).astype(np.float32)
+    found = power_l2_normalize_vjp(g, np.float32(factor) * x, power=1, blocks=blocks)
+    assert found.dtype == np.float32
+    expected = power_l2_normalize_vjp(g, x, power=1, blocks=blocks)
+    assert_allclose(found * np.float32(factor), expected, rtol=1e-6)
+    assert expected.any()
+
+
+@pytest.mark.parametrize("eps", [None, 1e-4])
+def test_zeros_have_no_gradient_whatever_the_power(eps):
+    x, g = np.array([[0.0, 0.0, 3.0, 4.0], [0.0, 0.0, 0.0, 0.0]]), np.ones((2, 4))
+    for power in (0.5, 1.0):
+        d_x = power_l2_normalize_vjp(g, x, power=power, blocks=np.array([0, 0, 1, 1]), eps=eps)
+        assert_array_equal(d_x[0, :2], 0)
+        assert_array_equal(d_x[1], 0)
+        assert d_x[0, 2:].all()
+
+
+def test_the_smooth_power_keeps_the_units_of_eps():
+    # far below eps the power is a line, whose direction is that of x
+    x = np.array([[3e-9, -4e-9]])
+    assert_allclose(power_l2_normalize(x, eps=1e-3), [[0.6, -0.8]], rtol=1e-9)
+    assert_allclose(power_l2_normalize(1e9 * x, eps=1e-3), power_l2_normalize(x), rtol=1e-6)
+    tiny = np.array([[3e-30, -4e-30]], np.float32)
+    assert_allclose(power_l2_normalize(tiny, eps=1e-3), [[0.6, -0.8]], rtol=1e-6)
+
+
 def test_numpy_scalars_do_not_widen_float32(rng):
     x = rng.normal(size=(3, 5)).astype(np.float32)
     options = {"power": np.float64(0.7), "eps": np.float64(1e-3)}
