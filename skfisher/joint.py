@@ -7,11 +7,11 @@ from sklearn.base import ClassifierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import HasMethods, Interval, StrOptions, _fit_context
-from skfisher.backend import parse_device
+from skfisher.backend import asarray, is_cupy, parse_device
 from skfisher.estimator import BagEstimator
 from skfisher.joint_fit import JointFitter
 from skfisher.joint_model import encode_bags
-from skfisher.joint_settings import check_settings
+from skfisher.joint_settings import check_continues, check_settings
 from skfisher.joint_training import Problem
 from skfisher.mixture import is_fitted_mixture
 from skfisher.targets import Targets, read_targets
@@ -365,6 +365,8 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
             After an interrupt it holds the last finished epoch.
         """
         again = self.warm_start and hasattr(self, "coef_")
+        if again:
+            check_continues(self)
         bags, targets, weights = self._read(X, y, first=not again)
         validation = self._read_validation(X_val, y_val, targets)
         progress = self._init_callback_context(max_subtasks=self.max_iter)
@@ -467,7 +469,7 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
             Positive for the class, for the second one of two.
         """
         decision = self._decision(X)
-        return decision[:, 0] if self._kind == "binary" else decision
+        return _in_library_of(X, decision[:, 0] if self._kind == "binary" else decision)
 
     def _decision(self, X):
         decision = [
@@ -502,7 +504,8 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
             With ``multi_class="ovr"``, those of all classes beside each other. float32 for
             descriptors of up to 32 bits (integers: 16), else float64.
         """
-        return np.hstack([encodings for encodings, _ in self._encodings(X)])
+        encodings = np.hstack([encodings for encodings, _ in self._encodings(X)])
+        return _in_library_of(X, encodings)
 
     def get_feature_names_out(self, input_features=None):
         """Name the columns of the encodings.
@@ -536,3 +539,9 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         tags.classifier_tags.multi_label = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _in_library_of(X, output):
+    """Return an array on the host in the library of bags given as arrays of one."""
+    values = getattr(X, "values", X)
+    return asarray(output, like=values) if is_cupy(values) else output

@@ -7,7 +7,7 @@ from skfisher.backend import parse_device
 from skfisher.joint_training import GROUPS
 from skfisher.mixture import is_fitted_mixture, mixture_of
 
-__all__ = ["check_settings", "trained_groups"]
+__all__ = ["check_continues", "check_settings", "trained_groups"]
 
 
 def trained_groups(train):
@@ -45,6 +45,34 @@ def check_settings(estimator, n_features):
             f"have {n_features} features: take map_init='identity'."
         )
     _check_mixture(estimator.mixture, n_features if n_out is None else n_out)
+
+
+def check_continues(estimator):
+    """Check that a fitted estimator still has the shape its parameters ask for.
+
+    Raises
+    ------
+    ValueError
+        If training cannot go on from what was fitted.
+    """
+    fitted = {
+        "n_components": estimator.means_.shape[-2],
+        "feature_map": "identity" if estimator.map_weight_ is None else "a map",
+        "multi_class": "ovr" if estimator.means_.ndim == 3 else "shared",
+    }
+    asked = {
+        "n_components": estimator.n_components,
+        "feature_map": "identity" if estimator.feature_map == "identity" else "a map",
+        "multi_class": estimator.multi_class,
+    }
+    if estimator.mixture is not None:
+        asked["n_components"] = fitted["n_components"]
+    for name, found in fitted.items():
+        if asked[name] != found:
+            raise ValueError(
+                f"warm_start goes on from a fit with {name}: {found}, but now it is "
+                f"{getattr(estimator, name)!r}: set it back, or warm_start=False."
+            )
 
 
 def _check_train(estimator):

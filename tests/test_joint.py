@@ -1,11 +1,13 @@
 """Joint training: what it starts from, what it reaches, and what stops it."""
 
 import pickle
+import tracemalloc
 import warnings
 
 import joblib
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
@@ -325,18 +327,34 @@ def test_the_same_seed_gives_the_same_bits_whatever_the_threads(problem, monkeyp
     assert np.abs(other.means_ - one.means_).max() > 1e-6
 
 
-def test_memory_maps_of_integers_train_as_arrays_do(problem, tmp_path, monkeypatch):
+def test_memory_maps_of_integers_train_as_arrays_do(problem, tmp_path):
     X, y = problem
     values = (40 * X.values + 128).clip(0, 255).astype(np.uint8)
     X = Bags(values, X.starts, X.stops)
     X.save(tmp_path)
     at_once = JointFisherSVC(**SMALL, max_descriptors=10).fit(X, y)
-    monkeypatch.setattr(joint_fit, "get_config", lambda: {"working_memory": 0})
-    by_and_by = JointFisherSVC(**SMALL, max_descriptors=10).fit(Bags.load(tmp_path), y)
+    with config_context(working_memory=0):
+        by_and_by = JointFisherSVC(**SMALL, max_descriptors=10).fit(Bags.load(tmp_path), y)
     assert by_and_by.transform(X).dtype == np.float32
     for name, values in state_of(by_and_by).items():
         # float32 products of other shapes, amplified by some steps of Adam
         np.testing.assert_allclose(values, state_of(at_once)[name], rtol=2e-2, atol=2e-3)
+
+
+def test_memory_does_not_grow_with_the_descriptors(tmp_path):
+    # 23 MiB of bytes, which would be 92 MiB as float32 numbers
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 256, size=(24 * 60_000, 16), dtype=np.uint8)
+    Bags.from_lengths(values, np.full(24, 60_000)).save(tmp_path)
+    del values
+    X, y = Bags.load(tmp_path), np.arange(24) % 2
+    model = JointFisherSVC(4, max_iter=1, batch_size=24, feature_map="linear", random_state=0)
+    with config_context(working_memory=16):
+        tracemalloc.start()
+        model.fit(X, y)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 40 * 2**20
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -653,6 +671,16 @@ def test_partial_fit_needs_its_classes(problem):
         model.partial_fit(X, np.repeat("z", 36))
     with pytest.raises(ValueError, match="holds label indicators"):
         model.partial_fit(X, np.eye(3, dtype=int)[np.arange(36) % 3])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("n_components", 3), ("feature_map", "identity"), ("multi_class", "ovr")],
+)
+def test_warm_start_needs_the_shape_of_before(name, value, problem):
+    model = JointFisherSVC(**SMALL, warm_start=True).fit(*problem)
+    with pytest.raises(ValueError, match=f"warm_start goes on from a fit with {name}"):
+        model.set_params(**{name: value}).fit(*problem)
 
 
 def test_a_batch_larger_than_the_set_is_clipped(problem):
