@@ -150,9 +150,12 @@ def gather(values, starts, stops, ends, first, last):
 
 
 def is_mapped(array):
-    """Tell whether an array is, or looks into, a memory-mapped file."""
+    """Tell whether an array is, or looks into, a memory-mapped file.
+
+    The type says little: a memory map that was pickled is a `numpy.memmap` without a file.
+    """
     while array is not None:
-        if isinstance(array, np.memmap | mmap.mmap):
+        if isinstance(array, mmap.mmap):
             return True
         array = getattr(array, "base", None)
     return False

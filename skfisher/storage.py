@@ -11,7 +11,7 @@ __all__ = ["read_folder", "write_folder"]
 
 
 def write_folder(folder, blocks, dtype, n_features, lengths):
-    """Write ``values.npy`` and ``lengths.npy``.
+    """Write ``values.npy`` and ``lengths.npy``, or leave what was there if that fails.
 
     Parameters
     ----------
@@ -31,17 +31,21 @@ def write_folder(folder, blocks, dtype, n_features, lengths):
         "fortran_order": False,
         "shape": (int(lengths.sum()), n_features),
     }
-    # Written beside and moved into place: the old file may be the one being read.
-    beside = folder / f"values.{os.getpid()}.tmp"
+    # Written beside and moved into place: the old file may be the one being read. Both are
+    # complete before the first is moved.
+    beside = {name: folder / f"{name}.{os.getpid()}.tmp" for name in ("values", "lengths")}
     try:
-        with open(beside, "wb") as file:
+        with open(beside["values"], "wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             for block in blocks:
                 to_host(block).tofile(file)
-        os.replace(beside, folder / "values.npy")
+        with open(beside["lengths"], "wb") as file:
+            np.save(file, lengths, allow_pickle=False)
+        for name, path in beside.items():
+            os.replace(path, folder / f"{name}.npy")
     finally:
-        beside.unlink(missing_ok=True)
-    np.save(folder / "lengths.npy", lengths, allow_pickle=False)
+        for path in beside.values():
+            path.unlink(missing_ok=True)
 
 
 def read_folder(folder, mmap_mode):

@@ -424,6 +424,15 @@ def test_mapped_values_stay_mapped(mapped):
     assert np.shares_memory(mapped[0], mapped.values)
 
 
+def test_a_memory_map_that_was_pickled_is_none(mapped):
+    copy = pickle.loads(pickle.dumps(mapped))
+    assert isinstance(copy.values, np.memmap)
+    assert repr(copy).endswith("cpu>")
+    # views of a map, of any type, look into its file
+    for values in (mapped.values[10:], np.asarray(mapped.values), mapped.values.view(np.uint8)):
+        assert repr(Bags(values, [0], [1])).endswith("memory-mapped>")
+
+
 def test_a_large_mapped_subset_is_not_read_to_be_pickled(mapped, monkeypatch):
     # joblib sends the file's name instead
     monkeypatch.setattr("skfisher.bags.PACK_MAPPED_BYTES", 1000)
@@ -500,6 +509,20 @@ def test_save_over_the_files_being_read(tmp_path):
     Bags.from_list(arrays).save(tmp_path)
     Bags.load(tmp_path)[::-2].save(tmp_path)
     assert_same_bags(Bags.load(tmp_path), arrays[::-2])
+
+
+def test_a_save_that_fails_leaves_the_old_files(tmp_path, monkeypatch):
+    arrays = make_list()
+    Bags.from_list(arrays).save(tmp_path)
+
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("numpy.save", full)  # of the lengths, written last
+    with pytest.raises(OSError, match="No space left"):
+        Bags.from_list(arrays[:2]).save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"values.npy", "lengths.npy"}
+    assert_same_bags(Bags.load(tmp_path), arrays)
 
 
 def test_save_no_bags(tmp_path):
