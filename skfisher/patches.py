@@ -96,10 +96,10 @@ class ImagePatches(BagOutputMixin, TransformerMixin, BagEstimator):
         Raises
         ------
         TypeError
-            If an image is not made of real numbers.
+            If an image is no array, or not made of real numbers.
         ValueError
-            If images differ in their number of channels, hold NaN or infinity, or are smaller
-            than a patch. The message names the image.
+            If there are no images, or if they differ in their number of channels, hold NaN or
+            infinity, or are smaller than a patch. The message names the image.
         """
         _pair(self.step, "step")
         self._read(X, reset=True)
@@ -201,6 +201,15 @@ def as_images(X):
         raise TypeError("X is Bags already: ImagePatches takes images, and makes bags of them.")
     if isinstance(X, np.ndarray) and X.dtype.kind == "O" and X.ndim == 1:
         X = list(X)
+    if isinstance(X, list | tuple):
+        if len(X) == 0:
+            raise ValueError("X holds no images: at least 1 is needed.")
+        for i, image in enumerate(X):
+            if nesting(image) == 0 and not isinstance(image, list | tuple):
+                raise TypeError(
+                    f"X[{i}] is {image!r:.40}, of type {type(image).__name__}: an image is an "
+                    "array of shape (height, width) or (height, width, n_channels)."
+                )
     if nesting(X) in (0, 1, 2):
         return None
     if isinstance(X, list | tuple):
