@@ -15,8 +15,6 @@ __all__ = ["check_bags"]
 
 FINITE_BLOCK_BYTES = 2**23
 
-_depth = nesting
-
 
 def check_bags(estimator, X, *, reset, min_descriptors=1):
     """Read the input of an estimator as bags, or say what is wrong with it.
