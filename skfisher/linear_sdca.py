@@ -86,6 +86,11 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
         sparse data.
     JointFisherSVC : Trains features and mixture together with a linear support vector machine.
 
+    Notes
+    -----
+    Made for encodings of unit length, as `PowerL2Normalizer` returns them. Few features, features
+    of very different scales and large `C` take many passes; there LinearSVC is the better choice.
+
     References
     ----------
     .. [1] C.-J. Hsieh, K.-W. Chang, C.-J. Lin, S. S. Keerthi and S. Sundararajan (2008), "A dual
@@ -95,10 +100,12 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
 
     Examples
     --------
-    >>> from sklearn.datasets import load_iris
-    >>> from skfisher import LinearSDCA
-    >>> X, y = load_iris(return_X_y=True)
-    >>> LinearSDCA(random_state=0).fit(X, y).score(X, y) > 0.9
+    >>> from sklearn.datasets import load_digits
+    >>> from skfisher import LinearSDCA, PowerL2Normalizer
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X = PowerL2Normalizer().fit_transform(X)
+    >>> model = LinearSDCA(random_state=0).fit(X[:900], y[:900])
+    >>> model.score(X[900:], y[900:]) > 0.9
     True
     """
 
@@ -177,6 +184,11 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
         progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
         self._kind, self.classes_ = targets.kind, targets.classes
         self.n_iter_ = 0
+
+        def state():
+            coef, intercept = ascent.model()
+            return {"coef_": coef, "intercept_": intercept, "duals_": ascent.duals}
+
         try:
             self.dual_gap_ = ascent.gap()
             while self.dual_gap_ >= self.tol and self.n_iter_ < self.max_iter:
@@ -185,11 +197,10 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
                 ascent.visit_all(rng)
                 self.n_iter_ += 1
                 self.dual_gap_ = ascent.gap()
-                if step.call_on_fit_task_end(estimator=self, reconstruction_attributes=dict):
+                if step.call_on_fit_task_end(estimator=self, reconstruction_attributes=state):
                     break
         finally:
-            self.duals_ = ascent.duals
-            self.coef_, self.intercept_ = ascent.model()
+            self.__dict__.update(state())
         if self.dual_gap_ > self.tol:
             warnings.warn(
                 f"LinearSDCA stopped after {self.n_iter_} passes with a duality gap of "

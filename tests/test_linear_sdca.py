@@ -119,6 +119,39 @@ def test_an_interrupt_leaves_the_last_state_usable(monkeypatch):
     assert_array_equal(model.decision_function(x), shorter.decision_function(x))
 
 
+def test_callbacks_see_a_usable_model_after_every_pass_and_may_stop():
+    pytest.importorskip("sklearn.callback")
+    x, y = labelled(3)
+    callback = StopAfter(3, x)
+    with pytest.warns(ConvergenceWarning):
+        model = LinearSDCA(tol=0, random_state=0).set_callbacks(callback).fit(x, y)
+    assert model.n_iter_ == 3
+    assert_array_equal(callback.decisions[-1], model.decision_function(x))
+    assert (callback.decisions[0] != callback.decisions[1]).any()
+
+
+class StopAfter:
+    """A callback that keeps decision values after each pass, and stops the fit."""
+
+    def __init__(self, n_passes, x):
+        self.n_passes, self.x, self.decisions = n_passes, x, []
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        if context.task_name != "pass":
+            return False
+        self.decisions.append(fitted_estimator.decision_function(self.x))
+        return len(self.decisions) == self.n_passes
+
+
 def test_says_when_it_has_not_converged():
     x, y = labelled(3)
     with pytest.warns(ConvergenceWarning, match="2 passes with a duality gap of .* raise max_iter"):
