@@ -8,6 +8,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from .backend import to_host
 from .descriptors import draw_descriptors
+from .mixture import mixture_of
+from .mixture_fitter import MixtureFitter
 from .validation import check_bags
 
 __all__ = ["EncodingDisplay", "MixtureDisplay"]
@@ -78,8 +80,8 @@ class MixtureDisplay:
 
         Parameters
         ----------
-        estimator : DiagonalGaussianMixture or FisherVectorEncoder
-            Fitted; anything with `weights_`, `means_` and `variances_` will do.
+        estimator : DiagonalGaussianMixture, FisherVectorEncoder or GaussianMixture
+            Fitted; scikit-learn's mixture with ``covariance_type="diag"``.
         X : Bags, list of arrays, 3-D array or table
             The bags whose descriptors are drawn.
         dimensions : pair of int or "principal", default=(0, 1)
@@ -100,10 +102,13 @@ class MixtureDisplay:
 
         Raises
         ------
+        TypeError
+            If `estimator` is none of those.
         ValueError
-            If `dimensions` are not two different features, or descriptors have only one.
+            If its covariances are not diagonal, `dimensions` are not two different features, or
+            descriptors have only one.
         """
-        check_is_fitted(estimator, ["weights_", "means_", "variances_"])
+        weights, means, variances = _mixture_shown(estimator)
         bags = check_bags(estimator, X, reset=False)
         width = bags.n_features
         sample, _ = draw_descriptors(bags, max_descriptors, random_state)
@@ -127,9 +132,9 @@ class MixtureDisplay:
             names = tuple(known[j] for j in dimensions)
         display = cls(
             descriptors=(x - origin) @ axes.T,
-            weights=np.asarray(estimator.weights_),
-            means=(estimator.means_ - origin) @ axes.T,
-            covariances=np.einsum("id,kd,jd->kij", axes, estimator.variances_, axes),
+            weights=np.asarray(weights),
+            means=(means - origin) @ axes.T,
+            covariances=np.einsum("id,kd,jd->kij", axes, variances, axes),
             axis_names=names,
         )
         return display.plot(ax=ax, **kwargs)
@@ -326,13 +331,18 @@ class EncodingDisplay:
         import matplotlib.pyplot as plt
 
         n_components, n_features = self.means.shape
+        bar_ax = None
         if ax is None:
             size = (min(2.5 + 0.36 * n_features, 11), min(1.6 + 0.2 * n_components, 7))
             figure, axes = plt.subplots(1, 2, sharey=True, figsize=size, layout="constrained")
         else:
             figure = ax.figure
             ax.set_axis_off()
-            axes = ax.get_subplotspec().subgridspec(1, 2, wspace=0.08).subplots(sharey=True)
+            place = ax.get_subplotspec()
+            if place is None:  # made by figure.add_axes
+                axes, bar_ax = _inset_panels(ax, colorbar)
+            else:
+                axes = place.subgridspec(1, 2, wspace=0.08).subplots(sharey=True)
         if vmax is None:
             vmax = max(np.abs(self.means).max(), np.abs(self.variances).max()) or 1.0
         style = {"cmap": cmap, "vmin": -vmax, "vmax": vmax, "aspect": "auto"}
@@ -351,10 +361,28 @@ class EncodingDisplay:
                 panel.set_xlabel("")
         axes[0].set_ylabel("component")
         if colorbar:
-            bar = figure.colorbar(self.images_[0], ax=list(axes), label="Fisher vector", pad=0.02)
+            room = {"ax": list(axes), "pad": 0.02} if bar_ax is None else {"cax": bar_ax}
+            bar = figure.colorbar(self.images_[0], label="Fisher vector", **room)
             bar.outline.set_visible(False)
         self.axes_, self.ax_, self.figure_ = axes, axes[0], figure
         return self
+
+
+def _mixture_shown(estimator):
+    """Return weights, means and variances of a fitted estimator."""
+    if isinstance(estimator, MixtureFitter):
+        check_is_fitted(estimator, ["weights_", "means_", "variances_"])
+        return estimator.weights_, estimator.means_, estimator.variances_
+    return mixture_of(estimator)
+
+
+def _inset_panels(ax, colorbar):
+    """Return an array of two panels side by side in `ax`, and one for the colours or None."""
+    width = 0.43 if colorbar else 0.48
+    left = ax.inset_axes([0, 0, width, 1])
+    right = ax.inset_axes([width + 0.04, 0, width, 1], sharey=left)
+    right.tick_params(labelleft=False)
+    return np.array([left, right]), ax.inset_axes([0.94, 0, 0.03, 1]) if colorbar else None
 
 
 def _check_dimensions(dimensions, width):

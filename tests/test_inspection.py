@@ -1,9 +1,13 @@
 """Displays, drawn without a screen."""
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.mixture import GaussianMixture
 
 from skfisher import (
     DiagonalGaussianMixture,
@@ -93,6 +97,28 @@ def test_names_of_features_label_the_axes(rng):
     assert display.ax_.get_ylabel() == "red"
 
 
+def test_mixtures_of_scikit_learn(bags):
+    mixture = DiagonalGaussianMixture(n_components=2, random_state=0, tol=1e-2).fit(bags)
+    expected = MixtureDisplay.from_estimator(mixture, bags, dimensions="principal")
+    found = MixtureDisplay.from_estimator(mixture.to_sklearn(), bags, dimensions="principal")
+    np.testing.assert_allclose(found.weights, expected.weights)
+    np.testing.assert_allclose(found.means, expected.means)
+    np.testing.assert_allclose(found.covariances, expected.covariances)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "error", "words"),
+    [
+        (GaussianMixture(covariance_type="diag"), NotFittedError, "not fitted"),
+        (GaussianMixture(2), ValueError, "covariance_type='full'"),
+        (LogisticRegression(), TypeError, "mixture is a LogisticRegression: pass a"),
+    ],
+)
+def test_estimators_without_a_diagonal_mixture_are_refused(bags, estimator, error, words):
+    with pytest.raises(error, match=words):
+        MixtureDisplay.from_estimator(estimator, bags)
+
+
 @pytest.mark.parametrize("dimensions", [(0, 0), (0, 4), (-1, 0), (0, 1, 2), 1, "both", (0.5, 1)])
 def test_dimensions_that_are_not_two_features_are_refused(encoder, bags, dimensions):
     with pytest.raises(ValueError, match="'principal' or two different features from 0 to 3"):
@@ -151,6 +177,22 @@ def test_normalised_encodings_and_given_axes(encoder, bags):
     # both maps lie where the given axes were
     place = axes[1].get_position()
     assert all(place.x0 - 1e-6 <= panel.get_position().x0 for panel in display.axes_)
+
+
+@pytest.mark.parametrize("colorbar", [True, False])
+def test_axes_without_a_grid(encoder, bags, colorbar):
+    figure = plt.figure(figsize=(8, 4))
+    ax = figure.add_axes([0.2, 0.2, 0.6, 0.6])
+    display = EncodingDisplay.from_estimator(encoder, bags, ax=ax, colorbar=colorbar)
+    figure.canvas.draw()
+    assert display.figure_ is figure
+    places = [panel.get_position() for panel in ax.child_axes]
+    assert len(places) == 2 + colorbar
+    assert places[0].x0 == pytest.approx(0.2)
+    assert places[-1].x1 <= 0.8
+    for one, next_one in pairwise(places):
+        assert one.x1 < next_one.x0
+        assert (one.y0, one.y1) == pytest.approx((0.2, 0.8))
 
 
 def test_a_fisher_vector_of_zeros_is_white():
