@@ -16,8 +16,8 @@ from skfisher.backend import float_dtype, single_threaded_blas, to_host
 from skfisher.bags import Bags
 from skfisher.em import Mixture, draw_rows, global_moments
 from skfisher.joint_model import Chain, encode_bags
-from skfisher.joint_settings import trained_groups
-from skfisher.joint_training import GROUPS, Diverged, Model, Recipe, mean_loss, run_epoch
+from skfisher.joint_settings import recipe_of
+from skfisher.joint_training import Diverged, Model, mean_loss, run_epoch
 from skfisher.linear_svm import fit_columns
 from skfisher.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
 from skfisher.mixture_fitter import INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT
@@ -85,35 +85,6 @@ class JointFitter:
             "network_coef_": coef, "network_intercept_": intercept,
         }  # fmt: skip
 
-    def _recipe(self, n_bags, seed, *, n_seen=None):
-        rates = self.learning_rate
-        if not isinstance(rates, dict):
-            rates = dict.fromkeys(GROUPS, rates)
-        partial = n_seen is not None
-        if self.batch_size > n_bags and not partial:
-            warnings.warn(
-                f"batch_size={self.batch_size} is larger than n_samples={n_bags} and is clipped "
-                "to it.",
-                UserWarning,
-                stacklevel=4,
-            )
-        return Recipe(
-            train=trained_groups(self.train),
-            loss=self.loss,
-            solver=self.solver,
-            learning_rate={group: rates.get(group, 1e-2) for group in GROUPS},
-            schedule="constant" if partial else self.schedule,
-            clip_norm=self.clip_norm,
-            batch_size=min(self.batch_size, n_bags),
-            max_iter=max(self.max_iter, 1),
-            max_descriptors=self.max_descriptors,
-            alpha=1 / (2 * (n_seen or n_bags)) if self.alpha is None else self.alpha,
-            C=self.C,
-            seed=seed,
-            svm_seed=self._seeds["svm"],
-            single_label=self._kind != "multilabel",
-        )
-
     # Phase 0: the coordinates of descriptors, and the map that keeps them as they are.
 
     def _fit_whitening(self, bags):
@@ -128,6 +99,7 @@ class JointFitter:
         axes = self.map_scale * axes
         if self.feature_map == "identity":
             axes = axes[:, : self.n_features_out]
+        self.__dict__.pop("coef_", None)  # until there is one again, nothing is fitted
         self.__dict__.update(
             center_=mean, axes_=axes, _squash=squash, _unmix=unmix, _floor=None, _seeds=seeds
         )
@@ -227,9 +199,13 @@ class JointFitter:
     def _descend(self, chain, problem, validation, progress, *, held_back):
         """Train until the last epoch, or until validation, a callback or a number says stop."""
         training = self._training
+        if training is None:
+            seed = self._seeds["descent"]
+        else:  # other batches after the end, the same again after an interrupt
+            seed = training["seed"] + training["finished"]
+        recipe = recipe_of(self, len(problem.bags), seed)
         if training is None or training["finished"]:
-            training = self._begin_training(chain, problem, validation, held_back)
-        recipe = self._recipe(len(problem.bags), training["seed"])
+            training = self._begin_training(chain, recipe, problem, validation, held_back)
         models = [Model(*model) for model in training["models"]] or [
             recipe.start(parameters) for parameters in training["start"]
         ]
@@ -291,7 +267,7 @@ class JointFitter:
             seed = self._seeds["descent"] if training is None else training["seed"] + 1
             training = {"seed": seed, "finished": True, "models": [], "n_seen": 0}
         n_seen = training["n_seen"] + len(problem.bags)
-        recipe = self._recipe(len(problem.bags), training["seed"], n_seen=n_seen)
+        recipe = recipe_of(self, len(problem.bags), training["seed"], n_seen=n_seen)
         # the duals are of other bags
         models = [Model(*model)._replace(duals=None) for model in training["models"]] or [
             recipe.start(parameters) for parameters in self._parameters()
@@ -305,7 +281,7 @@ class JointFitter:
         models = [tuple(result.model) for result in results]
         self._keep(chain, results, record, training | {"models": models, "n_seen": n_seen})
 
-    def _begin_training(self, chain, problem, validation, held_back):
+    def _begin_training(self, chain, recipe, problem, validation, held_back):
         """Return the state of training before its first epoch."""
         models = self._parameters()
         if held_back:
@@ -315,14 +291,12 @@ class JointFitter:
                 parameters["coef"], parameters["intercept"] = self._fit_svm(
                     encodings, problem.columns(c)
                 )
-        before = self._training
         training = {
             "start": models, "models": [], "epoch": 0, "finished": False,
-            "seed": self._seeds["descent"] if before is None else before["seed"] + 1,
-            "best": None, "best_iter": self.n_iter_, "best_loss": np.inf, "waited": 0,
+            "seed": recipe.seed, "waited": 0,
+            "best": None, "best_iter": self.n_iter_, "best_loss": np.inf,
         }  # fmt: skip
         if validation is not None:
-            recipe = self._recipe(len(problem.bags), training["seed"])
             training["best"] = models
             training["best_loss"] = self._validate(chain, recipe, models, validation)[0]
         return training

@@ -1,19 +1,64 @@
-"""What the parameters of joint training must agree on, checked before any work."""
+"""The parameters of joint training: what they must agree on, and the recipe they make."""
 
 import math
+import warnings
 from numbers import Real
 
 from skfisher.backend import parse_device
-from skfisher.joint_training import GROUPS
+from skfisher.joint_training import GROUPS, Recipe
 from skfisher.mixture import is_fitted_mixture, mixture_of
 
-__all__ = ["check_continues", "check_settings", "trained_groups"]
+__all__ = ["check_continues", "check_settings", "recipe_of"]
 
 
 def trained_groups(train):
     """Return the groups that the parameter `train` names, in a fixed order."""
     named = {train} if isinstance(train, str) else set(train)
     return tuple(group for group in GROUPS if group in named)
+
+
+def recipe_of(estimator, n_bags, seed, *, n_seen=None):
+    """Return the recipe that the parameters of an estimator ask for.
+
+    Parameters
+    ----------
+    estimator : JointFisherSVC
+    n_bags : int
+        To train on.
+    seed : int
+        Of the batches.
+    n_seen : int, optional
+        How many bags there were in all, if they come in parts: there is no last epoch
+        then, and the rate stays.
+    """
+    rates = estimator.learning_rate
+    if not isinstance(rates, dict):
+        rates = dict.fromkeys(GROUPS, rates)
+    partial = n_seen is not None
+    if estimator.batch_size > n_bags and not partial:
+        warnings.warn(
+            f"batch_size={estimator.batch_size} is larger than n_samples={n_bags} and is clipped "
+            "to it.",
+            UserWarning,
+            stacklevel=5,
+        )
+    alpha = estimator.alpha
+    return Recipe(
+        train=trained_groups(estimator.train),
+        loss=estimator.loss,
+        solver=estimator.solver,
+        learning_rate={group: rates.get(group, 1e-2) for group in GROUPS},
+        schedule="constant" if partial else estimator.schedule,
+        clip_norm=estimator.clip_norm,
+        batch_size=min(estimator.batch_size, n_bags),
+        max_iter=max(estimator.max_iter, 1),
+        max_descriptors=estimator.max_descriptors,
+        alpha=1 / (2 * (n_seen if partial else n_bags)) if alpha is None else alpha,
+        C=estimator.C,
+        seed=seed,
+        svm_seed=estimator._seeds["svm"],
+        single_label=estimator._kind != "multilabel",
+    )
 
 
 def check_settings(estimator, n_features):

@@ -10,7 +10,7 @@ import pytest
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import average_precision_score
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -192,7 +192,7 @@ def test_joint_training_beats_the_frozen_model_on_unseen_digits():
 @pytest.mark.parametrize("solver", ["adam", "sgd", "natural"])
 def test_every_solver_lowers_every_loss(loss, solver, problem):
     X, y = problem
-    rate = {"adam": 1e-2, "sgd": 0.1, "natural": {"mixture": 1e-2, "features": 0.1}}[solver]
+    rate = {"adam": 1e-2, "sgd": 1e-2, "natural": {"mixture": 1e-2, "features": 0.1}}[solver]
     options = {**SMALL, "max_iter": 15, "learning_rate": rate, "batch_size": 36}
     model = JointFisherSVC(**options, loss=loss, solver=solver).fit(X, y, X_val=X, y_val=y)
     losses = model.history_["validation_loss"]
@@ -371,13 +371,14 @@ def test_float32_learns_what_float64_learns():
     X, y = digits(np.float64)
     X, y = X[:200], y[:200]
     narrow = Bags(X.values.astype(np.float32), X.starts, X.stops)
-    options = {"n_components": 2, "max_iter": 5, "random_state": 0}
+    # One step: the slopes of the power near 0 make paths part slowly in any arithmetic.
+    options = {"n_components": 2, "max_iter": 1, "batch_size": 200, "solver": "sgd"}
+    options |= {"learning_rate": 0.1, "random_state": 0}
     wide, model = JointFisherSVC(**options).fit(X, y), JointFisherSVC(**options).fit(narrow, y)
-    np.testing.assert_allclose(
-        model.baseline_.decision_function(narrow), wide.baseline_.decision_function(X), atol=5e-3
-    )
-    # Adam turns rounding of small gradients into steps, so that paths part slowly
-    np.testing.assert_allclose(model.history_["loss"], wide.history_["loss"], rtol=5e-2)
+    assert np.abs(wide.means_ - wide.baseline_.means_).max() > 0.01
+    np.testing.assert_allclose(model.means_, wide.means_, atol=5e-4)
+    np.testing.assert_allclose(model.map_weight_, wide.map_weight_, atol=5e-4)
+    assert model.history_["loss"][0] == pytest.approx(wide.history_["loss"][0], rel=1e-4)
 
 
 @pytest.mark.parametrize("store", ["pickle", "joblib"])
@@ -465,6 +466,19 @@ def test_an_interrupt_in_the_first_epoch_leaves_the_frozen_model(problem, monkey
     assert model.n_iter_ == 0
     assert_equal_models(model, model.baseline_)
     assert_equal_models(model.fit(X, y), JointFisherSVC(**SMALL).fit(X, y))
+
+
+def test_an_interrupt_before_the_frozen_model_leaves_nothing_half_fitted(problem, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    X, y = problem
+    model = JointFisherSVC(**SMALL).fit(X, y)
+    monkeypatch.setattr(DiagonalGaussianMixture, "fit", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, y)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
 
 
 def test_warm_start_after_the_end_trains_as_long_again(problem):
@@ -685,8 +699,9 @@ def test_warm_start_needs_the_shape_of_before(name, value, problem):
 
 def test_a_batch_larger_than_the_set_is_clipped(problem):
     X, y = problem
-    with pytest.warns(UserWarning, match="batch_size=100 is larger than n_samples=36"):
-        clipped = JointFisherSVC(**{**SMALL, "batch_size": 100}).fit(X, y)
+    with pytest.warns(UserWarning, match="batch_size=100 is larger than n_samples=36") as caught:
+        clipped = JointFisherSVC(**{**SMALL, "batch_size": 100}).fit(X, y, X_val=X, y_val=y)
+    assert [w.filename for w in caught] == [__file__]  # once, and pointing here
     assert_equal_models(clipped, JointFisherSVC(**{**SMALL, "batch_size": 36}).fit(X, y))
 
 
