@@ -34,7 +34,8 @@ def mfcc(
     Parameters
     ----------
     signal : array of shape (n_samples,)
-        One channel. Integers are divided by the largest value of their type.
+        One channel. Integers are divided by the largest value of their type; unsigned ones,
+        which sounds of 8 bits are stored as, are silent at half their range.
     sample_rate : float
         Samples per second.
     n_coefficients : int, default=20
@@ -55,9 +56,12 @@ def mfcc(
 
     Raises
     ------
+    TypeError
+        If the signal is complex or no numbers.
     ValueError
-        If the signal is not one-dimensional, is empty, or holds values that are not finite; or if
-        more coefficients than bands are asked for.
+        If the signal is not one-dimensional, is empty, or holds values that are not finite; if
+        more coefficients than bands are asked for; or if the sample rate is too low for `window`
+        or `step`.
 
     See Also
     --------
@@ -83,7 +87,8 @@ def mfcc(
             f"n_coefficients={n_coefficients} cannot exceed n_bands={n_bands}: the cosine "
             "transform of n_bands numbers has no more."
         )
-    length, hop = round(window * sample_rate), round(step * sample_rate)
+    length = _samples(window, "window", sample_rate)
+    hop = _samples(step, "step", sample_rate)
     emphasised = signal.copy()
     emphasised[1:] -= pre_emphasis * signal[:-1]
     if len(emphasised) < length:
@@ -109,12 +114,29 @@ def _check_signal(signal):
             f"mfcc needs a signal of shape (n_samples,) with at least 1 sample, got shape "
             f"{signal.shape}: pass one channel at a time."
         )
-    scale = np.iinfo(signal.dtype).max if signal.dtype.kind in "iu" else 1
-    signal = signal.astype(float_dtype(signal.dtype)) / scale
+    kind, dtype = signal.dtype.kind, float_dtype(signal.dtype)
+    if kind not in "buif":
+        raise TypeError(f"mfcc needs a signal of real numbers, got dtype {signal.dtype}.")
+    if kind == "u":  # what a signed integer of this width would hold
+        half = np.iinfo(signal.dtype).max // 2
+        signal = (signal.astype(dtype) - (half + 1)) / half
+    else:
+        signal = signal.astype(dtype) / (np.iinfo(signal.dtype).max if kind == "i" else 1)
     if not np.isfinite(signal).all():
         where = int(np.argmin(np.isfinite(signal)))
         raise ValueError(f"the signal contains NaN or infinity at sample {where}.")
     return signal
+
+
+def _samples(seconds, name, sample_rate):
+    """Return the nearest number of samples, or say that it is 0."""
+    samples = seconds * sample_rate
+    if not 0.5 < samples < math.inf:
+        raise ValueError(
+            f"{name}={seconds} is {samples:g} samples at sample_rate={sample_rate}, but must be "
+            f"at least 1: raise {name}, or give the rate in samples per second."
+        )
+    return round(samples)
 
 
 def _mel_bands(n_bands, n_fft, sample_rate):
@@ -167,14 +189,14 @@ def dense_sift(images, *, patch_size=24, step=8, scales=(1.0, 0.707, 0.5, 0.354)
 
     Parameters
     ----------
-    images : list of uint8 arrays of shape (height, width)
+    images : iterable of uint8 arrays of shape (height, width)
         Grey images, of any sizes.
     patch_size : float, default=24
         Side of a patch in pixels of the shrunken image.
     step : int, default=8
         Distance of patches in pixels of the shrunken image.
     scales : sequence of float, default=(1.0, 0.707, 0.5, 0.354)
-        Factors on the side of an image.
+        Factors on the side of an image. Scales at which no patch fits are left out.
     n_jobs : int, default=None
         Number of threads, see scikit-learn's glossary.
 
@@ -190,7 +212,8 @@ def dense_sift(images, *, patch_size=24, step=8, scales=(1.0, 0.707, 0.5, 0.354)
     ImportError
         If OpenCV is not installed.
     ValueError
-        If an image is not a grey uint8 image, or is smaller than a patch.
+        If an image is not a grey uint8 image, or smaller than a patch at every scale; or if
+        a parameter is not above 0.
 
     References
     ----------
@@ -213,19 +236,37 @@ def dense_sift(images, *, patch_size=24, step=8, scales=(1.0, 0.707, 0.5, 0.354)
         raise ImportError(
             "dense_sift needs OpenCV, which is not installed. Install skfisher[images]."
         ) from error
+    images, scales = list(images), list(scales)
+    _check_grid(patch_size, step, scales)
+    largest = max(scales)
     for i, image in enumerate(images):
         if not (isinstance(image, np.ndarray) and image.ndim == 2 and image.dtype == np.uint8):
             raise ValueError(
                 f"images[{i}] must be a uint8 array of shape (height, width), got "
                 f"{_describe(image)}: convert it to grey first."
             )
-        if min(image.shape) < patch_size:
+        if _shrunk(min(image.shape), largest) < patch_size:
+            at_scale = "" if largest == 1 else f" at the largest scale, {largest:g}"
             raise ValueError(
                 f"images[{i}] is {image.shape[0]} x {image.shape[1]} pixels, smaller than a patch "
-                f"of {patch_size:g}."
+                f"of {patch_size:g}{at_scale}."
             )
     tasks = ((image, patch_size, step, scales) for image in images)
     return Bags.from_list(map_in_order(_sift_of_image, tasks, n_jobs=n_jobs))
+
+
+def _check_grid(patch_size, step, scales):
+    """Refuse parameters that are not above 0."""
+    for name, value in [("patch_size", patch_size), ("step", step)]:
+        if not value > 0:
+            raise ValueError(f"{name}={value!r} must be above 0.")
+    if not scales or not all(scale > 0 for scale in scales):
+        raise ValueError(f"scales={scales!r} must be at least one number, and all above 0.")
+
+
+def _shrunk(side, scale):
+    """Return the side of an image that OpenCV has resized."""
+    return round(side * scale)
 
 
 def _sift_of_image(image, patch_size, step, scales):
@@ -235,19 +276,18 @@ def _sift_of_image(image, patch_size, step, scales):
     sift, size = cv2.SIFT_create(), patch_size / 6
     found = []
     for scale in scales:
+        if _shrunk(min(image.shape), scale) < patch_size:
+            continue
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         rows, columns = (_grid(side, patch_size, step) for side in small.shape)
         points = [cv2.KeyPoint(float(x), float(y), size, 0.0) for y in rows for x in columns]
-        if points:
-            found.append(sift.compute(small, points)[1].astype(np.uint8))
+        found.append(sift.compute(small, points)[1].astype(np.uint8))
     return np.concatenate(found)
 
 
 def _grid(side, patch_size, step):
     """Return the centres of the patches that fit in `side` pixels, the rest shared by both ends."""
     n = int((side - patch_size) // step) + 1
-    if n < 1:
-        return []
     return (side - 1) / 2 + step * (np.arange(n) - (n - 1) / 2)
 
 

@@ -82,11 +82,28 @@ def test_integers_are_scaled_by_their_largest_value_and_silence_is_finite(rng):
         (np.zeros(0), {}, "at least 1 sample"),
         (np.array([0, 1, np.nan, 2]), {}, "NaN or infinity at sample 2"),
         (np.zeros(800), {"n_bands": 10}, "n_coefficients=20 cannot exceed n_bands=10"),
+        (np.zeros(800), {"step": 1e-5}, "step=1e-05 is 0.08 samples at sample_rate=8000"),
+        (np.zeros(800), {"window": -1.0}, "window=-1.0 is -8000 samples"),
+        (np.zeros(800), {"sample_rate": 10}, "window=0.025 is 0.25 samples at sample_rate=10,"),
+        (np.zeros(800), {"sample_rate": np.nan}, "sample_rate=nan"),
     ],
 )
 def test_bad_signals_are_refused(signal, params, words):
     with pytest.raises(ValueError, match=words):
-        mfcc(signal, 8000, **params)
+        mfcc(signal, **{"sample_rate": 8000, **params})
+
+
+@pytest.mark.parametrize("signal", [np.zeros(800, complex), np.array(["a", "b"])])
+def test_signals_are_real_numbers(signal):
+    with pytest.raises(TypeError, match=f"real numbers, got dtype {signal.dtype}"):
+        mfcc(signal, 8000)
+
+
+@pytest.mark.parametrize(("signed", "unsigned"), [("int8", "uint8"), ("int16", "uint16")])
+def test_unsigned_sounds_are_centred(rng, signed, unsigned):
+    signal = rng.integers(-100, 100, size=800).astype(signed)
+    stored = (signal.astype(np.int64) + 2 ** (8 * signal.itemsize - 1)).astype(unsigned)
+    np.testing.assert_array_equal(mfcc(stored, 8000), mfcc(signal, 8000))
 
 
 def test_deltas_are_the_slopes_of_fitted_lines(rng):
@@ -131,6 +148,40 @@ def test_scales_add_up_and_patches_must_fit(rng):
     bags = dense_sift([image, image[:30, :24]], scales=[1.0, 0.5, 0.25])
     # 4 x 4 patches in 48 x 48, one in 24 x 24, none in 12 x 12; one in 30 x 24
     assert bags.lengths.tolist() == [17, 1]
+
+
+def test_scales_at_which_nothing_fits_are_left_out(rng):
+    pytest.importorskip("cv2")
+    image = rng.integers(0, 256, size=(30, 40), dtype=np.uint8)
+    (found,) = dense_sift([image], scales=[1.0, 0.5, 1e-4])
+    np.testing.assert_array_equal(found, dense_sift([image], scales=(1.0,))[0])
+    # 31 x 41 are shrunk to 24 x 32 (23.87 is rounded), 30 x 40 to 23 x 31
+    scale = 0.77
+    assert dense_sift([np.pad(image, ((0, 1), (0, 1)))], scales=[scale]).lengths.tolist() == [2]
+    with pytest.raises(ValueError, match=r"smaller than a patch of 24 at the largest scale, 0.77"):
+        dense_sift([image], scales=[0.5, scale])
+
+
+def test_images_may_come_from_a_generator(rng):
+    pytest.importorskip("cv2")
+    images = [rng.integers(0, 256, size=(30, 30), dtype=np.uint8) for _ in range(3)]
+    np.testing.assert_array_equal(
+        dense_sift(image for image in images).values, dense_sift(images).values
+    )
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"step": 0}, "step=0 must be above 0"),
+        ({"patch_size": -1.0}, "patch_size=-1.0 must be above 0"),
+        ({"scales": []}, r"scales=\[\] must be at least one number"),
+        ({"scales": [1.0, 0.0]}, r"scales=\[1.0, 0.0\] must be .* above 0"),
+    ],
+)
+def test_parameters_of_the_grid_are_above_zero(params, words):
+    with pytest.raises(ValueError, match=words):
+        dense_sift([np.zeros((64, 80), np.uint8)], **params)
 
 
 def test_threads_do_not_change_descriptors(rng):
