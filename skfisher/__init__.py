@@ -12,7 +12,7 @@ from .joint import JointFisherSVC
 from .linear_sdca import LinearSDCA
 from .mixture import DiagonalGaussianMixture
 from .networks import DenseHead
-from .normalization import PowerL2Normalizer
+from .normalization import PowerL2Normalizer, fisher_vector_blocks
 from .patches import ImagePatches
 from .show_versions import show_versions
 
@@ -31,5 +31,6 @@ __all__ = [
     "MixtureDisplay",
     "PositionAppender",
     "PowerL2Normalizer",
+    "fisher_vector_blocks",
     "show_versions",
 ]

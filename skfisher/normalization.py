@@ -173,9 +173,13 @@ def fisher_vector_blocks(n_components, n_features, *, include_weights=True):
     -------
     labels : ndarray of int of shape (K + 2 K D,), or (2 K D,) without weights
 
+    See Also
+    --------
+    PowerL2Normalizer : Scales every block to unit length.
+
     Examples
     --------
-    >>> from skfisher.normalization import fisher_vector_blocks
+    >>> from skfisher import fisher_vector_blocks
     >>> fisher_vector_blocks(n_components=2, n_features=3)
     array([0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4])
     """

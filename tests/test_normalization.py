@@ -12,7 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skfisher.normalization import PowerL2Normalizer, block_labels, fisher_vector_blocks
+from skfisher import PowerL2Normalizer, fisher_vector_blocks
+from skfisher.normalization import block_labels
 
 
 @parametrize_with_checks(
