@@ -12,9 +12,9 @@ from scipy.io import wavfile
 from sklearn.datasets import load_digits
 from sklearn.utils import Bunch
 
-from .bags import Bags
-from .extraction import deltas, mfcc
-from .patches import ImagePatches
+from skfisher.bags import Bags
+from skfisher.extraction import deltas, mfcc
+from skfisher.patches import ImagePatches
 
 __all__ = ["load_digits_patches", "load_fsdd", "load_japanese_vowels", "load_scene15"]
 

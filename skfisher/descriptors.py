@@ -10,15 +10,15 @@ from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from ._compat import HasMethods, Interval, _fit_context, check_feature_names_in
-from .backend import asarray, empty, float_dtype, to_host
-from .bags import Bags
-from .em import draw_rows
-from .estimator import BagEstimator
-from .ops.chunks import iter_row_chunks
-from .output import BagOutputMixin, is_table
-from .parallel import map_in_order
-from .validation import check_bags
+from skfisher._compat import HasMethods, Interval, _fit_context, check_feature_names_in
+from skfisher.backend import asarray, empty, float_dtype, to_host
+from skfisher.bags import Bags
+from skfisher.em import draw_rows
+from skfisher.estimator import BagEstimator
+from skfisher.ops.chunks import iter_row_chunks
+from skfisher.output import BagOutputMixin, is_table
+from skfisher.parallel import map_in_order
+from skfisher.validation import check_bags
 
 __all__ = ["DescriptorTransformer", "PositionAppender"]
 

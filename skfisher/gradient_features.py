@@ -12,8 +12,8 @@ from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import validate_data
 
-from ._compat import Interval, StrOptions
-from .backend import (
+from skfisher._compat import Interval, StrOptions
+from skfisher.backend import (
     array_module,
     asarray,
     empty,
@@ -23,9 +23,9 @@ from .backend import (
     to_device,
     to_host,
 )
-from .estimator import BagEstimator
-from .networks import DenseHead, is_torch_module, layer_indices, pretrained_head
-from .ops.gradients import (
+from skfisher.estimator import BagEstimator
+from skfisher.networks import DenseHead, is_torch_module, layer_indices, pretrained_head
+from skfisher.ops.gradients import (
     activation_slope,
     error_passes,
     forward,

@@ -4,10 +4,10 @@ from sklearn import get_config
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from ._compat import _fit_context
-from .backend import asarray, to_host
-from .gradient_features import GradientFeatures, at_home
-from .ops.trace_kernel import jacobian_trace_kernel, linear_kernel, trace_kernel
+from skfisher._compat import _fit_context
+from skfisher.backend import asarray, to_host
+from skfisher.gradient_features import GradientFeatures, at_home
+from skfisher.ops.trace_kernel import jacobian_trace_kernel, linear_kernel, trace_kernel
 
 __all__ = ["GradientFeatureKernel"]
 

@@ -8,10 +8,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from ._compat import Interval, StrOptions, _fit_context
-from .backend import array_module, asarray, empty, to_device, to_host
-from .gradient_features import GradientFeatures, at_home
-from .ops.outer_map import energetic_pairs, pair_features, principal_axes, tensor_sketch
+from skfisher._compat import Interval, StrOptions, _fit_context
+from skfisher.backend import array_module, asarray, empty, to_device, to_host
+from skfisher.gradient_features import GradientFeatures, at_home
+from skfisher.ops.outer_map import energetic_pairs, pair_features, principal_axes, tensor_sketch
 
 __all__ = ["GradientFeatureMap"]
 

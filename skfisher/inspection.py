@@ -6,11 +6,11 @@ import operator
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from .backend import to_host
-from .descriptors import draw_descriptors
-from .mixture import mixture_of
-from .mixture_fitter import MixtureFitter
-from .validation import check_bags
+from skfisher.backend import to_host
+from skfisher.descriptors import draw_descriptors
+from skfisher.mixture import mixture_of
+from skfisher.mixture_fitter import MixtureFitter
+from skfisher.validation import check_bags
 
 __all__ = ["EncodingDisplay", "MixtureDisplay"]
 

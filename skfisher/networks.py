@@ -8,8 +8,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 
-from .backend import asarray, float_dtype
-from .ops import gradients
+from skfisher.backend import asarray, float_dtype
+from skfisher.ops import gradients
 
 __all__ = ["DenseHead", "is_torch_module", "layer_indices", "pretrained_head"]
 

@@ -6,9 +6,9 @@ import numpy as np
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import validate_data
 
-from ._compat import Interval, _fit_context
-from .estimator import BagEstimator
-from .ops.normalization import power_l2_normalize
+from skfisher._compat import Interval, _fit_context
+from skfisher.estimator import BagEstimator
+from skfisher.ops.normalization import power_l2_normalize
 
 __all__ = ["PowerL2Normalizer", "fisher_vector_blocks"]
 

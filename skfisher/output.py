@@ -1,8 +1,8 @@
 """What transformers of bags return: bags for bags, a table or a data frame for a table."""
 
-from ._compat import wrap_output
-from .bags import Bags
-from .ragged import nesting
+from skfisher._compat import wrap_output
+from skfisher.bags import Bags
+from skfisher.ragged import nesting
 
 __all__ = ["BagOutputMixin", "is_table"]
 

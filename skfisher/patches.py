@@ -7,12 +7,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._compat import Interval, _fit_context, check_feature_names_in
-from .backend import float_dtype
-from .bags import Bags
-from .estimator import BagEstimator
-from .output import BagOutputMixin
-from .ragged import check_real, nesting
+from skfisher._compat import Interval, _fit_context, check_feature_names_in
+from skfisher.backend import float_dtype
+from skfisher.bags import Bags
+from skfisher.estimator import BagEstimator
+from skfisher.output import BagOutputMixin
+from skfisher.ragged import check_real, nesting
 
 __all__ = ["ImagePatches"]
 
