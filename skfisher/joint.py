@@ -164,6 +164,10 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
     An interrupted `fit` leaves the last finished epoch, usable; with `warm_start` the next
     `fit` on the same bags goes on as if nothing had happened.
 
+    Whitened descriptors are kept for all epochs where they take less than a quarter of
+    scikit-learn's ``working_memory`` (256 MiB by default), else computed anew for every batch,
+    so that bags on a memory map may be larger than memory.
+
     A weight of `history_` below about 0.01 is a sign of a mixture that collapses.
 
     References
