@@ -44,7 +44,7 @@ def trace_kernel(
     kernel = empty((len(a), len(a if b is None else b)), like=a) if out is None else out
     _fold_product(kernel, a, b, _put, working_memory)
     _fold_product(kernel, errors, errors_b, _multiply, working_memory)
-    return _mirrored(kernel) if b is None else kernel
+    return _mirrored(kernel, working_memory) if b is None else kernel
 
 
 def jacobian_trace_kernel(
@@ -75,14 +75,14 @@ def jacobian_trace_kernel(
         _fold_product(kernel, errors, errors_b, fold, working_memory)
         fold = _add
     _fold_product(kernel, a, b, _multiply, working_memory)
-    return _mirrored(kernel) if b is None else kernel
+    return _mirrored(kernel, working_memory) if b is None else kernel
 
 
 def linear_kernel(x, y=None, *, working_memory=1024):
     """Return ``x @ y.T``, or ``x @ x.T`` at half the work."""
     kernel = empty((len(x), len(x if y is None else y)), like=x)
     _fold_product(kernel, x, y, _put, working_memory)
-    return _mirrored(kernel) if y is None else kernel
+    return _mirrored(kernel, working_memory) if y is None else kernel
 
 
 def convolution_trace_kernel(patches, errors, patches_b=None, errors_b=None):
@@ -140,15 +140,20 @@ def _fold_product(kernel, x, y, fold, working_memory):
     Without `y` the product is ``x @ x.T`` and only the lower triangle of `kernel`, and what lies
     in the blocks on its diagonal, is valid.
     """
-    row_bytes = kernel.shape[1] * kernel.dtype.itemsize
-    n_rows = int(min(MAX_CHUNK_ROWS, max(1, working_memory * 2**20 // max(1, row_bytes))))
-    for start in range(0, len(x), n_rows):
-        rows = slice(start, start + n_rows)
+    for rows in _chunks(kernel, working_memory):
         if y is None:
-            fold(kernel[rows, :start], x[rows], x[:start])
+            fold(kernel[rows, : rows.start], x[rows], x[: rows.start])
             fold(kernel[rows, rows], x[rows], x[rows])  # NumPy sees the symmetry of this one
         else:
             fold(kernel[rows], x[rows], y)
+
+
+def _chunks(kernel, working_memory):
+    """Yield slices of rows, each at most `working_memory` MiB of `kernel`."""
+    row_bytes = kernel.shape[1] * kernel.dtype.itemsize
+    n_rows = int(min(MAX_CHUNK_ROWS, max(1, working_memory * 2**20 // max(1, row_bytes))))
+    for start in range(0, len(kernel), n_rows):
+        yield slice(start, start + n_rows)
 
 
 def _put(block, x, y):
@@ -163,9 +168,8 @@ def _multiply(block, x, y):
     block *= x @ y.T
 
 
-def _mirrored(kernel):
-    """Copy the lower triangle of `kernel` onto the upper one."""
-    for start in range(0, len(kernel), MAX_CHUNK_ROWS):
-        stop = start + MAX_CHUNK_ROWS
-        kernel[:start, start:stop] = kernel[start:stop, :start].T
+def _mirrored(kernel, working_memory):
+    """Copy what lies below the diagonal blocks of `_fold_product` to above them."""
+    for rows in _chunks(kernel, working_memory):
+        kernel[: rows.start, rows] = kernel[rows, : rows.start].T
     return kernel

@@ -72,6 +72,19 @@ def test_chunks_follow_working_memory(rng, monkeypatch):
     assert len(blocks) == 200
 
 
+@pytest.mark.parametrize("rows_held", [0, 1, 7, 30, 200])
+def test_symmetric_kernels_are_complete_in_small_memory(rng, rows_held):
+    # NaN where nothing is written: the upper triangle has to come from the chunks as they were
+    a, e = rng.normal(size=(30, 5)), rng.normal(size=(30, 6))
+    memory = rows_held * 30 * 8 / 2**20
+    out = np.full((30, 30), np.nan)
+    assert_allclose(trace_kernel(a, e, out=out, working_memory=memory), trace_kernel(a, e, a, e))
+    out = np.full((30, 30), np.nan)
+    kernel = jacobian_trace_kernel(a, [e, 2 * e], out=out, working_memory=memory)
+    assert_allclose(kernel, 5 * trace_kernel(a, e, a, e))
+    assert_allclose(linear_kernel(a, working_memory=memory), a @ a.T, atol=1e-14)
+
+
 def test_symmetric_result_is_exactly_symmetric(rng, monkeypatch):
     monkeypatch.setattr(module, "MAX_CHUNK_ROWS", 8)
     a, e = rng.normal(size=(30, 5)).astype(np.float32), rng.normal(size=(30, 6)).astype(np.float32)
