@@ -24,7 +24,13 @@ from skfisher.backend import (
     to_host,
 )
 from skfisher.estimator import BagEstimator
-from skfisher.networks import DenseHead, is_torch_module, layer_indices, pretrained_head
+from skfisher.networks import (
+    DenseHead,
+    check_label_distribution,
+    check_logits,
+    layer_indices,
+    pretrained_head,
+)
 from skfisher.ops.gradients import (
     activation_slope,
     error_passes,
@@ -33,6 +39,7 @@ from skfisher.ops.gradients import (
     output_error,
     unit_rows,
 )
+from skfisher.torch_modules import is_torch_module
 
 __all__ = ["GradientFeatures", "at_home"]
 
@@ -132,6 +139,8 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
                 "activations=True adds the layer's own output, which precomputed factors do not "
                 "hold."
             )
+        for name in ("head_", "layers_", "n_outputs_", "cotangents_"):
+            vars(self).pop(name, None)  # of an earlier fit
 
     def _train(self, X, y):
         network = self.network
@@ -151,31 +160,18 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
 
     def _check_target(self, head):
         target, n_outputs = self.target, head.n_outputs
-        named = isinstance(target, str)
-        if head.output == "identity" and not (named and target != "uniform"):
-            raise ValueError(
-                "A regression network has no label distribution: use target='jacobian' or 'none'."
-            )
-        if named and target == "uniform" and n_outputs < FEW_OUTPUTS:
+        if self._is_jacobian() or (callable(target) and head.output != "identity"):
+            return
+        check_label_distribution(target, head.output, n_outputs)
+        if isinstance(target, str) and target == "uniform" and n_outputs < FEW_OUTPUTS:
+            n_directions = n_outputs - (head.output == "softmax")  # softmax errors sum to zero
             warnings.warn(
-                f"The network has {n_outputs} output{'s' * (n_outputs > 1)}, so the error of "
-                f"target='uniform' has only {max(1, n_outputs - 1)} direction"
-                f"{'s' * (n_outputs > 2)}; target='jacobian' is usually better.",
+                f"The network has {n_outputs} output{'s' * (n_outputs != 1)}, so the error of "
+                f"target='uniform' has only {n_directions} direction{'s' * (n_directions != 1)}; "
+                "target='jacobian' is usually better.",
                 UserWarning,
                 stacklevel=4,
             )
-        if named or callable(target):
-            return
-        target = np.asarray(target)
-        if target.shape != (n_outputs,):
-            raise ValueError(
-                f"target has shape {target.shape}, but the network has {n_outputs} outputs: it "
-                f"must have shape ({n_outputs},)."
-            )
-        if not ((target >= 0) & (target <= 1)).all():
-            raise ValueError("target must hold probabilities, between 0 and 1.")
-        if head.output == "softmax" and not np.isclose(target.sum(), 1):
-            raise ValueError(f"target must sum to 1, it sums to {target.sum():g}.")
 
     def _draw_cotangents(self, head):
         """Return the (P, q) cotangents of the passes below the last hidden layer, if any."""
@@ -235,11 +231,7 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
             return [(self._scaled(self._with_bias(a)), self._scaled(e))]
         weights, biases, activations = network
         inputs, logits = forward(x, weights, biases, activations)
-        finite = array_module(x).isfinite(logits).all(axis=1)
-        if not finite.all():
-            raise ValueError(
-                f"The output of the network for X[{start + int(finite.argmin())}] is not finite."
-            )
+        check_logits(logits, start)
         errors = self._errors(inputs, logits, network)
         parts = []
         for k in self.layers_:
@@ -322,12 +314,15 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
 
 
 def _called(target, logits):
-    g = array_module(logits).asarray(target(logits))
+    xp = array_module(logits)
+    g = xp.asarray(target(logits))
     if g.shape not in (logits.shape, logits.shape[1:]):
         raise ValueError(
             f"The target function returned shape {g.shape} for logits of shape {logits.shape}: it "
             f"must return that shape or {logits.shape[1:]}."
         )
+    if g.dtype.kind not in "fiub" or not xp.isfinite(g).all():
+        raise ValueError("The target function must return finite numbers.")
     return g
 
 

@@ -241,17 +241,19 @@ class GradientFeatureMap(GradientFeatures):
                 yield a, xp.concatenate(list(self._passes(index, errors)), axis=1)
 
     def _add_moments(self, X):
+        totals = self.moments_
         for _, parts in self._factor_batches(X):
-            for_parts = [
+            moments = [
                 tuple(to_host(f.T @ f).astype(np.float64) for f in pair)
                 for pair in self._pairs_of_factors(parts)
             ]
-            if self.moments_ is None:
-                self.moments_ = for_parts
-            else:
-                for total, new in zip(self.moments_, for_parts, strict=True):
-                    for matrix, more in zip(total, new, strict=True):
-                        matrix += more
+            if totals is not None:
+                moments = [
+                    tuple(total + new for total, new in zip(*pair, strict=True))
+                    for pair in zip(totals, moments, strict=True)
+                ]
+            totals = moments
+        self.moments_ = totals  # all of X or, after an error, none of it
         self.n_samples_seen_ += len(X)
 
     def _choose_pairs(self):

@@ -1,21 +1,24 @@
 """Dense networks as plain arrays: what gradient features need of a trained network."""
 
-import sys
 from itertools import pairwise
+from numbers import Integral
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 
-from skfisher.backend import asarray, float_dtype
+from skfisher.backend import array_module, asarray, float_dtype
 from skfisher.ops import gradients
+from skfisher.torch_modules import is_torch_module, read_dense_layers
 
-__all__ = ["DenseHead", "is_torch_module", "layer_indices", "pretrained_head"]
-
-_TORCH_ACTIVATIONS = {"ReLU": "relu", "Tanh": "tanh", "Sigmoid": "logistic", "Identity": "identity"}
-_TORCH_OUTPUTS = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "logistic"}
-_TORCH_SKIPPED = {"Dropout", "AlphaDropout", "Flatten", "Identity"}
+__all__ = [
+    "DenseHead",
+    "check_label_distribution",
+    "check_logits",
+    "layer_indices",
+    "pretrained_head",
+]
 
 
 class DenseHead:
@@ -85,12 +88,13 @@ class DenseHead:
                 f"{[w.shape[1] for w in weights]} outputs."
             )
         n_hidden = len(weights) - 1
-        activations = (activation,) * n_hidden if isinstance(activation, str) else tuple(activation)
+        one_for_all = activation is None or isinstance(activation, str)
+        activations = (activation,) * n_hidden if one_for_all else tuple(activation)
         if len(activations) != n_hidden:
             raise ValueError(
                 f"activation names {len(activations)} activations for {n_hidden} hidden layers."
             )
-        for name in (*activations, *([activation] if isinstance(activation, str) else [])):
+        for name in (*activations, *([activation] if one_for_all else [])):
             if name not in gradients.ACTIVATIONS:
                 raise ValueError(
                     f"activation={name!r} is not known: use one of {gradients.ACTIVATIONS}."
@@ -164,29 +168,8 @@ class DenseHead:
         TypeError
             If a module has no dense equivalent.
         """
-        if not is_torch_module(module):
-            raise TypeError(f"from_torch reads a torch.nn.Module, got {type(module).__name__}.")
-        if layers is None:
-            linears, activation, closing = _read_sequential(module)
-        else:
-            linears, closing = _named_linears(module, layers), "softmax"
-        if len({id(linear.weight) for linear in linears}) < len(linears):
-            raise ValueError(
-                "A weight matrix is used by more than one layer: its gradient is a sum of outer "
-                "products, not one."
-            )
-        biases = [
-            np.zeros(linear.out_features, dtype=np.float32)
-            if linear.bias is None
-            else _torch_array(linear.bias)
-            for linear in linears
-        ]
-        return cls(
-            [_torch_array(linear.weight).T for linear in linears],
-            biases,
-            activation=activation,
-            output=output or closing,
-        )
+        weights, biases, activations, closing = read_dense_layers(module, layers)
+        return cls(weights, biases, activation=activations or activation, output=output or closing)
 
     @property
     def n_layers(self):
@@ -234,21 +217,40 @@ class DenseHead:
         target : {"uniform", "none"} or array of shape (n_outputs,), default="uniform"
             The label distribution of the loss.
         temperature : float, default=2.0
+            Positive, or ``np.inf``.
 
         Returns
         -------
         activations : array of shape (n_samples, n_in)
         errors : array of shape (n_samples, n_out)
+
+        Raises
+        ------
+        ValueError
+            For a layer out of range, samples of another width than the first layer, a temperature
+            that is not positive, a target that is no label distribution, and for samples whose
+            outputs are not finite.
         """
+        if not hasattr(X, "dtype"):
+            X = np.asarray(X)
+        X = X.astype(float_dtype(X.dtype), copy=False)
+        if X.ndim != 2 or X.shape[1] != self.n_features_in:
+            raise ValueError(
+                f"X has shape {X.shape}, but the first layer of the network takes "
+                f"(n_samples, {self.n_features_in})."
+            )
+        if not temperature > 0:
+            raise ValueError(f"temperature={temperature!r} must be positive.")
+        check_label_distribution(target, self.output, self.n_outputs)
         [index] = layer_indices(layer, self.n_layers)
-        return gradients.gradient_factors(
-            X,
-            *self.arrays(like=X),
-            layer=index,
-            output=self.output,
-            target=target,
-            temperature=temperature,
+        weights, biases, activations = self.arrays(like=X)
+        inputs, logits = gradients.forward(X, weights, biases, activations)
+        check_logits(logits)
+        error = gradients.output_error(
+            logits, output=self.output, target=target, temperature=temperature
         )
+        errors = gradients.layer_errors(error, inputs, weights, activations, index)
+        return inputs[index], errors[index]
 
     def __deepcopy__(self, memo):
         return self  # immutable: clones in a grid search share the weights
@@ -267,9 +269,13 @@ def layer_indices(layer, n_layers):
     ------
     ValueError
         If an index is out of range or occurs twice.
+    TypeError
+        If it is not an integer.
     """
     layers = [layer] if np.ndim(layer) == 0 else list(layer)
     for index in layers:
+        if not isinstance(index, Integral) or isinstance(index, bool):
+            raise TypeError(f"layer={layer!r} must be an integer or a list of integers.")
         if not -n_layers <= index < n_layers:
             raise ValueError(
                 f"layer={index}, but the network has {n_layers} weight "
@@ -282,6 +288,45 @@ def layer_indices(layer, n_layers):
     return indices
 
 
+def check_label_distribution(target, output, n_outputs):
+    """Raise ValueError if `target` is no label distribution for a network.
+
+    Parameters
+    ----------
+    target : "uniform", "none" or array of shape (n_outputs,)
+    output : {"softmax", "logistic", "identity"}
+    n_outputs : int
+    """
+    named = isinstance(target, str)
+    if named and target not in ("uniform", "none"):
+        raise ValueError(f"target={target!r} is not known: use 'uniform', 'none' or an array.")
+    if output == "identity" and not (named and target == "none"):
+        raise ValueError(
+            "A regression network has no label distribution: use target='jacobian' or 'none'."
+        )
+    if named:
+        return
+    target = np.asarray(target)
+    if target.shape != (n_outputs,):
+        raise ValueError(
+            f"target has shape {target.shape}, but the network has {n_outputs} outputs: it "
+            f"must have shape ({n_outputs},)."
+        )
+    if target.dtype.kind not in "fiub" or not ((target >= 0) & (target <= 1)).all():
+        raise ValueError("target must hold probabilities, between 0 and 1.")
+    if output == "softmax" and not np.isclose(target.sum(), 1):
+        raise ValueError(f"target must sum to 1, it sums to {target.sum():g}.")
+
+
+def check_logits(logits, start=0):
+    """Raise ValueError if the outputs of a sample, counted from `start`, are not finite."""
+    finite = array_module(logits).isfinite(logits).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"The output of the network for X[{start + int(finite.argmin())}] is not finite."
+        )
+
+
 def pretrained_head(network):
     """Return the `DenseHead` of a pretrained network, or None for one that is to be trained.
 
@@ -292,14 +337,12 @@ def pretrained_head(network):
     TypeError
         If the network is of a kind that cannot be read.
     """
-    if isinstance(network, DenseHead):
-        return network
-    if is_torch_module(network):
-        return DenseHead.from_torch(network)
     frozen = isinstance(network, FrozenEstimator)
     model = network.estimator if frozen else network
-    if frozen and isinstance(model, DenseHead):
+    if isinstance(model, DenseHead):
         return model
+    if is_torch_module(model):
+        return DenseHead.from_torch(model)
     if not isinstance(model, (MLPClassifier, MLPRegressor)):
         raise TypeError(
             "network must be an MLPClassifier or MLPRegressor, a FrozenEstimator of one, a "
@@ -307,12 +350,6 @@ def pretrained_head(network):
             "scalers and other transformers in front of this estimator in a pipeline."
         )
     return DenseHead.from_sklearn(model) if frozen else None
-
-
-def is_torch_module(x):
-    """Tell whether `x` is a PyTorch module, without importing PyTorch."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(x, torch.nn.Module)
 
 
 def _frozen_array(x, name, ndim):
@@ -324,68 +361,3 @@ def _frozen_array(x, name, ndim):
     x = np.array(x, dtype=float_dtype(x.dtype), order="C")
     x.setflags(write=False)
     return x
-
-
-def _torch_array(parameter):
-    tensor = parameter.detach().cpu()
-    return (tensor if tensor.element_size() > 4 else tensor.float()).numpy()
-
-
-def _read_sequential(module):
-    """Return the Linear layers, the activations between them and the output of a Sequential."""
-    import torch
-
-    linears, activations, after = [], [], []
-    for path, part in _flatten(module, torch):
-        kind = type(part).__name__
-        if isinstance(part, torch.nn.Linear):
-            if linears:
-                activations.append(_one_activation(after, path))
-            linears, after = [*linears, part], []
-        elif linears and (kind in _TORCH_ACTIVATIONS or kind in _TORCH_OUTPUTS):
-            after = [*after, kind]
-        elif kind not in _TORCH_SKIPPED:
-            raise TypeError(
-                f"Module {path!r} is a {kind}, which a dense head cannot hold: it takes Linear, "
-                f"{', '.join(_TORCH_ACTIVATIONS)}, Dropout and Flatten. Compute what enters the "
-                "head with the other modules, or name the Linear layers with `layers`."
-            )
-    if not linears:
-        raise ValueError("The module has no torch.nn.Linear.")
-    closing = [kind for kind in after if kind != "Identity"]
-    if closing and (len(closing) > 1 or closing[0] not in _TORCH_OUTPUTS):
-        raise TypeError(
-            f"The head ends in {closing}; outputs may be closed by "
-            f"{', '.join(_TORCH_OUTPUTS)} alone."
-        )
-    return linears, activations, _TORCH_OUTPUTS[closing[0]] if closing else "softmax"
-
-
-def _flatten(module, torch, path=""):
-    if isinstance(module, torch.nn.Sequential):
-        # named_children would leave out a module that stands at a second place
-        for place, part in enumerate(module):
-            yield from _flatten(part, torch, f"{path}.{place}" if path else str(place))
-    else:
-        yield path, module
-
-
-def _one_activation(kinds, path):
-    kinds = [kind for kind in kinds if kind != "Identity"] or ["Identity"]
-    if len(kinds) > 1 or kinds[0] not in _TORCH_ACTIVATIONS:
-        raise TypeError(f"Between the Linear before module {path!r} and itself stand {kinds}.")
-    return _TORCH_ACTIVATIONS[kinds[0]]
-
-
-def _named_linears(module, layers):
-    import torch
-
-    found = {
-        name: part for name, part in module.named_modules() if isinstance(part, torch.nn.Linear)
-    }
-    for name in layers:
-        if name not in found:
-            raise ValueError(
-                f"The module has no torch.nn.Linear named {name!r}; it has {sorted(found)}."
-            )
-    return [found[name] for name in layers]

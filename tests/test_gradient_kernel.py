@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
@@ -217,6 +218,16 @@ def test_invariants_of_every_setting(settings, dtype):
     assert_allclose(one_by_one.fit_transform(X), K, rtol=0, atol=rtol)
 
 
+@pytest.mark.parametrize("target", ["uniform", "jacobian"])
+def test_kernel_does_not_depend_on_working_memory(rng, target):
+    X = rng.normal(size=(60, 6))
+    kernel = GradientFeatureKernel(make_head(), layer=[0, 1], target=target, activations=True)
+    expected = kernel.fit(X).transform(X)
+    with config_context(working_memory=1e-3):
+        assert_allclose(kernel.transform(X), expected, atol=1e-13)
+        assert_allclose(kernel.fit_transform(X), expected, atol=1e-13)
+
+
 def test_float32_fits_and_float64_calls_mix(rng):
     X = rng.normal(size=(9, 6))
     kernel = GradientFeatureKernel(make_head()).fit(X.astype(np.float32))
@@ -277,6 +288,8 @@ def test_nothing_of_an_earlier_fit_remains(digits):
     kernel = GradientFeatureKernel(clone(network)).fit(X, y)
     assert hasattr(kernel, "network_")
     assert not hasattr(kernel.set_params(network=FrozenEstimator(network)).fit(X), "network_")
+    kernel.set_params(network="precomputed", n_activations=3).fit(X)
+    assert not [name for name in ("head_", "layers_", "n_outputs_") if hasattr(kernel, name)]
 
 
 def test_few_outputs_with_uniform_target_warn():
@@ -289,6 +302,11 @@ def test_few_outputs_with_uniform_target_warn():
         warnings.simplefilter("error")
         GradientFeatureKernel(make_head(), target="jacobian").fit(X)
         GradientFeatureKernel(make_head(widths=(6, 4, 15))).fit(X)
+
+
+def test_logistic_outputs_have_a_direction_each():
+    with pytest.warns(UserWarning, match="3 outputs, .*only 3 directions;"):
+        GradientFeatureKernel(make_head(output="logistic")).fit(np.eye(6))
 
 
 def test_precomputed_factors_give_the_same_kernel(rng):
@@ -395,8 +413,10 @@ def test_clone_shares_a_torch_module(rng):
     assert twin.network is module
     assert twin.get_params() == kernel.get_params()
     assert twin._sklearn_output_config == kernel._sklearn_output_config
+    assert clone(GradientFeatureKernel(FrozenEstimator(module))).network.estimator is module
     X = rng.normal(size=(8, 6)).astype(np.float32)
     K = GradientFeatureKernel(module).fit_transform(X)
+    assert_array_equal(K, GradientFeatureKernel(FrozenEstimator(module)).fit_transform(X))
     assert_array_equal(K, GradientFeatureKernel(DenseHead.from_torch(module)).fit_transform(X))
     again = pickle.loads(pickle.dumps(GradientFeatureKernel(module).fit(X)))
     assert_allclose(again.transform(X), K, atol=1e-6)
@@ -425,14 +445,22 @@ def test_skops_round_trip(rng):
         ({"target": [0.5, 0.5, 0.5]}, "must sum to 1, it sums to 1.5"),
         ({"target": [1.5, -0.5, 0.0]}, "between 0 and 1"),
         ({"target": [np.nan, 0.5, 0.5]}, "between 0 and 1"),
+        ({"target": ["a", "b", "c"]}, "must hold probabilities"),
         ({"target": "predicted"}, "'target' parameter"),
         ({"target": lambda y: y[:, :2]}, r"returned shape \(5, 2\) for logits of shape \(5, 3\)"),
+        ({"target": lambda y: np.full_like(y, np.nan)}, "must return finite numbers"),
         ({"device": "tpu"}, "device='tpu' is not known"),
     ],
 )
 def test_bad_parameters(rng, params, message):
     with pytest.raises(ValueError, match=message):
         GradientFeatureKernel(make_head(), **params).fit(rng.normal(size=(5, 6)))
+
+
+@pytest.mark.parametrize("layer", [[0.5, 1], ["fc7"], [[0, 1]], True])
+def test_layers_are_integers(layer):
+    with pytest.raises(TypeError, match="must be an integer or a list of integers"):
+        GradientFeatureKernel(make_head(), layer=layer).fit(np.eye(6))
 
 
 def test_layer_and_device_are_checked_before_training(monkeypatch):

@@ -117,6 +117,22 @@ def test_partial_fit_equals_fit(rng):
     assert_allclose(parts.transform(X), whole.transform(X), atol=1e-8)
 
 
+def test_partial_fit_that_fails_adds_nothing(rng):
+    X = rng.normal(size=(20, 6))
+    head = make_head(activation="relu")
+    features = GradientFeatureMap(head, activations=True, batch_size=5).fit(X)
+    before = [matrix.copy() for pair in features.moments_ for matrix in pair]
+    X[17] = 1e308  # in the last batch
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(ValueError, match=r"X\[17\] is not finite"),
+    ):
+        features.partial_fit(X)
+    for matrix, expected in zip(sum(features.moments_, ()), before, strict=True):
+        assert_array_equal(matrix, expected)
+    assert features.n_samples_seen_ == 20
+
+
 def test_partial_fit_needs_a_pretrained_network():
     assert hasattr(GradientFeatureMap(make_head()), "partial_fit")
     assert not hasattr(GradientFeatureMap(trainable()), "partial_fit")

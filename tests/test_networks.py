@@ -79,11 +79,40 @@ def test_other_estimators_are_refused():
         ({"weights": [np.ones((2, 3))], "activation": "gelu"}, "activation='gelu' is not known"),
         ({"weights": [np.ones((2, 3))], "output": "probit"}, "output='probit' is not known"),
         ({"weights": [np.ones((2, 3))], "activation": ["relu"]}, "1 activations for 0 hidden"),
+        ({"weights": [np.ones((2, 3))], "activation": None}, "activation=None is not known"),
     ],
 )
 def test_bad_arrays_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         DenseHead(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"layer": 2}, r"layer=2, but the network has 2 .*\(indices -2 to 1\)"),
+        ({"temperature": 0}, "temperature=0 must be positive"),
+        ({"temperature": np.nan}, "temperature=nan must be positive"),
+        ({"target": "jacobian"}, "target='jacobian' is not known"),
+        ({"target": [0.5, 0.5]}, r"must have shape \(4,\)"),
+        ({"target": [0.5] * 4}, "must sum to 1"),
+        ({"X": np.ones((2, 5))}, r"X has shape \(2, 5\), but .* \(n_samples, 3\)"),
+        ({"X": np.ones(3)}, r"X has shape \(3,\)"),
+        ({"X": np.array([[1, 1, 1], [1, np.nan, 1]])}, r"for X\[1\] is not finite"),
+    ],
+)
+def test_bad_requests_for_factors_are_refused(params, message):
+    head = DenseHead([np.ones((3, 2)), np.ones((2, 4))])
+    with pytest.raises(ValueError, match=message):
+        head.gradient_factors(**{"X": np.ones((2, 3)), **params})
+
+
+def test_factors_of_integers_and_lists():
+    head = DenseHead([np.ones((3, 2)), np.eye(2, 4)])
+    expected = head.gradient_factors(np.eye(3))
+    for X in (np.eye(3, dtype=int), np.eye(3).tolist()):
+        for factor, other in zip(head.gradient_factors(X), expected, strict=True):
+            assert_array_equal(factor, other)
 
 
 def test_head_is_immutable_and_shared_by_copies(rng):
