@@ -23,7 +23,7 @@ from skfisher.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture
 from skfisher.mixture_fitter import MixtureFitter, too_far
 from skfisher.ops.fisher import fisher_from_sums, fisher_sums, fisher_vector
 from skfisher.ops.statistics import Sums
-from skfisher.parallel import cut_bags, map_in_order
+from skfisher.parallel import cut_bags, map_in_order, workers_share_memory
 from skfisher.validation import check_bags
 
 __all__ = ["FisherVectorEncoder"]
@@ -265,21 +265,23 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         bags = check_bags(self, X, reset=False)
         tasks = cut_bags(bags.lengths, self._n_features_out)
         parts = [part for task in tasks for part in _cut_long(bags, task)]
-        tasks = [
-            (bags.values, starts, stops, self._mixture(), self.include_weights, self.device, whole)
-            for _, starts, stops, whole in parts
-        ]
-        if len(parts) == 1:
-            return self._check_finite(_encode(*tasks[0]), bags)
         dtype = float_dtype(bags.dtype)
         encodings = empty((len(bags), self._n_features_out), like=bags.values, dtype=dtype)
+        # written to in place where that can be, at the price of a copy elsewhere
+        shared = workers_share_memory()
+        tasks = [
+            (bags.values, starts, stops, self._mixture(), self.include_weights, self.device, whole,
+             encodings[rows] if shared else None)
+            for rows, starts, stops, whole in parts
+        ]  # fmt: skip
         total = None
         # not named: an exception's traceback would keep its threads and limits alive
         for (rows, _, stops, whole), result in zip(
             parts, map_in_order(_encode, tasks, n_jobs=self.n_jobs), strict=True
         ):
             if whole:
-                encodings[rows] = result
+                if not shared:
+                    encodings[rows] = result
                 continue
             total = result if total is None else total.plus(result)
             if stops[-1] == bags.stops[rows.start]:
@@ -293,7 +295,9 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
 
     def _check_finite(self, encodings, bags):
         xp = array_module(encodings)
-        if not xp.isfinite(encodings.sum(dtype=np.float64)):
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = encodings.sum()  # finite only if all are
+        if not xp.isfinite(total):
             finite = xp.isfinite(encodings).all(axis=1)
             if not finite.all():
                 raise ValueError(too_far(self._mixture(), bags, int(finite.argmin())))
@@ -351,11 +355,21 @@ def _cut_long(bags, task):
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite is named by the caller
-def _encode(values, starts, stops, mixture, include_weights, device, whole):
-    """Return the encodings of whole bags, or the statistics of a part of one."""
+def _encode(values, starts, stops, mixture, include_weights, device, whole, out):
+    """Return the encodings of whole bags, or the statistics of a part of one.
+
+    Encodings are written to `out` instead, if it is given.
+    """
     x, starts, stops = rows_on(device, values, starts, stops)
     back = (lambda a: a) if is_cupy(values) else to_host
-    if whole:
-        return back(fisher_vector(x, starts, stops, *mixture, include_weights=include_weights))
-    sums = fisher_sums(x, starts, stops, *mixture)
-    return Sums(*(back(s) for s in sums))
+    if not whole:
+        return Sums(*(back(s) for s in fisher_sums(x, starts, stops, *mixture)))
+    moved = is_cupy(x) != is_cupy(values)
+    encodings = fisher_vector(
+        x, starts, stops, *mixture, include_weights=include_weights, out=None if moved else out
+    )
+    if out is None:
+        return back(encodings)
+    if moved:
+        out[...] = asarray(encodings, like=out)
+    return None

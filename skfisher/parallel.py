@@ -1,11 +1,12 @@
 """Threads over bags: tasks cut the same way however many of them run at once."""
 
 import numpy as np
+from joblib.parallel import get_active_backend
 from sklearn.utils.parallel import Parallel, delayed
 
 from skfisher.backend import single_threaded_blas
 
-__all__ = ["cut_bags", "map_in_order"]
+__all__ = ["cut_bags", "map_in_order", "workers_share_memory"]
 
 ROWS_PER_TASK = 2**15
 NUMBERS_PER_TASK = 2**21
@@ -24,6 +25,12 @@ def map_in_order(function, tasks, *, n_jobs):
         return
     with single_threaded_blas():
         yield from _pool(n_jobs)(delayed(_call)(function, task) for task in tasks)
+
+
+def workers_share_memory():
+    """Tell whether tasks may write into arrays of the caller: they do in threads."""
+    backend, _ = get_active_backend(prefer="threads")
+    return bool(getattr(backend, "supports_sharedmem", False))
 
 
 def _pool(n_jobs):

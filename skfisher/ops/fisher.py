@@ -42,7 +42,7 @@ __all__ = [
 SQRT_2 = math.sqrt(2)
 
 
-def fisher_vector(x, starts, stops, weights, means, variances, *, include_weights=True):
+def fisher_vector(x, starts, stops, weights, means, variances, *, include_weights=True, out=None):
     r"""Fisher vectors of bags under a diagonal Gaussian mixture.
 
     The gradient of the mean log-likelihood of a bag by the mixture's parameters, in the
@@ -63,6 +63,8 @@ def fisher_vector(x, starts, stops, weights, means, variances, *, include_weight
     variances : array of shape (k, d)
     include_weights : bool
         Whether the K entries ``F_w`` come first.
+    out : array of the shape of the result, optional
+        Written and returned.
 
     Returns
     -------
@@ -72,14 +74,15 @@ def fisher_vector(x, starts, stops, weights, means, variances, *, include_weight
     frame, weights, means, variances, dtype = to_frame(x, weights, means, variances)
     coefficients = [c.astype(dtype) for c in logit_coefficients(weights, means, variances)]
     n_out = means.size * 2 + (len(weights) if include_weights else 0)
-    encodings = empty((len(starts), n_out), like=x, dtype=float_dtype(x.dtype))
+    if out is None:
+        out = empty((len(starts), n_out), like=x, dtype=float_dtype(x.dtype))
     counts = stops - starts
     for bags, sums in iter_statistics(x, starts, stops, coefficients, frame=frame):
         fisher_from_statistics(
             sums, counts[bags], weights, means, variances,
-            include_weights=include_weights, out=encodings[bags],
+            include_weights=include_weights, out=out[bags],
         )  # fmt: skip
-    return encodings
+    return out
 
 
 def fisher_vector_vjp(

@@ -289,16 +289,16 @@ def _add(total, part):
 def _sum_per_bag(assigned, y, y2, chunk, out):
     """Write the sums over each bag of ``assigned``, times 1, `y` and `y2`, into `out`."""
     xp = array_module(y)
+    firsts = [first for first, _ in chunk.columns]
+    out.s0[...] = xp.add.reduceat(assigned, firsts, axis=1).T
     if chunk.equal is not None:
         n_bags, length = chunk.equal
         left = assigned.reshape(-1, n_bags, length).transpose(1, 0, 2)
-        left.sum(axis=2, out=out.s0)
         xp.matmul(left, y.reshape(n_bags, length, -1), out=out.s1)
         xp.matmul(left, y2.reshape(n_bags, length, -1), out=out.s2)
     else:
         for bag, (a, b) in enumerate(chunk.columns):
             left = assigned[:, a:b]
-            left.sum(axis=1, out=out.s0[bag])
             xp.matmul(left, y[a:b], out=out.s1[bag])
             xp.matmul(left, y2[a:b], out=out.s2[bag])
 
