@@ -85,7 +85,9 @@ def linear_kernel(x, y=None, *, working_memory=1024):
     return _mirrored(kernel, working_memory) if y is None else kernel
 
 
-def convolution_trace_kernel(patches, errors, patches_b=None, errors_b=None):
+def convolution_trace_kernel(
+    patches, errors, patches_b=None, errors_b=None, *, working_memory=1024
+):
     r"""Return the inner products of the gradients of a layer applied at several positions.
 
     The gradient of a convolution, or of a dense layer applied to every token, is a sum of
@@ -105,6 +107,8 @@ def convolution_trace_kernel(patches, errors, patches_b=None, errors_b=None):
         The errors at its outputs.
     patches_b, errors_b : arrays of shape (m, n_positions_b, d) and (m, n_positions_b, D), optional
         The other side; left out, the first side.
+    working_memory : float
+        Bound in MiB for what is held of the other side's gradients, or products of positions.
 
     Returns
     -------
@@ -116,15 +120,19 @@ def convolution_trace_kernel(patches, errors, patches_b=None, errors_b=None):
     d, n_errors = patches.shape[2], errors.shape[2]
     n_pairs = patches.shape[1] * patches_b.shape[1]
     kernel = empty((len(patches), len(patches_b)), like=patches)
-    if n_pairs * (d + n_errors) > d * n_errors:
-        gradients_b = xp.matmul(patches_b.swapaxes(1, 2), errors_b).reshape(len(patches_b), -1)
+    explicit = n_pairs * (d + n_errors) > d * n_errors
+    sample_bytes = (d * n_errors if explicit else 2 * n_pairs) * patches.dtype.itemsize
+    for some in _chunks(len(patches_b), sample_bytes, working_memory):
+        a_b, u_b = patches_b[some], errors_b[some]
+        if explicit:
+            gradients_b = xp.matmul(a_b.swapaxes(1, 2), u_b).reshape(len(a_b), -1)
         for i in range(len(patches)):
-            kernel[i] = gradients_b @ (patches[i].T @ errors[i]).ravel()
-    else:
-        for i in range(len(patches)):
-            products = xp.matmul(patches_b, patches[i].T)
-            products *= xp.matmul(errors_b, errors[i].T)
-            kernel[i] = products.sum(axis=(1, 2))
+            if explicit:
+                kernel[i, some] = gradients_b @ (patches[i].T @ errors[i]).ravel()
+            else:
+                products = xp.matmul(a_b, patches[i].T)
+                products *= xp.matmul(u_b, errors[i].T)
+                kernel[i, some] = products.sum(axis=(1, 2))
     return kernel
 
 
@@ -140,7 +148,7 @@ def _fold_product(kernel, x, y, fold, working_memory):
     Without `y` the product is ``x @ x.T`` and only the lower triangle of `kernel`, and what lies
     in the blocks on its diagonal, is valid.
     """
-    for rows in _chunks(kernel, working_memory):
+    for rows in _chunks(len(kernel), kernel.shape[1] * kernel.dtype.itemsize, working_memory):
         if y is None:
             fold(kernel[rows, : rows.start], x[rows], x[: rows.start])
             fold(kernel[rows, rows], x[rows], x[rows])  # NumPy sees the symmetry of this one
@@ -148,11 +156,10 @@ def _fold_product(kernel, x, y, fold, working_memory):
             fold(kernel[rows], x[rows], y)
 
 
-def _chunks(kernel, working_memory):
-    """Yield slices of rows, each at most `working_memory` MiB of `kernel`."""
-    row_bytes = kernel.shape[1] * kernel.dtype.itemsize
+def _chunks(n, row_bytes, working_memory):
+    """Yield slices of `n` rows of `row_bytes` each, of at most `working_memory` MiB or one row."""
     n_rows = int(min(MAX_CHUNK_ROWS, max(1, working_memory * 2**20 // max(1, row_bytes))))
-    for start in range(0, len(kernel), n_rows):
+    for start in range(0, n, n_rows):
         yield slice(start, start + n_rows)
 
 
@@ -170,6 +177,6 @@ def _multiply(block, x, y):
 
 def _mirrored(kernel, working_memory):
     """Copy what lies below the diagonal blocks of `_fold_product` to above them."""
-    for rows in _chunks(kernel, working_memory):
+    for rows in _chunks(len(kernel), kernel.shape[1] * kernel.dtype.itemsize, working_memory):
         kernel[: rows.start, rows] = kernel[rows, : rows.start].T
     return kernel

@@ -1,5 +1,7 @@
 """Trace kernels against explicit gradients."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -134,6 +136,21 @@ def test_convolution_kernel_sums_over_positions(rng, n_positions):
     others = explicit(*((b[:, p], v[:, p]) for p in range(n_positions + 1)))
     assert_allclose(convolution_trace_kernel(a, e, b, v), gradients @ others.T, atol=1e-12)
     assert_allclose(convolution_trace_kernel(a, e), gradients @ gradients.T, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_positions", [2, 16])  # by pairs of positions, by gradients
+def test_convolution_kernel_stays_within_working_memory(rng, n_positions):
+    patches, errors = (
+        rng.normal(size=(200, n_positions, 32)),
+        rng.normal(size=(200, n_positions, 24)),
+    )
+    expected = convolution_trace_kernel(patches, errors)
+    tracemalloc.start()
+    kernel = convolution_trace_kernel(patches, errors, working_memory=0.05)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert_allclose(kernel, expected, atol=1e-11)
+    assert peak < kernel.nbytes + 0.15 * 2**20  # the gradients take 1.2 MiB
 
 
 def test_one_position_is_a_dense_layer(factors):
