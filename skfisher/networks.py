@@ -255,6 +255,11 @@ class DenseHead:
     def __deepcopy__(self, memo):
         return self  # immutable: clones in a grid search share the weights
 
+    def __setstate__(self, state):
+        vars(self).update(state)
+        for array in (*self.weights, *self.biases):  # a pickle forgets it
+            array.setflags(write=False)
+
     def __repr__(self):
         widths = [self.n_features_in, *(w.shape[1] for w in self.weights)]
         names = self.activations[0] if len(set(self.activations)) == 1 else self.activations

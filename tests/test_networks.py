@@ -133,6 +133,7 @@ def test_head_survives_pickling(rng):
     again = pickle.loads(pickle.dumps(head))
     X = rng.normal(size=(5, 3))
     assert_array_equal(logits_of(again, X), logits_of(head, X))
+    assert not any(array.flags.writeable for array in (*again.weights, *again.biases))
     assert (
         repr(again) == repr(head) == "DenseHead(3 -> 2 -> 4, activation='tanh', output='logistic')"
     )
