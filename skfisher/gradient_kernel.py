@@ -104,6 +104,8 @@ class GradientFeatureKernel(GradientFeatures):
         In `fit`, for a layer out of range, samples of another width than the network's first layer,
         a target of the wrong length or with a regression network; in any call for samples whose
         outputs are not finite.
+    TypeError
+        For a layer that is no integer, or a network of another kind.
     NotFittedError
         If a frozen network is not fitted.
 
