@@ -1,6 +1,10 @@
 """Threads over bags: tasks cut the same way however many of them run at once."""
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
+from joblib import effective_n_jobs
 from joblib.parallel import get_active_backend
 from sklearn.utils.parallel import Parallel, delayed
 
@@ -13,24 +17,43 @@ NUMBERS_PER_TASK = 2**21
 
 
 def map_in_order(function, tasks, *, n_jobs):
-    """Yield ``function(*task)`` of every task, in order, computed by joblib.
+    """Yield ``function(*task)`` of every task, in order.
 
-    Threads by default; the user chooses another backend by ``joblib.parallel_config``.
-    A result is computed when it is asked for, or a little before, where the backend
+    In threads, unless the user chose other workers by ``joblib.parallel_config``. A
+    result is computed when it is asked for, or a little before, where the workers
     can: results that are used up one by one never exist all at once.
     """
     tasks = list(tasks)
-    if len(tasks) == 1:
-        yield _call(function, tasks[0])
-        return
+    n_workers = min(effective_n_jobs(n_jobs), len(tasks))
     with single_threaded_blas():
-        yield from _pool(n_jobs)(delayed(_call)(function, task) for task in tasks)
+        if n_workers == 1:
+            for task in tasks:
+                yield function(*task)
+        elif workers_share_memory():
+            yield from _map_threads(function, tasks, n_workers)
+        else:
+            yield from _pool(n_jobs)(delayed(_call)(function, task) for task in tasks)
 
 
 def workers_share_memory():
     """Tell whether tasks may write into arrays of the caller: they do in threads."""
     backend, _ = get_active_backend(prefer="threads")
     return bool(getattr(backend, "supports_sharedmem", False))
+
+
+def _map_threads(function, tasks, n_threads):
+    # joblib looks for results every 10 ms: as long as encoding some hundred bags takes
+    pool = ThreadPoolExecutor(n_threads)
+    pending = deque()
+    try:
+        for task in tasks:
+            pending.append(pool.submit(function, *task))
+            if len(pending) > 2 * n_threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _pool(n_jobs):
