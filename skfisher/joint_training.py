@@ -154,10 +154,16 @@ def run_epoch(chain, recipe, model, problem, epoch):
     Raises
     ------
     Diverged
-        If a loss, a gradient or a parameter is not finite.
+        If a loss or a gradient is not finite, or the model at the end, or what it makes of bags.
     """
-    if recipe.solver == "line_search":
-        return _line_search(chain, recipe, model, problem)
+    run = _line_search if recipe.solver == "line_search" else _descend
+    result = run(chain, recipe, model, problem, epoch)
+    _check_model(chain, result.model.parameters, problem.bags[: recipe.batch_size])
+    return result
+
+
+def _descend(chain, recipe, model, problem, epoch):
+    """Take a step for every batch."""
     parameters, state, duals = model
     optimizer = OPTIMIZERS[recipe.solver]
     rng = np.random.default_rng([recipe.seed, epoch])
@@ -184,9 +190,6 @@ def run_epoch(chain, recipe, model, problem, epoch):
         )
         total += loss * len(index)
         norms.append(norm)
-    for name, values in parameters.items():
-        if not np.isfinite(values).all():
-            raise Diverged(f"the parameter {name}")
     return Epoch(Model(parameters, state, duals), total / len(order), float(np.mean(norms)))
 
 
@@ -265,7 +268,7 @@ def _natural(chain, parameters, gradients):
     return precondition(gradients, {n: i for n, i in information.items() if n in gradients})
 
 
-def _line_search(chain, recipe, model, problem):
+def _line_search(chain, recipe, model, problem, epoch):
     """Fit the classifier, then take one projected gradient step on the mixture, downhill.
 
     The step is halved until the objective of all bags falls by a share of what the gradient
@@ -322,6 +325,22 @@ def _check_finite(loss, norm, gradients):
             if not np.isfinite(g).all():
                 raise Diverged(f"the gradient by {name}")
         raise Diverged("the norm of the gradient")
+
+
+def _check_model(chain, parameters, bags):
+    """Check that a model can encode: no later step looks at what the last one has made."""
+    for name, values in parameters.items():
+        if not np.isfinite(values).all():
+            raise Diverged(f"the parameter {name}")
+    with np.errstate(all="ignore"):
+        # Free parameters may be finite, and what they stand for is not.
+        weights, _, variances = chain.mixture(parameters)
+        if not np.isfinite(np.log(weights)).all():
+            raise Diverged("the logarithm of a mixture weight")
+        if not np.isfinite(variances).all():
+            raise Diverged("a variance of the mixture")
+        if not np.isfinite(encode_bags(chain, parameters, bags)).all():
+            raise Diverged("an entry of the encodings")
 
 
 def draw_descriptors(bags, most, rng):

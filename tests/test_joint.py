@@ -507,6 +507,28 @@ def test_numbers_that_are_not_finite_stop_training(problem):
         np.testing.assert_allclose(state_of(model)[name], values, rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid", "ignore:divide")
+@pytest.mark.parametrize("learning_rate", [1e4, 1e6, 1e30])
+def test_a_last_step_too_far_is_not_taken(learning_rate, problem):
+    X, y = problem
+    options = {**SMALL, "max_iter": 1, "batch_size": 36, "clip_norm": None}
+    with pytest.warns(ConvergenceWarning, match="In epoch 1 .* was no longer finite"):
+        model = JointFisherSVC(**options, solver="sgd", learning_rate=learning_rate).fit(X, y)
+    assert model.n_iter_ == 0
+    np.testing.assert_allclose(model.transform(X), model.baseline_.transform(X), atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid", "ignore:divide")
+def test_steps_too_large_for_digits_leave_a_model_that_encodes():
+    X, y = digits()
+    X, y = X[:200], y[:200]
+    options = {"solver": "sgd", "learning_rate": 10, "clip_norm": None, "max_iter": 2}
+    with pytest.warns(ConvergenceWarning, match="was no longer finite"):
+        model = JointFisherSVC(4, **options, random_state=0).fit(X, y)
+    assert np.isfinite(model.transform(X)).all()
+    assert (model.weights_ > 0).all()
+
+
 def test_the_epoch_before_a_fault_is_kept(problem, monkeypatch):
     X, y = problem
     two = JointFisherSVC(**{**SMALL, "schedule": "constant", "max_iter": 2}).fit(X, y)
