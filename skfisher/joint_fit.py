@@ -199,6 +199,8 @@ class JointFitter:
     def _descend(self, chain, problem, validation, progress, *, held_back):
         """Train until the last epoch, or until validation, a callback or a number says stop."""
         training = self._training
+        if training is not None and training.get("descended"):
+            return  # all that an interrupt has left to do is the last SVM
         if training is None:
             seed = self._seeds["descent"]
         else:  # other batches after the end, the same again after an interrupt
@@ -210,6 +212,8 @@ class JointFitter:
             recipe.start(parameters) for parameters in training["start"]
         ]
         for epoch in range(training["epoch"], self.max_iter):
+            if self.early_stopping and training["waited"] >= self.n_iter_no_change:
+                break
             step = progress.subcontext(task_name="epoch")
             step.call_on_fit_task_begin(estimator=self)
             began = time.perf_counter()
@@ -225,9 +229,7 @@ class JointFitter:
             if self.verbose:
                 values = ", ".join(f"{name} {value:.4g}" for name, value in record.items())
                 print(f"{type(self).__name__}: epoch {epoch + 1} of {self.max_iter}: {values}")
-            stop = step.call_on_fit_task_end(estimator=self, reconstruction_attributes=dict)
-            patience = self.early_stopping and training["waited"] >= self.n_iter_no_change
-            if stop or patience:
+            if step.call_on_fit_task_end(estimator=self, reconstruction_attributes=dict):
                 break
         self._end_training(chain, training)
 
@@ -263,7 +265,7 @@ class JointFitter:
     def _pass_once(self, chain, problem):
         """Train for one epoch on bags that are not all there are."""
         training = self._training
-        if training is None or "models" not in training:
+        if training is None or "n_seen" not in training:  # descent on all bags has another rate
             seed = self._seeds["descent"] if training is None else training["seed"] + 1
             training = {"seed": seed, "finished": True, "models": [], "n_seen": 0}
         n_seen = training["n_seen"] + len(problem.bags)
@@ -345,8 +347,9 @@ class JointFitter:
 
     def _end_training(self, chain, training):
         """Go back to the best epoch, if training was to stop early."""
-        self._training = {"seed": training["seed"], "finished": True}
+        training = training | {"descended": True}
         if not self.early_stopping:
+            self._training = training
             return
         if training["epoch"] and training["best_iter"] == self.n_iter_ - training["epoch"]:
             warnings.warn(
@@ -356,7 +359,9 @@ class JointFitter:
                 stacklevel=5,
             )
         self.__dict__.update(
-            self._attributes(chain, training["best"]), best_iter_=training["best_iter"]
+            self._attributes(chain, training["best"]),
+            best_iter_=training["best_iter"],
+            _training=training,
         )
 
     # Phase 3: a linear SVM on the learnt encodings.
@@ -370,7 +375,11 @@ class JointFitter:
             parts = self._fit_svm(encodings, problem.columns(c))
             coef.append(parts[0])
             intercept.append(parts[1])
-        self.__dict__.update(coef_=np.concatenate(coef), intercept_=np.concatenate(intercept))
+        self.__dict__.update(
+            coef_=np.concatenate(coef),
+            intercept_=np.concatenate(intercept),
+            _training={"seed": self._training["seed"], "finished": True},
+        )
 
     def _split(self, targets):
         """Return the bags to train on and those to validate with."""

@@ -456,6 +456,42 @@ def test_interrupted_and_resumed_is_uninterrupted(options, problem, monkeypatch)
     assert_equal_models(model, whole)
 
 
+@pytest.mark.parametrize("stop", ["the last epoch", "early stopping", "a callback"])
+def test_interrupted_before_the_last_svm_only_that_is_fitted(stop, problem, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    class Context:
+        def subcontext(self, task_name):
+            return self
+
+        def call_on_fit_task_begin(self, **kwargs):
+            pass
+
+        def call_on_fit_task_end(self, *, estimator, **kwargs):
+            return stop == "a callback" and estimator.n_iter_ == 2
+
+    X, y = problem
+    monkeypatch.setattr(JointFisherSVC, "_init_callback_context", lambda *_, **__: Context())
+    options = {**SMALL, "max_iter": 5, "warm_start": True}
+    if stop == "early stopping":
+        options |= {"early_stopping": True, "n_iter_no_change": 1, "learning_rate": 3.0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        whole = JointFisherSVC(**options).fit(X, y)
+        model = JointFisherSVC(**options)
+        with monkeypatch.context() as patch:
+            patch.setattr(JointFisherSVC, "_refit", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                model.fit(X, y)
+        assert model.predict(X).shape == (36,)
+        model.fit(X, y)
+        assert model.n_iter_ == whole.n_iter_
+        assert_equal_models(model, whole)
+        model.fit(X, y)  # nothing is left to resume
+    assert model.n_iter_ > whole.n_iter_
+
+
 def test_an_interrupt_in_the_first_epoch_leaves_the_frozen_model(problem, monkeypatch):
     X, y = problem
     model = JointFisherSVC(**SMALL, warm_start=True)
