@@ -14,7 +14,7 @@ from skfisher.estimator import BagEstimator
 from skfisher.ops.feature_map import linear_map
 from skfisher.ops.losses import binary_weights
 from skfisher.sdca import DualAscent
-from skfisher.targets import Targets, read_targets
+from skfisher.targets import Targets, factors_of, read_targets
 
 __all__ = ["LinearSDCA"]
 
@@ -213,7 +213,7 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
 
     def _weights(self, targets, X, sample_weight):
         """Return the factors of C, of shape (n, n_columns)."""
-        signs, classes = targets.signs, targets.classes.tolist()
+        signs, classes = targets.signs, targets.classes
         each = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if self.class_weight == "balanced":
             own = np.maximum(each @ (signs > 0), np.finfo(np.float64).tiny)
@@ -221,14 +221,7 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
             n_classes = len(classes) if targets.kind == "multiclass" else 2
             positive, negative = each.sum() / (n_classes * own), each.sum() / (n_classes * rest)
         else:
-            factors = self.class_weight or {}
-            unknown = [label for label in factors if label not in classes]
-            if unknown:
-                raise ValueError(
-                    f"class_weight names {unknown}, but the classes in y are {classes}: give "
-                    "weights for these only."
-                )
-            positive = np.array([factors.get(label, 1.0) for label in classes])
+            positive = factors_of(self.class_weight or {}, classes)
             negative = 1.0
             if targets.kind == "binary":
                 negative, positive = positive

@@ -1,5 +1,7 @@
 """Labels of bags as signs: one column for each class, 1 where a bag belongs to it, else -1."""
 
+import math
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 
 from skfisher.ops.losses import binary_weights
 
-__all__ = ["Targets", "read_targets"]
+__all__ = ["Targets", "factors_of", "read_targets"]
 
 
 class Targets(NamedTuple):
@@ -31,7 +33,7 @@ class Targets(NamedTuple):
         Raises
         ------
         ValueError
-            If the dict names a class that is none.
+            If the dict names a class that is none, or holds what is no weight.
         """
         if class_weight is None:
             return None
@@ -43,14 +45,7 @@ class Targets(NamedTuple):
                 n / (2 * np.maximum(n_positive, 1)),
                 n / (2 * np.maximum(n - n_positive, 1)),
             )
-        classes = self.classes.tolist()
-        unknown = [label for label in class_weight if label not in classes]
-        if unknown:
-            raise ValueError(
-                f"class_weight names {unknown}, but the classes in y are {classes}: "
-                "give weights for these only."
-            )
-        each = np.array([class_weight.get(label, 1.0) for label in classes], dtype=np.float64)
+        each = factors_of(class_weight, self.classes)
         if self.kind == "multilabel":
             return binary_weights(self.signs, each)
         own = each[np.searchsorted(self.classes, self.labels(self.signs))]
@@ -63,6 +58,45 @@ class Targets(NamedTuple):
         if self.kind == "binary":
             return self.classes[(decision[:, 0] > 0).astype(np.intp)]
         return self.classes[decision.argmax(axis=1)]
+
+
+def factors_of(class_weight, classes):
+    """Return the factor of every class, 1 for those that are not named.
+
+    Parameters
+    ----------
+    class_weight : dict
+    classes : array of shape (n_classes,)
+
+    Returns
+    -------
+    factors : float64 array of shape (n_classes,)
+
+    Raises
+    ------
+    ValueError
+        If the dict names a class that is none, if a factor is no finite number or negative, or
+        if all are 0.
+    """
+    classes = classes.tolist()
+    unknown = [label for label in class_weight if label not in classes]
+    if unknown:
+        raise ValueError(
+            f"class_weight names {unknown}, but the classes in y are {classes}: "
+            "give weights for these only."
+        )
+    for label, factor in class_weight.items():
+        if not isinstance(factor, Real) or not 0 <= factor < math.inf:
+            raise ValueError(
+                f"class_weight[{label!r}]={factor!r} must be a finite number, and not negative."
+            )
+    factors = np.array([class_weight.get(label, 1.0) for label in classes], dtype=np.float64)
+    if not factors.any():
+        raise ValueError(
+            "class_weight is 0 for every class, which leaves nothing to learn from: give one at "
+            "least a weight above 0."
+        )
+    return factors
 
 
 def read_targets(y, n_bags, *, classes=None, kind=None, name="y"):

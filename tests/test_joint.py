@@ -696,6 +696,7 @@ def test_partial_fit_goes_on_after_fit(problem):
         ({"solver": "line_search"}, "trains the mixture alone"),
         ({"solver": "line_search", "train": "mixture", "loss": "linear"}, "bounded below"),
         ({"class_weight": {"d": 2.0}}, r"class_weight names \['d'\]"),
+        ({"class_weight": {"a": float("inf")}}, r"class_weight\['a'\]=inf must be a finite"),
         ({"n_components": 1000}, "n_components=1000 needs at least 1000 descriptors"),
         ({"device": "gpu"}, "device='gpu' is not known"),
     ],

@@ -5,6 +5,7 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.exceptions import DataConversionWarning
 
+from skfisher import LinearSDCA
 from skfisher.targets import read_targets
 
 
@@ -51,6 +52,26 @@ def test_balanced_weights_give_both_sides_of_every_column_the_same_sum():
     weights = targets.weights("balanced")
     np.testing.assert_allclose((weights * (targets.signs > 0)).sum(axis=0), 2.5)
     np.testing.assert_allclose((weights * (targets.signs < 0)).sum(axis=0), 2.5)
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "message"),
+    [
+        ({"b": np.inf}, r"class_weight\['b'\]=inf must be a finite number, and not negative"),
+        ({"b": np.nan}, r"class_weight\['b'\]=nan must be"),
+        ({"a": 1, "b": -1.0}, r"class_weight\['b'\]=-1.0 must be"),
+        ({"b": "2"}, r"class_weight\['b'\]='2' must be"),
+        ({"b": None}, r"class_weight\['b'\]=None must be"),
+        ({"a": 0, "b": 0.0, "c": 0}, "class_weight is 0 for every class"),
+        ({"d": 2.0}, r"class_weight names \['d'\], but the classes in y are"),
+    ],
+)
+def test_class_weights_that_cannot_be(class_weight, message):
+    y = ["a", "b", "c", "a"]
+    with pytest.raises(ValueError, match=message):
+        read_targets(y, 4).weights(class_weight)
+    with pytest.raises(ValueError, match=message):
+        LinearSDCA(class_weight=class_weight).fit(np.eye(4), y)
 
 
 def test_known_classes_and_kinds_bind():
