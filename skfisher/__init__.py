@@ -9,6 +9,7 @@ from .gradient_kernel import GradientFeatureKernel
 from .gradient_map import GradientFeatureMap
 from .inspection import EncodingDisplay, MixtureDisplay
 from .joint import JointFisherSVC
+from .joint_inspection import JointTrainingDisplay
 from .linear_sdca import LinearSDCA
 from .mixture import DiagonalGaussianMixture
 from .networks import DenseHead
@@ -27,6 +28,7 @@ __all__ = [
     "GradientFeatureMap",
     "ImagePatches",
     "JointFisherSVC",
+    "JointTrainingDisplay",
     "LinearSDCA",
     "MixtureDisplay",
     "PositionAppender",

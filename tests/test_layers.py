@@ -47,13 +47,20 @@ FLOORS = [
         "joint.py",
         "linear_sdca.py",
     ],
-    ["inspection.py", "datasets.py", "extraction.py", "show_versions.py", "__init__.py"],
+    [
+        "inspection.py",
+        "joint_inspection.py",
+        "datasets.py",
+        "extraction.py",
+        "show_versions.py",
+        "__init__.py",
+    ],
 ]
 # These may be imported where and how the table says, and nowhere else.
 OPTIONAL = {
     "cupy": {"backend.py", "cuda/module.py"},
     "torch": {"torch_modules.py"},
-    "matplotlib": {"inspection.py"},
+    "matplotlib": {"inspection.py", "joint_inspection.py"},
 }
 
 
