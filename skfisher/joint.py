@@ -11,7 +11,7 @@ from skfisher.backend import asarray, is_cupy, parse_device
 from skfisher.estimator import BagEstimator
 from skfisher.joint_fit import JointFitter
 from skfisher.joint_model import encode_bags
-from skfisher.joint_settings import check_continues, check_settings
+from skfisher.joint_settings import check_continues, check_settings, course_of
 from skfisher.joint_training import Problem
 from skfisher.mixture import is_fitted_mixture
 from skfisher.targets import Targets, read_targets
@@ -369,10 +369,18 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
             After an interrupt it holds the last finished epoch.
         """
         again = self.warm_start and hasattr(self, "coef_")
-        if again:
-            check_continues(self)
         bags, targets, weights = self._read(X, y, first=not again)
         validation = self._read_validation(X_val, y_val, targets)
+        held_back = self.early_stopping and validation is None
+        source = None if validation is None else "X_val"
+        course = course_of(
+            self,
+            early_stopping=self.early_stopping,
+            validation="a part of X" if held_back else source,
+            n_bags=len(bags),
+        )
+        if again:
+            check_continues(self, course if self._under_way else None)
         progress = self._init_callback_context(max_subtasks=self.max_iter)
         progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
         first_map = None if again else self._fit_whitening(bags)
@@ -381,13 +389,13 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         if not again:
             chain = self._freeze(chain, problem, first_map, targets)
         if self.max_iter:
-            part, held_back = problem, self.early_stopping and validation is None
+            part = problem
             if held_back:
                 index, rest = self._split(targets)
                 part, validation = problem.take(index), problem.take(rest)
             elif validation is not None and chain.whitening is None:
                 validation = validation._replace(bags=self._whitened(validation.bags))
-            self._descend(chain, part, validation, progress, held_back=held_back)
+            self._descend(chain, part, validation, progress, held_back=held_back, course=course)
             self._refit(chain, problem)
         progress.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
         return self
@@ -421,6 +429,9 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
                 f"{self.classes_.tolist()}."
             )
         bags, targets, weights = self._read(X, y, first=first, classes=classes)
+        if not first:
+            in_parts = "n_seen" in (self._training or {})
+            check_continues(self, course_of(self) if in_parts else None)
         first_map = self._fit_whitening(bags) if first else None
         chain, bags = self._prepared(bags)
         problem = Problem(bags, targets.signs, weights)
@@ -527,7 +538,7 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         """
         check_is_fitted(self)
         k, d = self.means_.shape[-2:]
-        names = [f"weight_k{i}" for i in range(k)] if self.include_weights else []
+        names = [f"weight_k{i}" for i in range(k)] if self._form["include_weights"] else []
         for block in ("mean", "variance"):
             names += [f"{block}_k{i}_d{j}" for i in range(k) for j in range(d)]
         if self.means_.ndim == 3:

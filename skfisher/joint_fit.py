@@ -16,7 +16,7 @@ from skfisher.backend import float_dtype, single_threaded_blas, to_host
 from skfisher.bags import Bags
 from skfisher.em import Mixture, draw_rows, global_moments
 from skfisher.joint_model import Chain, encode_bags
-from skfisher.joint_settings import recipe_of
+from skfisher.joint_settings import course_of, form_of, recipe_of
 from skfisher.joint_training import Diverged, Model, mean_loss, run_epoch
 from skfisher.linear_svm import fit_columns
 from skfisher.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
@@ -35,10 +35,11 @@ class JointFitter:
     def _chain(self, *, whitened=False):
         """Return what is fixed about the fitted chain."""
         weights = "softmax" if self.solver == "line_search" else self.weights
+        names = ("feature_map", "power", "power_eps", "include_weights")
         return Chain(
-            self.feature_map, weights, self._floor, self.power, self.power_eps,
-            self.include_weights, None if whitened else self._whitening(),
-            self.n_jobs, self.device,
+            weights=weights, floor=self._floor, **{name: self._form[name] for name in names},
+            whitening=None if whitened else self._whitening(),
+            n_jobs=self.n_jobs, device=self.device,
         )  # fmt: skip
 
     def _whitening(self):
@@ -101,8 +102,9 @@ class JointFitter:
             axes = axes[:, : self.n_features_out]
         self.__dict__.pop("coef_", None)  # until there is one again, nothing is fitted
         self.__dict__.update(
-            center_=mean, axes_=axes, _squash=squash, _unmix=unmix, _floor=None, _seeds=seeds
-        )
+            center_=mean, axes_=axes, _squash=squash, _unmix=unmix, _floor=None, _seeds=seeds,
+            _form=form_of(self),
+        )  # fmt: skip
         return first_map
 
     def _first_map(self, n_features, seed):
@@ -190,13 +192,19 @@ class JointFitter:
         fitted = {name: value for name, value in vars(self).items() if name.endswith("_")}
         fitted.pop("baseline_", None)
         private = ("_squash", "_unmix", "_floor", "_kind", "_seeds", "_fit_on_bags")
-        private += ("_global_variance", "_training")
+        private += ("_global_variance", "_training", "_form")
         frozen.__dict__.update(fitted, **{name: self.__dict__[name] for name in private})
         return frozen
 
     # Phase 2: descent on everything that is to be trained.
 
-    def _descend(self, chain, problem, validation, progress, *, held_back):
+    @property
+    def _under_way(self):
+        """Whether an interrupt has left epochs to do."""
+        training = self._training
+        return bool(training) and not (training["finished"] or training.get("descended"))
+
+    def _descend(self, chain, problem, validation, progress, *, held_back, course):
         """Train until the last epoch, or until validation, a callback or a number says stop."""
         training = self._training
         if training is not None and training.get("descended"):
@@ -208,6 +216,7 @@ class JointFitter:
         recipe = recipe_of(self, len(problem.bags), seed)
         if training is None or training["finished"]:
             training = self._begin_training(chain, recipe, problem, validation, held_back)
+            training["course"] = course
         models = [Model(*model) for model in training["models"]] or [
             recipe.start(parameters) for parameters in training["start"]
         ]
@@ -268,6 +277,7 @@ class JointFitter:
         if training is None or "n_seen" not in training:  # descent on all bags has another rate
             seed = self._seeds["descent"] if training is None else training["seed"] + 1
             training = {"seed": seed, "finished": True, "models": [], "n_seen": 0}
+            training["course"] = course_of(self)
         n_seen = training["n_seen"] + len(problem.bags)
         recipe = recipe_of(self, len(problem.bags), training["seed"], n_seen=n_seen)
         # the duals are of other bags

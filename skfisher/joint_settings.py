@@ -8,7 +8,7 @@ from skfisher.backend import parse_device
 from skfisher.joint_training import GROUPS, Recipe
 from skfisher.mixture import is_fitted_mixture, mixture_of
 
-__all__ = ["check_continues", "check_settings", "recipe_of"]
+__all__ = ["check_continues", "check_settings", "course_of", "form_of", "recipe_of"]
 
 
 def trained_groups(train):
@@ -92,31 +92,51 @@ def check_settings(estimator, n_features):
     _check_mixture(estimator.mixture, n_features if n_out is None else n_out)
 
 
-def check_continues(estimator):
-    """Check that a fitted estimator still has the shape its parameters ask for.
+def form_of(estimator):
+    """Return the parameters that a fitted model cannot leave: they say what its numbers mean."""
+    names = ("feature_map", "map_scale", "whiten", "multi_class")
+    names += ("power", "power_eps", "include_weights")
+    return {name: getattr(estimator, name) for name in names}
+
+
+def course_of(estimator, **more):
+    """Return the parameters that descent cannot change on its way, and `more` of that kind."""
+    train = trained_groups(estimator.train)
+    return {"solver": estimator.solver, "train": train, "weights": estimator.weights, **more}
+
+
+def check_continues(estimator, course=None):
+    """Check that training can go on from what was fitted.
+
+    Parameters
+    ----------
+    estimator : JointFisherSVC
+        Fitted.
+    course : dict, optional
+        What `course_of` says now, where descent goes on that was under way.
 
     Raises
     ------
     ValueError
-        If training cannot go on from what was fitted.
+        If a parameter has changed that the model or the descent depends on.
     """
-    fitted = {
-        "n_components": estimator.means_.shape[-2],
-        "feature_map": "identity" if estimator.map_weight_ is None else "a map",
-        "multi_class": "ovr" if estimator.means_.ndim == 3 else "shared",
-    }
-    asked = {
+    n_out = estimator.n_features_out
+    now = form_of(estimator) | {
         "n_components": estimator.n_components,
-        "feature_map": "identity" if estimator.feature_map == "identity" else "a map",
-        "multi_class": estimator.multi_class,
+        "n_features_out": estimator.n_features_in_ if n_out is None else n_out,
     }
+    n_components, n_out = estimator.means_.shape[-2:]
+    found = estimator._form | {"n_components": n_components, "n_features_out": n_out}
     if estimator.mixture is not None:
-        asked["n_components"] = fitted["n_components"]
-    for name, found in fitted.items():
-        if asked[name] != found:
+        now["n_components"] = n_components
+    if course is not None:
+        now |= course
+        found |= estimator._training["course"]
+    for name, value in found.items():
+        if now[name] != value:
             raise ValueError(
-                f"warm_start goes on from a fit with {name}: {found}, but now it is "
-                f"{getattr(estimator, name)!r}: set it back, or warm_start=False."
+                f"Training goes on from a fit with {name}={value!r}, but now it is "
+                f"{now[name]!r}: go back to that, or call fit with warm_start=False."
             )
 
 

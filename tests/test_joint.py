@@ -746,14 +746,87 @@ def test_partial_fit_needs_its_classes(problem):
         model.partial_fit(X, np.eye(3, dtype=int)[np.arange(36) % 3])
 
 
+@pytest.mark.parametrize("again", ["fit", "partial_fit"])
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("n_components", 3), ("feature_map", "identity"), ("multi_class", "ovr")],
+    ("name", "value", "found"),
+    [
+        ("n_components", 3, "2"),
+        ("feature_map", "identity", "'tanh'"),
+        ("feature_map", "linear", "'tanh'"),
+        ("multi_class", "ovr", "'shared'"),
+        ("n_features_out", 2, "4"),
+        ("map_scale", 1.0, "0.25"),
+        ("whiten", False, "True"),
+        ("power", 1.0, "0.5"),
+        ("include_weights", False, "True"),
+    ],
 )
-def test_warm_start_needs_the_shape_of_before(name, value, problem):
+def test_going_on_needs_the_model_of_before(name, value, found, again, problem):
     model = JointFisherSVC(**SMALL, warm_start=True).fit(*problem)
-    with pytest.raises(ValueError, match=f"warm_start goes on from a fit with {name}"):
-        model.set_params(**{name: value}).fit(*problem)
+    message = f"goes on from a fit with {name}={found}, but now it is {value!r}: .*warm_start=False"
+    model.set_params(**{name: value})
+    with pytest.raises(ValueError, match=message):
+        getattr(model, again)(*problem)
+    model.set_params(warm_start=False).fit(*problem)
+
+
+def test_parameters_set_later_do_not_change_what_was_fitted(problem):
+    X, y = problem
+    model = JointFisherSVC(**SMALL).fit(X, y)
+    expected, names = model.decision_function(X), model.get_feature_names_out()
+    model.set_params(include_weights=False, feature_map="identity", power=1.0)
+    np.testing.assert_array_equal(model.decision_function(X), expected)
+    np.testing.assert_array_equal(model.get_feature_names_out(), names)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "n_bags", "message"),
+    [
+        ({}, {"solver": "sgd"}, 36, "solver='adam', but now it is 'sgd'"),
+        ({}, {"train": "mixture"}, 36, "train=.*, but now it is .*mixture"),
+        ({}, {"weights": "sigmoid"}, 36, "weights='softmax', but now it is 'sigmoid'"),
+        ({}, {"early_stopping": True}, 36, "early_stopping=False, but now it is True"),
+        ({"early_stopping": True}, {"early_stopping": False}, 36, "early_stopping=True, but now"),
+        ({"loss": "dual"}, {}, 30, "n_bags=36, but now it is 30"),
+        ({}, {}, 30, "n_bags=36, but now it is 30"),
+    ],
+)
+def test_an_interrupted_fit_is_resumed_as_it_was(
+    before, after, n_bags, message, problem, monkeypatch
+):
+    X, y = problem
+    model = JointFisherSVC(**SMALL, warm_start=True, **before)
+    with monkeypatch.context() as patch:
+        patch.setattr(joint_fit, "run_epoch", stop_after(2))
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(X, y)
+    model.set_params(**after)
+    with pytest.raises(ValueError, match=f"{message}.*warm_start=False"):
+        model.fit(X[:n_bags], y[:n_bags])
+    assert model.n_iter_ == 2
+    model.set_params(**{"solver": "adam", "weights": "softmax"} | before).partial_fit(X, y)
+    assert model.n_iter_ == 3
+
+
+def test_an_interrupted_fit_is_resumed_with_the_validation_it_had(problem, monkeypatch):
+    X, y = problem
+    model = JointFisherSVC(**SMALL, warm_start=True, early_stopping=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(joint_fit, "run_epoch", stop_after(2))
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(X, y, X_val=X, y_val=y)
+    with pytest.raises(ValueError, match="validation='X_val', but now it is 'a part of X'"):
+        model.fit(X, y)
+    model.fit(X, y, X_val=X, y_val=y)
+
+
+def test_partial_fit_keeps_its_solver(problem):
+    X, y = problem
+    model = JointFisherSVC(**SMALL).partial_fit(X, y, classes=["a", "b", "c"])
+    with pytest.raises(ValueError, match="solver='adam', but now it is 'sgd'"):
+        model.set_params(solver="sgd").partial_fit(X, y)
+    model.set_params(solver="adam").partial_fit(X[:20], y[:20])
+    assert model.n_iter_ == 2
 
 
 def test_a_batch_larger_than_the_set_is_clipped(problem):
