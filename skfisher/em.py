@@ -36,7 +36,7 @@ __all__ = [
     "stepwise_update",
 ]
 
-ROWS_PER_TASK = 2**16
+ROWS_PER_TASK = 2**15
 # Descriptors a component that online EM sees before it moves the parameters.
 LEAST_SEEN = 20
 
