@@ -11,7 +11,13 @@ from skfisher.backend import asarray, is_cupy, parse_device
 from skfisher.estimator import BagEstimator
 from skfisher.joint_fit import JointFitter
 from skfisher.joint_model import encode_bags
-from skfisher.joint_settings import check_continues, check_settings, course_of
+from skfisher.joint_settings import (
+    check_continues,
+    check_settings,
+    check_split,
+    course_of,
+    under_way,
+)
 from skfisher.joint_training import Problem
 from skfisher.mixture import is_fitted_mixture
 from skfisher.targets import Targets, read_targets
@@ -164,9 +170,9 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
     An interrupted `fit` leaves the last finished epoch, usable; with `warm_start` the next
     `fit` on the same bags goes on as if nothing had happened.
 
-    Whitened descriptors are kept for all epochs where they take less than a quarter of
-    scikit-learn's ``working_memory`` (256 MiB by default), else computed anew for every batch,
-    so that bags on a memory map may be larger than memory.
+    Whitened descriptors, those of `X_val` too, are kept for all epochs where they take less than
+    a quarter of scikit-learn's ``working_memory`` (256 MiB by default), else computed anew for
+    every batch, so that bags on a memory map may be larger than memory.
 
     A weight of `history_` below about 0.01 is a sign of a mixture that collapses.
 
@@ -372,6 +378,8 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         bags, targets, weights = self._read(X, y, first=not again)
         validation = self._read_validation(X_val, y_val, targets)
         held_back = self.early_stopping and validation is None
+        if held_back and self.max_iter:
+            check_split(targets, self.validation_fraction)
         source = None if validation is None else "X_val"
         course = course_of(
             self,
@@ -380,11 +388,15 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
             n_bags=len(bags),
         )
         if again:
-            check_continues(self, course if self._under_way else None)
+            check_continues(self, course if under_way(self._training) else None)
         progress = self._init_callback_context(max_subtasks=self.max_iter)
         progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
         first_map = None if again else self._fit_whitening(bags)
-        chain, bags = self._prepared(bags)
+        if validation is None:
+            chain, bags = self._prepared(bags)
+        else:
+            chain, bags, bags_val = self._prepared(bags, validation.bags)
+            validation = validation._replace(bags=bags_val)
         problem = Problem(bags, targets.signs, weights)
         if not again:
             chain = self._freeze(chain, problem, first_map, targets)
@@ -393,8 +405,6 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
             if held_back:
                 index, rest = self._split(targets)
                 part, validation = problem.take(index), problem.take(rest)
-            elif validation is not None and chain.whitening is None:
-                validation = validation._replace(bags=self._whitened(validation.bags))
             self._descend(chain, part, validation, progress, held_back=held_back, course=course)
             self._refit(chain, problem)
         progress.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)

@@ -124,12 +124,14 @@ class JointFitter:
                 squash = False
         return {"map_weight": weight, "map_bias": np.zeros(n_out)}, squash, unmix
 
-    def _prepared(self, bags):
-        """Return the chain and the bags to work on, whitened once and for all if they fit."""
-        n_bytes = bags.n_descriptors * self.axes_.shape[1] * float_dtype(bags.dtype).itemsize
+    def _prepared(self, *sets):
+        """Return the chain and all bags to work on, whitened once and for all if they fit."""
+        n_bytes = self.axes_.shape[1] * sum(
+            bags.n_descriptors * float_dtype(bags.dtype).itemsize for bags in sets
+        )
         if n_bytes > get_config()["working_memory"] * 2**20 / 4:
-            return self._chain(), bags
-        return self._chain(whitened=True), self._whitened(bags)
+            return self._chain(), *sets
+        return self._chain(whitened=True), *(self._whitened(bags) for bags in sets)
 
     def _whitened(self, bags):
         return whiten_bags(bags, self._whitening(), n_jobs=self.n_jobs, device=self.device)
@@ -197,12 +199,6 @@ class JointFitter:
         return frozen
 
     # Phase 2: descent on everything that is to be trained.
-
-    @property
-    def _under_way(self):
-        """Whether an interrupt has left epochs to do."""
-        training = self._training
-        return bool(training) and not (training["finished"] or training.get("descended"))
 
     def _descend(self, chain, problem, validation, progress, *, held_back, course):
         """Train until the last epoch, or until validation, a callback or a number says stop."""

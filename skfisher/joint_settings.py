@@ -4,11 +4,21 @@ import math
 import warnings
 from numbers import Real
 
+import numpy as np
+
 from skfisher.backend import parse_device
 from skfisher.joint_training import GROUPS, Recipe
 from skfisher.mixture import is_fitted_mixture, mixture_of
 
-__all__ = ["check_continues", "check_settings", "course_of", "form_of", "recipe_of"]
+__all__ = [
+    "check_continues",
+    "check_settings",
+    "check_split",
+    "course_of",
+    "form_of",
+    "recipe_of",
+    "under_way",
+]
 
 
 def trained_groups(train):
@@ -92,6 +102,39 @@ def check_settings(estimator, n_features):
     _check_mixture(estimator.mixture, n_features if n_out is None else n_out)
 
 
+def check_split(targets, fraction):
+    """Check that a share of the bags, the same of every class, can be held back.
+
+    Parameters
+    ----------
+    targets : Targets
+    fraction : float
+
+    Raises
+    ------
+    ValueError
+        If a class has too few bags for both parts.
+    """
+    n_bags = len(targets.signs)
+    n_test = math.ceil(fraction * n_bags)
+    found = f"early_stopping holds bags back: validation_fraction={fraction} of {n_bags} bags is "
+    remedy = "pass X_val and y_val, or set early_stopping=False."
+    n_least, least = 1, "a bag"
+    if targets.kind != "multilabel":
+        classes, counts = np.unique(targets.labels(targets.signs), return_counts=True)
+        n_least, least = len(classes), f"{len(classes)} bags, one of each class"
+        if counts.min() < 2:
+            raise ValueError(
+                f"{found}{n_test}, but the class {classes[counts.argmin()].item()!r} has 1 bag "
+                f"only, which cannot be in both parts: give it more, {remedy}"
+            )
+    if min(n_test, n_bags - n_test) < n_least:
+        raise ValueError(
+            f"{found}{n_test}, which leaves {n_bags - n_test} to train on, but both parts need "
+            f"{least}: change validation_fraction, {remedy}"
+        )
+
+
 def form_of(estimator):
     """Return the parameters that a fitted model cannot leave: they say what its numbers mean."""
     names = ("feature_map", "map_scale", "whiten", "multi_class")
@@ -103,6 +146,11 @@ def course_of(estimator, **more):
     """Return the parameters that descent cannot change on its way, and `more` of that kind."""
     train = trained_groups(estimator.train)
     return {"solver": estimator.solver, "train": train, "weights": estimator.weights, **more}
+
+
+def under_way(training):
+    """Return whether an interrupt has left epochs to do."""
+    return bool(training) and not (training["finished"] or training.get("descended"))
 
 
 def check_continues(estimator, course=None):

@@ -357,6 +357,25 @@ def test_memory_does_not_grow_with_the_descriptors(tmp_path):
     assert peak < 40 * 2**20
 
 
+def test_memory_does_not_grow_with_the_descriptors_to_validate_with(problem, monkeypatch):
+    X, y = problem
+    whitened = []
+    original = JointFisherSVC._whitened
+    monkeypatch.setattr(
+        JointFisherSVC, "_whitened", lambda *args: whitened.append(args) or original(*args)
+    )
+    large = X[np.tile(np.arange(36), 5)]
+    n_bytes = 8 * 4 * (X.n_descriptors + large.n_descriptors)
+    models = {}
+    for n_mib in (4 * n_bytes / 2**20 - 0.01, 4 * n_bytes / 2**20 + 0.01):
+        with config_context(working_memory=n_mib):
+            options = {**SMALL, "early_stopping": True}
+            model = JointFisherSVC(**options).fit(X, y, X_val=large, y_val=np.tile(y, 5))
+            models[len(whitened)] = model
+    assert set(models) == {0, 2}
+    np.testing.assert_allclose(models[0].coef_, models[2].coef_, atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_dtypes_are_kept(dtype, problem):
     X, y = problem
@@ -835,6 +854,36 @@ def test_a_batch_larger_than_the_set_is_clipped(problem):
         clipped = JointFisherSVC(**{**SMALL, "batch_size": 100}).fit(X, y, X_val=X, y_val=y)
     assert [w.filename for w in caught] == [__file__]  # once, and pointing here
     assert_equal_models(clipped, JointFisherSVC(**{**SMALL, "batch_size": 36}).fit(X, y))
+
+
+@pytest.mark.parametrize(
+    ("labels", "fraction", "message"),
+    [
+        (lambda y: np.r_[["rare"], y[1:]], 0.2, "the class 'rare' has 1 bag only"),
+        (lambda y: y, 0.05, "validation_fraction=0.05 of 36 bags is 2, .* 3 bags, one of each"),
+        (lambda y: y, 0.95, "validation_fraction=0.95 of 36 bags is 35, .* 3 bags, one of each"),
+        (lambda y: np.eye(3, dtype=int)[np.arange(36) % 3], 0.999, "of 36 bags is 36"),
+    ],
+)
+def test_classes_too_small_to_hold_back_are_told_before_any_work(
+    labels, fraction, message, problem, monkeypatch
+):
+    X, y = problem
+    options = {**SMALL, "early_stopping": True, "validation_fraction": fraction}
+    monkeypatch.setattr(JointFisherSVC, "_fit_whitening", None)
+    with pytest.raises(ValueError, match=message):
+        JointFisherSVC(**options).fit(X, labels(y))
+
+
+def test_validation_without_any_positive_has_no_score(problem):
+    X, y = problem
+    labels = np.column_stack([y == "a", y != "b"]).astype(int)
+    model = JointFisherSVC(**SMALL).fit(X, labels, X_val=X, y_val=np.zeros((36, 2), dtype=int))
+    assert np.isnan(model.history_["validation_score"]).all()
+    assert np.isfinite(model.history_["validation_loss"]).all()
+    rare = np.zeros((36, 2), dtype=int)
+    rare[0] = 1  # in the part to train on
+    JointFisherSVC(**SMALL, early_stopping=True, validation_fraction=0.05).fit(X, rare)
 
 
 def test_half_a_validation_set_is_refused(problem):
