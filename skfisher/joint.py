@@ -150,7 +150,8 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
     history_ : dict of lists
         For every epoch: loss, gradient_norm, smallest_weight (times K), smallest_variance
         (over the global variance), seconds, and with validation also validation_loss and
-        validation_score, accuracy or for label indicators mean average precision.
+        validation_score, accuracy or for label indicators mean average precision (NaN where
+        no bag has any label).
     n_iter_ : int
         Epochs trained.
     best_iter_ : int

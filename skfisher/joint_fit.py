@@ -333,8 +333,10 @@ class JointFitter:
         )
         targets = Targets(self._kind, self.classes_, problem.signs)
         if self._kind == "multilabel":
-            found = (problem.signs > 0).any(axis=0)
-            score = average_precision_score((problem.signs > 0)[:, found], decision[:, found])
+            columns = zip((problem.signs > 0).T, decision.T, strict=True)
+            # a label that no bag has cannot be found
+            scores = [average_precision_score(*column) for column in columns if column[0].any()]
+            score = np.mean(scores) if scores else np.nan
         else:
             labels = targets.labels(problem.signs)
             score = accuracy_score(labels, targets.labels(decision))
