@@ -45,7 +45,7 @@ n_components = [4, 16]
 pairs, scores = [], np.empty((2, len(n_components), 3))
 for split, (train, test) in enumerate(GroupKFold(3).split(X, y, speakers)):
     pairs.append(" and ".join(np.unique(speakers[test])))
-    reduce = DescriptorTransformer(PCA(20, whiten=True)).fit(X[train])
+    reduce = DescriptorTransformer(PCA(20, whiten=True), random_state=0).fit(X[train])
     known, unseen = reduce.transform(X[train]), reduce.transform(X[test])
     for row, k in enumerate(n_components):
         start = perf_counter()
