@@ -1,5 +1,6 @@
 """The classifier whose features, mixture and linear SVM are trained together."""
 
+from contextlib import contextmanager
 from numbers import Integral, Real
 
 import numpy as np
@@ -20,7 +21,7 @@ from skfisher.joint_settings import (
 )
 from skfisher.joint_training import Problem
 from skfisher.mixture import is_fitted_mixture
-from skfisher.targets import Targets, read_targets
+from skfisher.targets import Targets, read_classes, read_targets
 from skfisher.validation import check_bags
 
 __all__ = ["JointFisherSVC"]
@@ -376,20 +377,21 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
             After an interrupt it holds the last finished epoch.
         """
         again = self.warm_start and hasattr(self, "coef_")
-        bags, targets, weights = self._read(X, y, first=not again)
-        validation = self._read_validation(X_val, y_val, targets)
-        held_back = self.early_stopping and validation is None
-        if held_back and self.max_iter:
-            check_split(targets, self.validation_fraction)
-        source = None if validation is None else "X_val"
-        course = course_of(
-            self,
-            early_stopping=self.early_stopping,
-            validation="a part of X" if held_back else source,
-            n_bags=len(bags),
-        )
-        if again:
-            check_continues(self, course if under_way(self._training) else None)
+        with _kept_if_refused(self):
+            bags, targets, weights = self._read(X, y, first=not again)
+            validation = self._read_validation(X_val, y_val, targets)
+            held_back = self.early_stopping and validation is None
+            if held_back and self.max_iter:
+                check_split(targets, self.validation_fraction)
+            source = None if validation is None else "X_val"
+            course = course_of(
+                self,
+                early_stopping=self.early_stopping,
+                validation="a part of X" if held_back else source,
+                n_bags=len(bags),
+            )
+            if again:
+                check_continues(self, course if under_way(self._training) else None)
         progress = self._init_callback_context(max_subtasks=self.max_iter)
         progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
         first_map = None if again else self._fit_whitening(bags)
@@ -431,7 +433,7 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         """
         first = not hasattr(self, "coef_")
         if classes is not None:
-            classes = np.unique(classes)
+            classes = read_classes(classes)
         elif first:
             raise ValueError("classes must be passed on the first call to partial_fit.")
         if not first and classes is not None and not np.array_equal(classes, self.classes_):
@@ -439,10 +441,11 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
                 f"classes={classes.tolist()} are not those of the first call to partial_fit, "
                 f"{self.classes_.tolist()}."
             )
-        bags, targets, weights = self._read(X, y, first=first, classes=classes)
-        if not first:
-            in_parts = "n_seen" in (self._training or {})
-            check_continues(self, course_of(self) if in_parts else None)
+        with _kept_if_refused(self):
+            bags, targets, weights = self._read(X, y, first=first, classes=classes)
+            if not first:
+                in_parts = "n_seen" in (self._training or {})
+                check_continues(self, course_of(self) if in_parts else None)
         first_map = self._fit_whitening(bags) if first else None
         chain, bags = self._prepared(bags)
         problem = Problem(bags, targets.signs, weights)
@@ -568,6 +571,18 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         tags.classifier_tags.multi_label = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+@contextmanager
+def _kept_if_refused(estimator):
+    """Give an estimator back the attributes it had, such as the width of `X`, after an error."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 def _in_library_of(X, output):

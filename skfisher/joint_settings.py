@@ -125,7 +125,7 @@ def check_split(targets, fraction):
         n_least, least = len(classes), f"{len(classes)} bags, one of each class"
         if counts.min() < 2:
             raise ValueError(
-                f"{found}{n_test}, but the class {classes[counts.argmin()].item()!r} has 1 bag "
+                f"{found}{n_test}, but the class {classes.tolist()[counts.argmin()]!r} has 1 bag "
                 f"only, which cannot be in both parts: give it more, {remedy}"
             )
     if min(n_test, n_bags - n_test) < n_least:

@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 
 from skfisher.ops.losses import binary_weights
 
-__all__ = ["Targets", "factors_of", "read_targets"]
+__all__ = ["Targets", "factors_of", "read_classes", "read_targets"]
 
 
 class Targets(NamedTuple):
@@ -97,6 +97,32 @@ def factors_of(class_weight, classes):
             "least a weight above 0."
         )
     return factors
+
+
+def read_classes(classes):
+    """Return all classes there will be, sorted.
+
+    Parameters
+    ----------
+    classes : array-like of shape (n_classes,)
+
+    Raises
+    ------
+    ValueError
+        If these are no classes, or fewer than two.
+    """
+    if np.ndim(classes) != 1:
+        found = "a single value" if np.ndim(classes) == 0 else f"of shape {np.shape(classes)}"
+        raise ValueError(f"classes is {found}: pass a list of all classes.")
+    for i, label in enumerate(classes):
+        if label is None or label != label:
+            found = "None" if label is None else "NaN"
+            raise ValueError(f"classes[{i}] is {found}, which cannot be a class: leave it out.")
+    classes = np.unique(classes)
+    if len(classes) < 2:
+        found = f"holds one class only, {classes.tolist()[0]!r}" if len(classes) else "is empty"
+        raise ValueError(f"classes {found}: a classifier needs at least two classes.")
+    return classes
 
 
 def read_targets(y, n_bags, *, classes=None, kind=None, name="y"):

@@ -848,6 +848,42 @@ def test_partial_fit_keeps_its_solver(problem):
     assert model.n_iter_ == 2
 
 
+@pytest.mark.parametrize(
+    "fit",
+    [
+        lambda model, X, y: model.fit(X, y[:-1]),
+        lambda model, X, y: model.set_params(train="gmm").fit(X, y),
+        lambda model, X, y: model.fit(X, y, X_val=X),
+        lambda model, X, y: model.set_params(class_weight={"a": -1}).fit(X, y),
+    ],
+)
+def test_input_that_is_refused_leaves_the_model_as_it_was(fit, problem):
+    X, y = problem
+    model = JointFisherSVC(**SMALL).fit(X, y)
+    expected = model.decision_function(X)
+    wide = Bags(np.column_stack([X.values, X.values[:, 0]]), X.starts, X.stops)
+    with pytest.raises(ValueError, match=r"labels|names 'gmm'|belong together|not negative"):
+        fit(model, wide, y)
+    assert model.n_features_in_ == 4
+    np.testing.assert_array_equal(model.decision_function(X), expected)
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["a"], "classes holds one class only, 'a'"),
+        ([], "classes is empty"),
+        ([0.0, np.nan, 1.0], r"classes\[1\] is NaN"),
+        (["a", None], r"classes\[1\] is None"),
+        ("abc", "classes is a single value"),
+    ],
+)
+def test_classes_that_cannot_be(classes, message, problem):
+    X, y = problem
+    with pytest.raises(ValueError, match=message):
+        JointFisherSVC(**SMALL).partial_fit(X, y, classes=classes)
+
+
 def test_a_batch_larger_than_the_set_is_clipped(problem):
     X, y = problem
     with pytest.warns(UserWarning, match="batch_size=100 is larger than n_samples=36") as caught:
