@@ -34,12 +34,13 @@ class JointTrainingDisplay:
         Their accuracy, or mean average precision.
     best_iter : int, default=None
         The epoch to mark, counted from 1; 0 is the frozen model.
-    validation_name : str, default="validation"
-        Name of the validation loss in the legend.
+    same_loss : bool, default=True
+        Whether the training and the validation loss are the same function, in one panel. If
+        not, the second one is the squared hinge loss, in a panel of its own.
 
     Attributes
     ----------
-    axes_ : ndarray of two or three matplotlib Axes
+    axes_ : ndarray of two to four matplotlib Axes
         Those of the panels, from top to bottom.
     ax_ : matplotlib Axes
         The first of them, the losses.
@@ -73,14 +74,14 @@ class JointTrainingDisplay:
         validation_loss=None,
         validation_score=None,
         best_iter=None,
-        validation_name="validation",
+        same_loss=True,
     ):
         self.loss = loss
         self.smallest_weight = smallest_weight
         self.validation_loss = validation_loss
         self.validation_score = validation_score
         self.best_iter = best_iter
-        self.validation_name = validation_name
+        self.same_loss = same_loss
 
     @classmethod
     def from_estimator(cls, estimator, *, ax=None):
@@ -126,14 +127,13 @@ class JointTrainingDisplay:
             for name in ("validation_loss", "validation_score")
             if name in history and len(history[name]) == len(loss)
         }
-        # Signals that are no measure of success are validated by another loss.
-        signal = estimator.loss in ("linear", "dual")
         went_back = estimator.best_iter_ < estimator.n_iter_
         display = cls(
             loss=loss,
             smallest_weight=history["smallest_weight"],
             best_iter=estimator.best_iter_ if went_back else None,
-            validation_name="validation, squared hinge" if signal else "validation",
+            # Signals that are no measure of success are validated by another loss.
+            same_loss=estimator.loss not in ("linear", "dual"),
             **validation,
         )
         return display.plot(ax=ax)
@@ -154,7 +154,8 @@ class JointTrainingDisplay:
         import matplotlib.pyplot as plt
 
         scored = self.validation_score is not None
-        n_panels = 2 + scored
+        validated = self.validation_loss is not None
+        n_panels = 2 + scored + (validated and not self.same_loss)
         if ax is None:
             _, ax = plt.subplots(figsize=(6, 1 + 1.6 * n_panels), layout="constrained")
         self.axes_ = _stacked_panels(ax, n_panels)
@@ -166,15 +167,18 @@ class JointTrainingDisplay:
         def draw(panel, name, **options):
             (self.lines_[name],) = panel.plot(epochs, getattr(self, name), **(style | options))
 
-        losses, weights = self.axes_[0], self.axes_[-1]
+        losses, *middle, weights = self.axes_
         draw(losses, "loss", label="training")
         losses.set_ylabel("loss")
-        if self.validation_loss is not None:
-            draw(losses, "validation_loss", label=self.validation_name)
+        if validated and self.same_loss:
+            draw(losses, "validation_loss", label="validation", color="C1")
             losses.legend(frameon=False)
+        elif validated:
+            draw(middle[0], "validation_loss", color="C1")
+            middle[0].set_ylabel("squared hinge\n(validation)")
         if scored:
-            draw(self.axes_[1], "validation_score", color="C1")
-            self.axes_[1].set_ylabel("score")
+            draw(middle[-1], "validation_score", color="C1")
+            middle[-1].set_ylabel("score")
         draw(weights, "smallest_weight", color="C2")
         weights.axhline(COLLAPSED, color="0.4", linestyle="--", linewidth=1)
         weights.annotate(

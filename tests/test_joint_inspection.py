@@ -64,11 +64,13 @@ def test_validation_has_a_curve_and_a_panel(model, data):
 
 
 @pytest.mark.parametrize("loss", ["linear", "dual"])
-def test_signals_are_validated_by_another_loss_and_the_legend_says_so(model, data, loss):
+def test_signals_are_validated_by_another_loss_in_a_panel_of_its_own(model, data, loss):
     model.set_params(loss=loss).fit(*data, X_val=data[0][:9], y_val=data[1][:9])
     display = JointTrainingDisplay.from_estimator(model)
-    legend = display.axes_[0].get_legend().get_texts()
-    assert [text.get_text() for text in legend] == ["training", "validation, squared hinge"]
+    names = ("loss", "validation_loss", "validation_score", "smallest_weight")
+    assert [display.lines_[name].axes for name in names] == list(display.axes_)
+    assert display.axes_[1].get_ylabel() == "squared hinge\n(validation)"
+    assert display.axes_[0].get_legend() is None
 
 
 def test_the_line_of_collapse_is_in_sight_and_weights_of_zero_are_no_error():
