@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from skfisher.backend import array_module, float_dtype, rows_on, to_host
 from skfisher.ops.chunks import Frame, iter_row_chunks
-from skfisher.ops.gaussian import LOG_2PI, logit_coefficients, to_frame
+from skfisher.ops.gaussian import LOG_2PI, framed_logits
 from skfisher.ops.statistics import Sums, total_statistics
 from skfisher.parallel import map_in_order
 
@@ -194,8 +194,7 @@ def expectation(values, starts, stops, mixture, *, n_jobs=None, device=None):
         Mean over descriptors of the natural logarithm of the density.
     """
     like = np.empty((0, values.shape[1]), dtype=values.dtype)
-    frame, *parameters, dtype = to_frame(like, *mixture)
-    coefficients = [c.astype(dtype) for c in logit_coefficients(*parameters)]
+    frame, _, coefficients = framed_logits(like, *mixture)
     tasks = _row_tasks(starts, stops, values, coefficients, frame, device)
     total, log_likelihood = None, 0.0
     for sums, part in map_in_order(_expectation, tasks, n_jobs=n_jobs):

@@ -17,12 +17,7 @@ from skfisher.bags import Bags
 from skfisher.em import Mixture
 from skfisher.ops.feature_map import linear_map, linear_map_vjp, tanh_map, tanh_map_vjp
 from skfisher.ops.fisher import fisher_from_statistics, fisher_from_statistics_vjp
-from skfisher.ops.gaussian import (
-    logit_coefficients,
-    logit_coefficients_vjp,
-    scale_of,
-    to_frame,
-)
+from skfisher.ops.gaussian import framed_logits, logit_coefficients_vjp, scale_of
 from skfisher.ops.normalization import power_l2_normalize, power_l2_normalize_vjp
 from skfisher.ops.parameters import (
     floored_exp,
@@ -204,9 +199,8 @@ class Assignment:
 
     def __init__(self, mixture, bags):
         like = np.empty((0, 1), dtype=float_dtype(bags.dtype))
-        self.frame, *parameters, dtype = to_frame(like, *mixture)
+        self.frame, parameters, self.coefficients = framed_logits(like, *mixture)
         self.mixture = Mixture(*parameters)
-        self.coefficients = [c.astype(dtype) for c in logit_coefficients(*parameters)]
 
     def on(self, like):
         """Return coefficients and frame in the library of `like`."""
@@ -277,8 +271,10 @@ def encode_bags(chain, parameters, bags):
     encodings = np.empty((len(bags), n_out), dtype=float_dtype(bags.dtype))
     parts = cut_bags(bags.lengths, n_out)
     tasks = [(replace(chain, n_jobs=1), parameters, bags[part]) for part in parts]
-    blocks = map_in_order(_encode_task, tasks, n_jobs=chain.n_jobs)
-    for part, block in zip(parts, blocks, strict=True):
+    # not named: an exception's traceback would keep its threads and limits alive
+    for part, block in zip(
+        parts, map_in_order(_encode_task, tasks, n_jobs=chain.n_jobs), strict=True
+    ):
         encodings[part] = block
     return encodings
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from skfisher.backend import array_module, empty, float_dtype, zeros
 from skfisher.ops.gaussian import (
-    logit_coefficients,
+    framed_logits,
     logit_coefficients_vjp,
     scale_of,
     to_frame,
@@ -71,15 +71,14 @@ def fisher_vector(x, starts, stops, weights, means, variances, *, include_weight
     encodings : array of shape (n_bags, (2 * d + 1) * k) or (n_bags, 2 * d * k)
         Of the dtype and library of `x`.
     """
-    frame, weights, means, variances, dtype = to_frame(x, weights, means, variances)
-    coefficients = [c.astype(dtype) for c in logit_coefficients(weights, means, variances)]
+    frame, parameters, coefficients = framed_logits(x, weights, means, variances)
     n_out = means.size * 2 + (len(weights) if include_weights else 0)
     if out is None:
         out = empty((len(starts), n_out), like=x, dtype=float_dtype(x.dtype))
     counts = stops - starts
     for bags, sums in iter_statistics(x, starts, stops, coefficients, frame=frame):
         fisher_from_statistics(
-            sums, counts[bags], weights, means, variances,
+            sums, counts[bags], *parameters,
             include_weights=include_weights, out=out[bags],
         )  # fmt: skip
     return out
@@ -97,9 +96,7 @@ def fisher_vector_vjp(
     Source: this project, by the chain rule; agrees with the corrected appendix of
     Wieschollek et al. (2017).
     """
-    frame, weights, means, variances, dtype = to_frame(x, weights, means, variances)
-    coefficients = [c.astype(dtype) for c in logit_coefficients(weights, means, variances)]
-    parameters = (weights, means, variances)
+    frame, parameters, coefficients = framed_logits(x, weights, means, variances)
     counts = stops - starts
     d_x = zeros(x.shape, like=x) if with_x else None
     d_coefficients = new_gradients(coefficients)
@@ -141,8 +138,7 @@ def fisher_sums(x, starts, stops, weights, means, variances):
     sums : Sums of float64 arrays
         In the coordinates of the mixture.
     """
-    frame, *parameters, dtype = to_frame(x, weights, means, variances)
-    coefficients = [c.astype(dtype) for c in logit_coefficients(*parameters)]
+    frame, _, coefficients = framed_logits(x, weights, means, variances)
     return soft_statistics(x, starts, stops, coefficients, frame=frame)
 
 

@@ -19,6 +19,7 @@ from skfisher.ops.chunks import Frame
 
 __all__ = [
     "apply_frame",
+    "framed_logits",
     "log_joint",
     "log_joint_vjp",
     "logit_coefficients",
@@ -229,6 +230,20 @@ def to_frame(x, weights, means, variances):
     if extreme or reach(means, variances) > _FLOAT32:
         dtype = np.dtype(np.float64)
     return frame, weights, means, variances, dtype
+
+
+def framed_logits(x, weights, means, variances):
+    """Return what sums over descriptors need of a mixture: its frame, and the logits in it.
+
+    Returns
+    -------
+    frame : Frame or None
+    parameters : weights, means and variances in the frame, float64
+    coefficients : those of `logit_coefficients`, of the dtype to work in
+    """
+    frame, *parameters, dtype = to_frame(x, weights, means, variances)
+    coefficients = [c.astype(dtype) for c in logit_coefficients(*parameters)]
+    return frame, parameters, coefficients
 
 
 def scale_of(frame):

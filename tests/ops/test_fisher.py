@@ -4,9 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skfisher.em import Mixture, em_iterations
-from skfisher.ops.fisher import fisher_vector, fisher_vector_vjp
+from skfisher.ops.fisher import (
+    fisher_from_statistics,
+    fisher_from_statistics_vjp,
+    fisher_vector,
+    fisher_vector_vjp,
+)
 from skfisher.ops.gaussian import posteriors
 from skfisher.ops.normalization import power_l2_normalize, power_l2_normalize_vjp
+from skfisher.ops.statistics import Sums
 
 from . import references
 
@@ -202,3 +208,31 @@ def test_float32_keeps_its_digits_where_bags_resemble_the_mixture(k, d, spread):
     np.testing.assert_allclose(
         power_l2_normalize(narrow, power=1), power_l2_normalize(wide, power=1), atol=1e-5
     )
+
+
+@pytest.mark.parametrize("include_weights", [True, False])
+def test_the_step_from_sums_to_vectors_has_the_gradient_of_central_differences(include_weights):
+    rng = np.random.default_rng(0)
+    n_bags, k, d = 3, 4, 2
+    counts = np.array([5, 1, 12])
+    options = {"include_weights": include_weights}
+    arrays = [
+        rng.uniform(size=(n_bags, k)), rng.normal(size=(n_bags, k, d)),
+        rng.uniform(1, 2, size=(n_bags, k, d)), rng.dirichlet(np.ones(k)),
+        rng.normal(size=(k, d)), rng.uniform(0.5, 2, size=(k, d)),
+    ]  # fmt: skip
+
+    def forward(arrays):
+        return fisher_from_statistics(Sums(*arrays[:3]), counts, *arrays[3:], **options)
+
+    g = rng.normal(size=forward(arrays).shape)
+    sums = Sums(*arrays[:3])
+    d_sums, *rest = fisher_from_statistics_vjp(g, sums, counts, *arrays[3:], **options)
+    for i, gradient in enumerate([*d_sums, *rest]):
+        direction = rng.normal(size=arrays[i].shape)
+        up, down = (
+            [a + h * direction if i == j else a for j, a in enumerate(arrays)]
+            for h in (1e-6, -1e-6)
+        )
+        difference = (g * (forward(up) - forward(down))).sum() / 2e-6
+        assert (gradient * direction).sum() == pytest.approx(difference, rel=1e-6, abs=1e-7)
