@@ -1,28 +1,21 @@
 """The classifier whose features, mixture and linear SVM are trained together."""
 
-from contextlib import contextmanager
-from numbers import Integral, Real
-
 import numpy as np
 from sklearn.base import ClassifierMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
 
-from skfisher._compat import HasMethods, Interval, StrOptions, _fit_context
-from skfisher.backend import asarray, is_cupy, parse_device
+from skfisher._compat import _fit_context
 from skfisher.estimator import BagEstimator
 from skfisher.joint_fit import JointFitter
-from skfisher.joint_model import encode_bags
+from skfisher.joint_input import kept_if_refused, read_input, read_validation
 from skfisher.joint_settings import (
+    CONSTRAINTS,
     check_continues,
-    check_settings,
     check_split,
     course_of,
     under_way,
 )
 from skfisher.joint_training import Problem
-from skfisher.mixture import is_fitted_mixture
-from skfisher.targets import Targets, read_classes, read_targets
-from skfisher.validation import check_bags
+from skfisher.targets import read_classes
 
 __all__ = ["JointFisherSVC"]
 
@@ -199,41 +192,7 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
     True
     """
 
-    _parameter_constraints: dict = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
-        "feature_map": [StrOptions({"tanh", "linear", "identity"})],
-        "map_init": [StrOptions({"identity", "xavier", "random"})],
-        "map_scale": [Interval(Real, 0, None, closed="neither")],
-        "n_features_out": [Interval(Integral, 1, None, closed="left"), None],
-        "whiten": ["boolean"],
-        "train": [str, list, tuple, set],
-        "loss": [StrOptions({"squared_hinge", "hinge", "log_loss", "linear", "dual"})],
-        "solver": [StrOptions({"adam", "sgd", "natural", "line_search"})],
-        "learning_rate": [Interval(Real, 0, None, closed="left"), dict],
-        "schedule": [StrOptions({"cosine", "constant"})],
-        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "max_iter": [Interval(Integral, 0, None, closed="left")],
-        "max_descriptors": [Interval(Integral, 1, None, closed="left"), None],
-        "C": [Interval(Real, 0, None, closed="neither")],
-        "alpha": [Interval(Real, 0, None, closed="left"), None],
-        "multi_class": [StrOptions({"shared", "ovr"})],
-        "weights": [StrOptions({"softmax", "sigmoid"})],
-        "variance_floor": [Interval(Real, 0, 1, closed="neither")],
-        "mixture": [HasMethods(["fit"]), None],
-        "power": [Interval(Real, 0, None, closed="neither")],
-        "power_eps": [Interval(Real, 0, None, closed="neither"), None],
-        "include_weights": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "warm_start": ["boolean"],
-        "class_weight": [StrOptions({"balanced"}), dict, None],
-        "verbose": ["verbose"],
-        "n_jobs": [Integral, None],
-        "device": [str, None],
-        "random_state": ["random_state"],
-    }
+    _parameter_constraints: dict = {**CONSTRAINTS}
 
     def __init__(
         self,
@@ -377,9 +336,9 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
             After an interrupt it holds the last finished epoch.
         """
         again = self.warm_start and hasattr(self, "coef_")
-        with _kept_if_refused(self):
-            bags, targets, weights = self._read(X, y, first=not again)
-            validation = self._read_validation(X_val, y_val, targets)
+        with kept_if_refused(self):
+            bags, targets, weights = read_input(self, X, y, first=not again)
+            validation = read_validation(self, X_val, y_val, targets)
             held_back = self.early_stopping and validation is None
             if held_back and self.max_iter:
                 check_split(targets, self.validation_fraction)
@@ -441,8 +400,8 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
                 f"classes={classes.tolist()} are not those of the first call to partial_fit, "
                 f"{self.classes_.tolist()}."
             )
-        with _kept_if_refused(self):
-            bags, targets, weights = self._read(X, y, first=first, classes=classes)
+        with kept_if_refused(self):
+            bags, targets, weights = read_input(self, X, y, first=first, classes=classes)
             if not first:
                 in_parts = "n_seen" in (self._training or {})
                 check_continues(self, course_of(self) if in_parts else None)
@@ -454,138 +413,8 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         self._pass_once(chain, problem)
         return self
 
-    def _read(self, X, y, *, first, classes=None):
-        """Read and check everything, before any work."""
-        given = self.mixture is not None and is_fitted_mixture(self.mixture)
-        n_components = 1 if given or not first else self.n_components
-        bags = check_bags(self, X, reset=first, min_descriptors=n_components)
-        known = classes if first else self.classes_
-        kind = None if first else self._kind
-        targets = read_targets(y, len(bags), classes=known, kind=kind)
-        check_settings(self, bags.n_features)
-        return bags, targets, targets.weights(self.class_weight)
-
-    def _read_validation(self, X_val, y_val, targets):
-        if (X_val is None) != (y_val is None):
-            raise ValueError("X_val and y_val belong together: pass both, or none of them.")
-        if X_val is None:
-            return None
-        bags = check_bags(self, X_val, reset=False)
-        found = read_targets(
-            y_val, len(bags), classes=targets.classes, kind=targets.kind, name="y_val"
-        )
-        return Problem(bags, found.signs, None)
-
-    def _encodings(self, X):
-        """Yield encodings and classifier of each model."""
-        check_is_fitted(self)
-        parse_device(self.device)
-        bags = check_bags(self, X, reset=False)
-        chain = self._chain()
-        for parameters in self._parameters():
-            yield encode_bags(chain, parameters, bags), parameters
-
-    def decision_function(self, X):
-        """Return the decision values of the SVM.
-
-        Parameters
-        ----------
-        X : Bags, list of arrays of shape (n_descriptors, n_features), or array
-
-        Returns
-        -------
-        decision : ndarray of shape (n_bags, n_classes), or (n_bags,) for two classes
-            Positive for the class, for the second one of two.
-        """
-        decision = self._decision(X)
-        return _in_library_of(X, decision[:, 0] if self._kind == "binary" else decision)
-
-    def _decision(self, X):
-        decision = [
-            (e @ p["coef"].T + p["intercept"]).astype(e.dtype) for e, p in self._encodings(X)
-        ]
-        return np.hstack(decision)
-
-    def predict(self, X):
-        """Return the class of each bag, or label indicators if `y` was of that kind.
-
-        Parameters
-        ----------
-        X : Bags, list of arrays of shape (n_descriptors, n_features), or array
-
-        Returns
-        -------
-        y : ndarray of shape (n_bags,) or (n_bags, n_labels)
-        """
-        decision = self._decision(X)
-        return Targets(self._kind, self.classes_, decision).labels(decision)
-
-    def transform(self, X):
-        """Return the learnt encodings, after normalisation.
-
-        Parameters
-        ----------
-        X : Bags, list of arrays of shape (n_descriptors, n_features), or array
-
-        Returns
-        -------
-        encodings : ndarray of shape (n_bags, n_encoding)
-            With ``multi_class="ovr"``, those of all classes beside each other. float32 for
-            descriptors of up to 32 bits (integers: 16), else float64.
-        """
-        encodings = np.hstack([encodings for encodings, _ in self._encodings(X)])
-        return _in_library_of(X, encodings)
-
-    def get_feature_names_out(self, input_features=None):
-        """Name the columns of the encodings.
-
-        Parameters
-        ----------
-        input_features : None
-            Ignored: encodings are of mapped descriptors.
-
-        Returns
-        -------
-        names : ndarray of str objects
-            ``weight_k0``, ..., ``mean_k0_d0``, ..., ``variance_k0_d0``, ...; with
-            ``multi_class="ovr"`` after ``class0_``, ``class1_`` and so on.
-        """
-        check_is_fitted(self)
-        k, d = self.means_.shape[-2:]
-        names = [f"weight_k{i}" for i in range(k)] if self._form["include_weights"] else []
-        for block in ("mean", "variance"):
-            names += [f"{block}_k{i}_d{j}" for i in range(k) for j in range(d)]
-        if self.means_.ndim == 3:
-            names = [f"class{c}_{name}" for c in range(len(self.means_)) for name in names]
-        return np.asarray(names, dtype=object)
-
-    @property
-    def _n_features_out(self):
-        return len(self.get_feature_names_out())
-
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "coef_")
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-@contextmanager
-def _kept_if_refused(estimator):
-    """Give an estimator back the attributes it had, such as the width of `X`, after an error."""
-    before = dict(vars(estimator))
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise
-
-
-def _in_library_of(X, output):
-    """Return an array on the host in the library of bags given as arrays of one."""
-    values = getattr(X, "values", X)
-    return asarray(output, like=values) if is_cupy(values) else output

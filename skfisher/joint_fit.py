@@ -14,77 +14,22 @@ from sklearn.utils import check_random_state
 
 from skfisher.backend import float_dtype, single_threaded_blas, to_host
 from skfisher.bags import Bags
-from skfisher.em import Mixture, draw_rows, global_moments
-from skfisher.joint_model import Chain, encode_bags
+from skfisher.em import draw_rows, global_moments
+from skfisher.joint_fitted import FittedJointModel
+from skfisher.joint_model import encode_bags
 from skfisher.joint_settings import course_of, form_of, recipe_of
 from skfisher.joint_training import Diverged, Model, mean_loss, run_epoch
 from skfisher.linear_svm import fit_columns
 from skfisher.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
 from skfisher.mixture_fitter import INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT
 from skfisher.targets import Targets
-from skfisher.whitening import Whitening, principal_axes, whiten_bags
+from skfisher.whitening import principal_axes, whiten_bags
 
 __all__ = ["JointFitter"]
 
-MAP = ("map_weight", "map_bias")
 
-
-class JointFitter:
+class JointFitter(FittedJointModel):
     """Fits the attributes of a jointly trained classifier from its parameters."""
-
-    def _chain(self, *, whitened=False):
-        """Return what is fixed about the fitted chain."""
-        weights = "softmax" if self.solver == "line_search" else self.weights
-        names = ("feature_map", "power", "power_eps", "include_weights")
-        return Chain(
-            weights=weights, floor=self._floor, **{name: self._form[name] for name in names},
-            whitening=None if whitened else self._whitening(),
-            n_jobs=self.n_jobs, device=self.device,
-        )  # fmt: skip
-
-    def _whitening(self):
-        return Whitening(self.center_, self.axes_, self._squash, self._unmix)
-
-    def _parameters(self):
-        """Return the parameters of each model: one, or one for each column of decisions."""
-        chain = self._chain()
-        per_class = self.means_.ndim == 3
-        models = []
-        for c in range(len(self.means_)) if per_class else [...]:
-            parameters = chain.free(Mixture(self.weights_[c], self.means_[c], self.variances_[c]))
-            if self.map_weight_ is not None:
-                parameters |= {"map_weight": self.map_weight_[c], "map_bias": self.map_bias_[c]}
-            rows = slice(c, c + 1) if per_class else slice(None)
-            parameters |= {"coef": self.coef_[rows], "intercept": self.intercept_[rows]}
-            models.append(parameters)
-        return models
-
-    def _columns(self, n_columns):
-        """Return the columns of decisions that each model is for."""
-        if self.multi_class == "ovr":
-            return [slice(c, c + 1) for c in range(n_columns)]
-        return [slice(0, n_columns)]
-
-    def _attributes(self, chain, models):
-        """Return the fitted attributes that the parameters of all models make."""
-        mixtures = [chain.mixture(parameters) for parameters in models]
-        attributes = {
-            "weights_": [m.weights for m in mixtures],
-            "means_": [m.means for m in mixtures],
-            "variances_": [m.variances for m in mixtures],
-        }
-        if self.feature_map != "identity":
-            attributes |= {f"{name}_": [p[name] for p in models] for name in MAP}
-        shared = self.multi_class == "shared"
-        attributes = {n: v[0].copy() if shared else np.stack(v) for n, v in attributes.items()}
-        if self.feature_map == "identity":
-            attributes |= {f"{name}_": None for name in MAP}
-        coef = np.concatenate([p["coef"] for p in models])
-        intercept = np.concatenate([p["intercept"] for p in models])
-        return attributes | {
-            "coef_": coef, "intercept_": intercept,
-            "network_coef_": coef, "network_intercept_": intercept,
-        }  # fmt: skip
 
     # Phase 0: the coordinates of descriptors, and the map that keeps them as they are.
 

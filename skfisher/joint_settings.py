@@ -1,16 +1,18 @@
-"""The parameters of joint training: what they must agree on, and the recipe they make."""
+"""The parameters of joint training: what they may be, and the recipe they make."""
 
 import math
 import warnings
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 
+from skfisher._compat import HasMethods, Interval, StrOptions
 from skfisher.backend import parse_device
 from skfisher.joint_training import GROUPS, Recipe
 from skfisher.mixture import is_fitted_mixture, mixture_of
 
 __all__ = [
+    "CONSTRAINTS",
     "check_continues",
     "check_settings",
     "check_split",
@@ -19,6 +21,43 @@ __all__ = [
     "recipe_of",
     "under_way",
 ]
+
+# What each parameter of the estimator may be, whatever the others are.
+CONSTRAINTS = {
+    "n_components": [Interval(Integral, 1, None, closed="left")],
+    "feature_map": [StrOptions({"tanh", "linear", "identity"})],
+    "map_init": [StrOptions({"identity", "xavier", "random"})],
+    "map_scale": [Interval(Real, 0, None, closed="neither")],
+    "n_features_out": [Interval(Integral, 1, None, closed="left"), None],
+    "whiten": ["boolean"],
+    "train": [str, list, tuple, set],
+    "loss": [StrOptions({"squared_hinge", "hinge", "log_loss", "linear", "dual"})],
+    "solver": [StrOptions({"adam", "sgd", "natural", "line_search"})],
+    "learning_rate": [Interval(Real, 0, None, closed="left"), dict],
+    "schedule": [StrOptions({"cosine", "constant"})],
+    "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "max_iter": [Interval(Integral, 0, None, closed="left")],
+    "max_descriptors": [Interval(Integral, 1, None, closed="left"), None],
+    "C": [Interval(Real, 0, None, closed="neither")],
+    "alpha": [Interval(Real, 0, None, closed="left"), None],
+    "multi_class": [StrOptions({"shared", "ovr"})],
+    "weights": [StrOptions({"softmax", "sigmoid"})],
+    "variance_floor": [Interval(Real, 0, 1, closed="neither")],
+    "mixture": [HasMethods(["fit"]), None],
+    "power": [Interval(Real, 0, None, closed="neither")],
+    "power_eps": [Interval(Real, 0, None, closed="neither"), None],
+    "include_weights": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+    "warm_start": ["boolean"],
+    "class_weight": [StrOptions({"balanced"}), dict, None],
+    "verbose": ["verbose"],
+    "n_jobs": [Integral, None],
+    "device": [str, None],
+    "random_state": ["random_state"],
+}
 
 
 def trained_groups(train):
