@@ -181,12 +181,13 @@ def iter_statistics_vjp(
     ----------
     cotangents : callable
         ``cotangents(bags)`` returns the gradients at the sums of a slice of bags, `Sums`.
-    d_coefficients : triple of float64 arrays
-        The sums over all bags are added to them.
+    d_coefficients : triple of float64 arrays, or None
+        The sums over all bags are added to them, if given.
     d_x : array of the shape of `x`, optional
         The rows of the bags are written, if given; without it 8 of 20 products are saved.
     with_sums : bool
-        Whether the statistics are wanted too, for less than another forward pass.
+        Whether the statistics are wanted too, for less than another forward pass; only
+        together with `d_coefficients`.
 
     Yields
     ------
@@ -225,7 +226,7 @@ def iter_statistics_vjp(
                 _add(total, part)
             for whole, p in zip(d_coefficients, d_part, strict=True):
                 whole += p.sum(axis=0, dtype=np.float64)
-        else:
+        elif d_coefficients is not None:
             for whole, p in zip(d_coefficients, (r @ y, r @ y2, r.sum(axis=1)), strict=True):
                 whole += p
         if d_x is not None:

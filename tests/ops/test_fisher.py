@@ -69,6 +69,14 @@ def test_gradient_without_descriptors_is_the_same_for_the_parameters():
         np.testing.assert_array_equal(a, b)
 
 
+def test_gradient_without_parameters_is_the_same_for_the_descriptors():
+    arguments = problem([5, 2000, 1], 3, 4)
+    g = np.random.default_rng(0).normal(size=(3, 27))
+    d_x, *nothing = fisher_vector_vjp(g, *arguments, with_parameters=False)
+    assert nothing == [None, None, None]
+    np.testing.assert_array_equal(d_x, fisher_vector_vjp(g, *arguments)[0])
+
+
 def test_descriptors_outside_the_bags_have_no_gradient():
     x, _, _, *parameters = problem([30], 3, 2)
     starts, stops = np.array([20, 3]), np.array([25, 9])
