@@ -1,21 +1,12 @@
 """The classifier whose features, mixture and linear SVM are trained together."""
 
-import numpy as np
 from sklearn.base import ClassifierMixin, TransformerMixin
 
 from skfisher._compat import _fit_context
 from skfisher.estimator import BagEstimator
 from skfisher.joint_fit import JointFitter
-from skfisher.joint_input import kept_if_refused, read_input, read_validation
-from skfisher.joint_settings import (
-    CONSTRAINTS,
-    check_continues,
-    check_split,
-    course_of,
-    under_way,
-)
-from skfisher.joint_training import Problem
-from skfisher.targets import read_classes
+from skfisher.joint_input import kept_if_refused, read_all, read_input, read_known_classes
+from skfisher.joint_settings import CONSTRAINTS, check_continues, course_of, in_parts
 
 __all__ = ["JointFisherSVC"]
 
@@ -337,37 +328,19 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         """
         again = self.warm_start and hasattr(self, "coef_")
         with kept_if_refused(self):
-            bags, targets, weights = read_input(self, X, y, first=not again)
-            validation = read_validation(self, X_val, y_val, targets)
-            held_back = self.early_stopping and validation is None
-            if held_back and self.max_iter:
-                check_split(targets, self.validation_fraction)
-            source = None if validation is None else "X_val"
-            course = course_of(
-                self,
-                early_stopping=self.early_stopping,
-                validation="a part of X" if held_back else source,
-                n_bags=len(bags),
-            )
-            if again:
-                check_continues(self, course if under_way(self._training) else None)
+            given = read_all(self, X, y, X_val, y_val, first=not again)
         progress = self._init_callback_context(max_subtasks=self.max_iter)
         progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        first_map = None if again else self._fit_whitening(bags)
-        if validation is None:
-            chain, bags = self._prepared(bags)
-        else:
-            chain, bags, bags_val = self._prepared(bags, validation.bags)
-            validation = validation._replace(bags=bags_val)
-        problem = Problem(bags, targets.signs, weights)
+        first_map = None if again else self._fit_whitening(given.problem.bags)
+        chain, problem, validation = self._prepared(given.problem, given.validation)
         if not again:
-            chain = self._freeze(chain, problem, first_map, targets)
+            chain = self._freeze(chain, problem, first_map, given.targets)
         if self.max_iter:
             part = problem
-            if held_back:
-                index, rest = self._split(targets)
+            if given.held_back:
+                index, rest = self._split(given.targets)
                 part, validation = problem.take(index), problem.take(rest)
-            self._descend(chain, part, validation, progress, held_back=held_back, course=course)
+            self._descend(chain, part, validation, progress, given)
             self._refit(chain, problem)
         progress.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
         return self
@@ -391,23 +364,13 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         self : JointFisherSVC
         """
         first = not hasattr(self, "coef_")
-        if classes is not None:
-            classes = read_classes(classes)
-        elif first:
-            raise ValueError("classes must be passed on the first call to partial_fit.")
-        if not first and classes is not None and not np.array_equal(classes, self.classes_):
-            raise ValueError(
-                f"classes={classes.tolist()} are not those of the first call to partial_fit, "
-                f"{self.classes_.tolist()}."
-            )
+        classes = read_known_classes(self, classes, first=first)
         with kept_if_refused(self):
-            bags, targets, weights = read_input(self, X, y, first=first, classes=classes)
+            problem, targets = read_input(self, X, y, first=first, classes=classes)
             if not first:
-                in_parts = "n_seen" in (self._training or {})
-                check_continues(self, course_of(self) if in_parts else None)
-        first_map = self._fit_whitening(bags) if first else None
-        chain, bags = self._prepared(bags)
-        problem = Problem(bags, targets.signs, weights)
+                check_continues(self, course_of(self) if in_parts(self._training) else None)
+        first_map = self._fit_whitening(problem.bags) if first else None
+        chain, problem = self._prepared(problem)
         if first:
             chain = self._freeze(chain, problem, first_map, targets)
         self._pass_once(chain, problem)

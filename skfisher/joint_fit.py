@@ -69,17 +69,22 @@ class JointFitter(FittedJointModel):
                 squash = False
         return {"map_weight": weight, "map_bias": np.zeros(n_out)}, squash, unmix
 
-    def _prepared(self, *sets):
-        """Return the chain and all bags to work on, whitened once and for all if they fit."""
+    def _prepared(self, *problems):
+        """Return the chain and the problems, their bags whitened once and for all if they fit."""
         n_bytes = self.axes_.shape[1] * sum(
-            bags.n_descriptors * float_dtype(bags.dtype).itemsize for bags in sets
+            problem.bags.n_descriptors * float_dtype(problem.bags.dtype).itemsize
+            for problem in problems
+            if problem is not None
         )
         if n_bytes > get_config()["working_memory"] * 2**20 / 4:
-            return self._chain(), *sets
-        return self._chain(whitened=True), *(self._whitened(bags) for bags in sets)
+            return self._chain(), *problems
+        return self._chain(whitened=True), *(self._whitened(problem) for problem in problems)
 
-    def _whitened(self, bags):
-        return whiten_bags(bags, self._whitening(), n_jobs=self.n_jobs, device=self.device)
+    def _whitened(self, problem):
+        if problem is None:
+            return None
+        options = {"n_jobs": self.n_jobs, "device": self.device}
+        return problem._replace(bags=whiten_bags(problem.bags, self._whitening(), **options))
 
     # Phase 1: mixture and SVM, nothing of it trained together.
 
@@ -145,7 +150,7 @@ class JointFitter(FittedJointModel):
 
     # Phase 2: descent on everything that is to be trained.
 
-    def _descend(self, chain, problem, validation, progress, *, held_back, course):
+    def _descend(self, chain, problem, validation, progress, given):
         """Train until the last epoch, or until validation, a callback or a number says stop."""
         training = self._training
         if training is not None and training.get("descended"):
@@ -156,8 +161,7 @@ class JointFitter(FittedJointModel):
             seed = training["seed"] + training["finished"]
         recipe = recipe_of(self, len(problem.bags), seed)
         if training is None or training["finished"]:
-            training = self._begin_training(chain, recipe, problem, validation, held_back)
-            training["course"] = course
+            training = self._begin_training(chain, recipe, problem, validation, given)
         models = [Model(*model) for model in training["models"]] or [
             recipe.start(parameters) for parameters in training["start"]
         ]
@@ -234,10 +238,10 @@ class JointFitter(FittedJointModel):
         models = [tuple(result.model) for result in results]
         self._keep(chain, results, record, training | {"models": models, "n_seen": n_seen})
 
-    def _begin_training(self, chain, recipe, problem, validation, held_back):
+    def _begin_training(self, chain, recipe, problem, validation, given):
         """Return the state of training before its first epoch."""
         models = self._parameters()
-        if held_back:
+        if given.held_back:
             # what validates must not have taken part in the classifier either
             for parameters, c in zip(models, self._columns(len(self.coef_)), strict=True):
                 encodings = encode_bags(chain, parameters, problem.bags)
@@ -246,7 +250,7 @@ class JointFitter(FittedJointModel):
                 )
         training = {
             "start": models, "models": [], "epoch": 0, "finished": False,
-            "seed": recipe.seed, "waited": 0,
+            "seed": recipe.seed, "course": given.course, "waited": 0,
             "best": None, "best_iter": self.n_iter_, "best_loss": np.inf,
         }  # fmt: skip
         if validation is not None:

@@ -18,6 +18,7 @@ __all__ = [
     "check_split",
     "course_of",
     "form_of",
+    "in_parts",
     "recipe_of",
     "under_way",
 ]
@@ -190,6 +191,11 @@ def course_of(estimator, **more):
 def under_way(training):
     """Return whether an interrupt has left epochs to do."""
     return bool(training) and not (training["finished"] or training.get("descended"))
+
+
+def in_parts(training):
+    """Return whether training has seen its bags part by part."""
+    return "n_seen" in (training or {})
 
 
 def check_continues(estimator, course=None):
