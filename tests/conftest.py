@@ -1,6 +1,7 @@
 """What every test shares. Read by pytest before it imports any test module."""
 
 import os
+import sys
 
 # Read by SciPy when it is first imported; without it, scikit-learn silently skips what
 # concerns array API dispatch.
@@ -33,10 +34,36 @@ def cupy():
     return pytest.importorskip("cupy")
 
 
-@pytest.fixture(params=["numpy", pytest.param("cupy", marks=pytest.mark.gpu)])
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Put a stand-in that NumPy computes, with two devices, in the place of CuPy."""
+    from skfisher import backend
+
+    from .device_array import StandIn
+
+    library = StandIn(n_devices=2)
+    monkeypatch.setitem(sys.modules, "cupy", library)
+    monkeypatch.setattr(backend, "cuda_usable", lambda: (2, ""))
+    monkeypatch.setenv("SKFISHER_FUSED", "0")  # it runs no kernels
+    return library
+
+
+@pytest.fixture(params=["stand_in", pytest.param("cupy", marks=pytest.mark.gpu)])
+def device_library(request):
+    """Return a library of device arrays, usable as ``device="cuda"``: a stand-in, or CuPy."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["numpy", "stand_in", pytest.param("cupy", marks=pytest.mark.gpu)])
 def xp(request):
-    """NumPy, and CuPy where a GPU is usable."""
-    return np if request.param == "numpy" else request.getfixturevalue("cupy")
+    """NumPy, a stand-in for CuPy, and CuPy where a GPU is usable."""
+    return np if request.param == "numpy" else request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["numpy", pytest.param("cupy", marks=pytest.mark.gpu)])
+def real_xp(request):
+    """NumPy, and CuPy where a GPU is usable, for what other packages do with arrays."""
+    return np if request.param == "numpy" else request.getfixturevalue(request.param)
 
 
 @pytest.fixture

@@ -589,10 +589,10 @@ def test_load_says_which_file_is_damaged(tmp_path):
 
 
 @dispatch
-def test_namespace_is_that_of_the_values(dispatch, xp):
+def test_namespace_is_that_of_the_values(dispatch, real_xp):
     from skfisher._compat import get_namespace
 
-    bags = Bags.from_list([xp.ones((2, 2)), xp.ones((1, 2))])
+    bags = Bags.from_list([real_xp.ones((2, 2)), real_xp.ones((1, 2))])
     with sklearn.config_context(array_api_dispatch=dispatch):
         assert bags.__array_namespace__(api_version=None) is get_namespace(bags.values)[0]
         assert get_namespace(bags)[0] is get_namespace(bags.values)[0]
