@@ -10,6 +10,7 @@ For training there is a smooth power, whose derivative stays finite at 0:
 import numpy as np
 
 from skfisher.backend import array_module, zeros
+from skfisher.cuda import normalization as kernels
 
 __all__ = ["power_l2_normalize", "power_l2_normalize_vjp"]
 
@@ -37,6 +38,8 @@ def power_l2_normalize(x, *, power=0.5, blocks=None, eps=None):
         Rows and blocks of zeros stay zero. Without `eps`, a positive factor on a row of `x`
         changes nothing, however small or large.
     """
+    if blocks is None and kernels.takes(x):
+        return kernels.power_l2_normalize(x, power=power, eps=eps)
     _, u, _ = _scaled_power(x, power, blocks, eps)
     if blocks is not None:
         u /= _norms(u, blocks)
@@ -65,6 +68,12 @@ def power_l2_normalize_vjp(g, x, *, power=0.5, blocks=None, eps=None, derivative
         Entries that are exactly 0 get gradient 0. The smooth power needs no floor and
         has none.
     """
+    if derivative_floor is None:
+        derivative_floor = 1e-6 if x.dtype == np.float32 else 1e-12
+    if blocks is None and kernels.takes(x):
+        return kernels.power_l2_normalize_vjp(
+            g, x, power=power, eps=eps, derivative_floor=derivative_floor
+        )
     x, u, scale = _scaled_power(x, power, blocks, eps)
     if blocks is None:
         d_u = _l2_vjp(g, u, _norms(u))
@@ -133,8 +142,6 @@ def _power_slope(x, power, eps, derivative_floor):
     if eps is not None:
         size = x * x + float(eps) ** 2
         return size ** ((power - 1) / 2) * ((power * x * x + float(eps) ** 2) / size)
-    if derivative_floor is None:
-        derivative_floor = 1e-6 if x.dtype == np.float32 else 1e-12
     size = xp.maximum(xp.abs(x), derivative_floor)
     slope = power * xp.where(x == 0, 1, size) ** (power - 1)
     return xp.where(x == 0, 0, slope).astype(x.dtype, copy=False)
