@@ -1,0 +1,173 @@
+"""How bags, descriptors and mixtures lie in memory where the kernels read them.
+
+All of this is decided from the bags' lengths and from K and D alone, never by the GPU, the
+rest of the batch or free memory, so that every sum is taken in the same order everywhere.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from skfisher.backend import array_module, to_host
+
+__all__ = [
+    "PackedMixture",
+    "chunk_rows",
+    "chunk_table",
+    "component_tile",
+    "pack_mixture",
+    "pad_components",
+    "padded",
+    "partial_size",
+    "row_width",
+    "vector_aligned",
+]
+
+FEATURE_TILE = 64  # dimensions of parameters are padded to a multiple of it
+PADDED_LOG_CONST = -3e38  # finite, so that no infinity meets another
+
+
+def padded(n, tile):
+    """Return `n` rounded up to a multiple of `tile`."""
+    return -(-n // tile) * tile
+
+
+def component_tile(k):
+    """Return how many components a block of a kernel works on."""
+    return 32 if k <= 32 else 64
+
+
+def row_width(k):
+    """Return the row length of arrays of descriptors by components: whole vectors of four."""
+    return padded(k, 4)
+
+
+def partial_size(k, d):
+    """Return how many numbers S0, S1 and S2 of a chunk take, in whole vectors of four."""
+    return row_width(k) + 2 * k * row_width(d)
+
+
+def chunk_rows(k, d):
+    """Return how many descriptors one block sums up.
+
+    256, more for large K D: the results of a chunk are K (2D + 1) numbers, written once, and
+    should stay small beside its descriptors.
+    """
+    doublings = max(0, math.ceil(math.log2(k * d / 8192)))
+    return 256 * 2 ** min(doublings, 2)
+
+
+def chunk_table(starts, stops, k, d):
+    """Cut bags into chunks of `chunk_rows` descriptors; the last of a bag is shorter.
+
+    Parameters
+    ----------
+    starts, stops : int arrays of shape (n_bags,), on the host
+        Bag ``i`` holds the rows ``starts[i]:stops[i]``; bags may overlap and come in any order.
+    k, d : int
+
+    Returns
+    -------
+    chunks : int32 array of shape (n_chunks, 3)
+        Bag, first row, and the row after the last.
+    bag_chunks : int32 array of shape (n_bags + 1,)
+        Bag ``i`` is made up of the chunks ``bag_chunks[i]:bag_chunks[i + 1]``.
+    """
+    lengths = stops - starts
+    if len(lengths) and lengths.min() < 1:
+        raise ValueError(f"bag {int(lengths.argmin())} is empty: kernels need descriptors to sum.")
+    rows = chunk_rows(k, d)
+    counts = -(-lengths // rows)
+    bag_chunks = np.concatenate([[0], np.cumsum(counts)])
+    bags = np.repeat(np.arange(len(starts)), counts)
+    begins = starts[bags] + rows * (np.arange(len(bags)) - bag_chunks[bags])
+    ends = np.minimum(begins + rows, stops[bags])
+    return np.stack([bags, begins, ends], axis=1).astype(np.int32), bag_chunks.astype(np.int32)
+
+
+class PackedMixture(NamedTuple):
+    """A mixture as the kernels read it, on the host, and the numbers it was rounded from."""
+
+    params: np.ndarray  # float32: inv_std (dp, kp), scaled_mean (dp, kp), log_const (kp,)
+    shift: np.ndarray  # float32 (d,)
+    inv_std: np.ndarray  # float64 (k, d): 1 / sigma
+    scaled_mean: np.ndarray  # float64 (k, d): (mu - shift) / sigma
+    weights: np.ndarray  # float64 (k,)
+    kp: int  # K and D, padded
+    dp: int
+
+    @property
+    def reach(self):
+        """Distance of the farthest mean from the shift, in its own deviations."""
+        return float(abs(self.scaled_mean).max())
+
+    @property
+    def rounded(self):
+        """``inv_std`` and ``scaled_mean`` as the kernels see them, float64 of shape (k, d)."""
+        k, d = self.inv_std.shape
+        tables = self.params[: -self.kp].reshape(2, self.dp, self.kp)
+        return tables[:, :d, :k].transpose(0, 2, 1).astype(np.float64)
+
+
+def pack_mixture(weights, means, variances, *, scale=1.0):
+    """Pack a mixture about its own mean, which is a constant of the model, not of the batch.
+
+    Parameters
+    ----------
+    weights : array of shape (k,)
+    means : array of shape (k, d)
+    variances : array of shape (k, d)
+    scale : float or array of shape (d,)
+        Unit of the densities: ``log_const`` is that of ``x / scale``.
+
+    Returns
+    -------
+    packed : PackedMixture
+        With numbers that are not finite where the mixture is beyond float32.
+    """
+    weights, means, variances = (to_host(p).astype(np.float64) for p in (weights, means, variances))
+    k, d = means.shape
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        shift = (weights @ means / weights.sum()).astype(np.float32)
+        inv_std = 1 / np.sqrt(variances)
+        centred = means - shift
+        narrow = inv_std.astype(np.float32)
+        # of the rounded 1 / sigma, so that u is zero where x is the mean
+        narrow_mean = (centred * narrow.astype(np.float64)).astype(np.float32)
+        log_weights = np.log(np.maximum(weights, np.finfo(np.float64).tiny))
+        volumes = np.log(inv_std * scale).sum(axis=1) - 0.5 * d * math.log(2 * math.pi)
+        log_const = pad_components(log_weights + volumes, PADDED_LOG_CONST)
+    tables = [pad_table(narrow).ravel(), pad_table(narrow_mean).ravel()]
+    params = np.concatenate([*tables, log_const])
+    dp, kp = padded(d, FEATURE_TILE), len(log_const)
+    return PackedMixture(params, shift, inv_std, centred * inv_std, weights, kp, dp)
+
+
+def pad_components(values, fill=0.0):
+    """Return (..., k) numbers as float32 (..., kp), with `fill` in the place of the rest."""
+    k = values.shape[-1]
+    out = np.full((*values.shape[:-1], padded(k, component_tile(k))), fill, dtype=np.float32)
+    out[..., :k] = values
+    return out
+
+
+def pad_table(values):
+    """Return numbers of shape (k, d) as a float32 table (dp, kp) that starts with (d, k)."""
+    table = np.zeros((padded(values.shape[1], FEATURE_TILE), len(values)), dtype=np.float32)
+    table[: values.shape[1]] = values.T
+    return pad_components(table)
+
+
+def vector_aligned(x: Any):
+    """Return `x`, copied if it is not contiguous or its rows do not start at vectors of four.
+
+    Kernels read rows of a multiple of 4 numbers as vectors, which must lie at multiples of
+    16 bytes; a view may begin anywhere.
+    """
+    xp = array_module(x)
+    x = xp.ascontiguousarray(x)
+    interface = getattr(x, "__cuda_array_interface__", None) or x.__array_interface__
+    if x.shape[1] % 4 == 0 and interface["data"][0] % 16:
+        return x.copy()
+    return x
