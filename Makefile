@@ -13,13 +13,16 @@ BIN := $(VENV)/bin
 # Test workers and skfisher's own threads share the cores: one BLAS and one OpenMP thread each.
 ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
+# The version of CUDA that the driver runs, 12 or 13; nothing where there is no driver.
+CUDA = $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA[A-Za-z ]*Version *: *\([0-9]*\).*/\1/p')
+
 export MPLBACKEND := agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart test test-oldest lint format docs benchmark clean
+.PHONY: help quickstart test test-oldest lint format docs gpu benchmark clean
 .SECONDARY:
 
 help: ## show this list
@@ -45,6 +48,18 @@ format: $(VENV)/.lint ## mend what lint can mend by itself
 
 docs: $(VENV)/.docs ## build the documentation in docs/_build/html; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+# Tests first; then those of kernels again, with every read and write watched; then the figures.
+gpu: ## on a machine with a GPU: test there, look for faults in kernels, measure
+	@test -n '$(CUDA)' || { \
+		echo "make gpu needs an NVIDIA GPU and its driver, and nvidia-smi finds none." >&2; exit 1; }
+	@$(MAKE) --no-print-directory $(VENV)/.test-cuda$(CUDA)x
+	@$(BIN)/python -c 'import sys; from skfisher.backend import cuda_usable; n, why = cuda_usable(); sys.exit(why or not n)'
+	$(BIN)/python -m pytest -m gpu
+	sanitizer=$$(command -v compute-sanitizer || find $(VENV)/lib -path '*/bin/compute-sanitizer'); \
+	for tool in memcheck racecheck; do "$$sanitizer" --tool $$tool --error-exitcode 1 \
+		$(BIN)/python -m pytest -m gpu tests/cuda/test_gpu.py || exit 1; done
+	$(BIN)/python benchmarks/gpu.py --save
 
 benchmark: $(VENV)/.bench ## measure speed and memory against other libraries
 	$(BIN)/python benchmarks/cpu.py
