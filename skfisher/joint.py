@@ -48,15 +48,20 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         Give every principal component the same variance; if not, scale all by one number.
     train : sequence of {"features", "mixture", "classifier"}, default=all of them
         What is trained in the second phase.
-    loss : {"squared_hinge", "hinge", "log_loss", "linear", "dual"}, default="squared_hinge"
-        What descent minimises. "linear" sends back minus the label, as in [1]_, and "dual"
-        minus the label times its dual variable; with these the SVM is fitted anew every epoch.
+    loss : {"squared_hinge", "hinge", "quadratic", "log_loss", "linear", "dual"}, \
+            default="squared_hinge"
+        What descent minimises. "quadratic" is :math:`(1 - y f)^2`, which also pulls back what
+        is beyond the margin. "linear" sends back minus the label, as in [1]_, and "dual" minus
+        the label times its dual variable; with these two the SVM is fitted anew every epoch.
+        All SVMs have the hinge loss for "hinge", and the squared hinge loss for every other.
     solver : {"adam", "sgd", "natural", "line_search"}, default="adam"
         "sgd" has momentum 0.9; "natural" divides the mixture's gradients by its Fisher
         information; "line_search" trains the mixture alone, by projected gradient
-        steps on all bags, and fits the SVM anew before each, as in [2]_.
+        steps on all bags, and fits the SVM anew before each, as in [2]_: `schedule`,
+        `clip_norm`, `max_descriptors` and `weights` mean nothing to it and must be left alone.
     learning_rate : float or dict, default=1e-2
-        A rate, or one for each of "features", "mixture" and "classifier"; 0 leaves them.
+        A rate, or one for each of "features", "mixture" and "classifier", 1e-2 for those that
+        are not named; 0 leaves them. With "line_search" the first step to try.
     schedule : {"cosine", "constant"}, default="cosine"
         "cosine" lowers the rate to 0 over the epochs.
     clip_norm : float, default=1.0
@@ -135,8 +140,8 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
     history_ : dict of lists
         For every epoch: loss, gradient_norm, smallest_weight (times K), smallest_variance
         (over the global variance), seconds, and with validation also validation_loss and
-        validation_score, accuracy or for label indicators mean average precision (NaN where
-        no bag has any label).
+        validation_score, accuracy or for label indicators mean average precision. These are NaN
+        in epochs without validation bags, and the score where no bag has any label.
     n_iter_ : int
         Epochs trained.
     best_iter_ : int
@@ -147,6 +152,7 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
     See Also
     --------
     FisherVectorEncoder : The encoder alone, its mixture fitted without labels.
+    JointTrainingDisplay : Losses, scores and the lightest component over the epochs.
 
     Notes
     -----

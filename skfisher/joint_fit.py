@@ -1,5 +1,6 @@
 """The phases of joint training: a frozen start, descent on everything, a last linear SVM."""
 
+import copy
 import time
 import warnings
 from dataclasses import replace
@@ -22,10 +23,18 @@ from skfisher.joint_training import Diverged, Model, mean_loss, run_epoch
 from skfisher.linear_svm import fit_columns
 from skfisher.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
 from skfisher.mixture_fitter import INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT
+from skfisher.ops import losses
 from skfisher.targets import Targets
 from skfisher.whitening import principal_axes, whiten_bags
 
 __all__ = ["JointFitter"]
+
+
+# Finite numbers can make a useless model. It is called one if on the training bags its score is so
+# much lower, or its loss so much and half again higher, than that of the frozen model, or
+# if a component has less than this share of its fair weight, 1/K.
+WIDE_MARGIN = 0.1
+LOST_WEIGHT = 1e-3
 
 
 class JointFitter(FittedJointModel):
@@ -131,21 +140,28 @@ class JointFitter(FittedJointModel):
             mixture = clone(mixture).fit(sample if ours else sample.values)
         return mixture_of(mixture), moments
 
+    @property
+    def _svm_loss(self):
+        return "hinge" if self.loss == "hinge" else "squared_hinge"
+
     def _fit_svm(self, encodings, problem):
         return fit_columns(
             encodings, problem.signs, problem.weights,
-            C=self.C, loss="hinge" if self.loss == "hinge" else "squared_hinge",
+            C=self.C, loss=self._svm_loss,
             seed=self._seeds["svm"], n_jobs=self.n_jobs,
         )  # fmt: skip
 
     def _frozen_copy(self):
         """Return the estimator as it is now, fitted but not trained."""
-        frozen = type(self)(**{**self.get_params(deep=False), "max_iter": 0, "warm_start": False})
+        # Copies, which unlike clones keep what was fitted of a mixture that was given.
+        parameters = copy.deepcopy(self.get_params(deep=False))
+        frozen = type(self)(**{**parameters, "max_iter": 0, "warm_start": False})
         fitted = {name: value for name, value in vars(self).items() if name.endswith("_")}
         fitted.pop("baseline_", None)
         private = ("_squash", "_unmix", "_floor", "_kind", "_seeds", "_fit_on_bags")
         private += ("_global_variance", "_training", "_form")
         frozen.__dict__.update(fitted, **{name: self.__dict__[name] for name in private})
+        frozen.set_output(**getattr(self, "_sklearn_output_config", {}))
         return frozen
 
     # Phase 2: descent on everything that is to be trained.
@@ -206,7 +222,10 @@ class JointFitter(FittedJointModel):
 
     def _keep(self, chain, results, record, training):
         """Set every attribute to its value after an epoch."""
-        history = {name: [*self.history_.get(name, []), v] for name, v in record.items()}
+        history = {  # an entry an epoch, whatever was measured in it
+            name: [*self.history_.get(name, [np.nan] * self.n_iter_), record.get(name, np.nan)]
+            for name in self.history_ | record
+        }
         # One assignment: an interrupt never leaves parameters of two epochs.
         self.__dict__.update(
             self._attributes(chain, [result.model.parameters for result in results]),
@@ -276,20 +295,19 @@ class JointFitter(FittedJointModel):
         return record
 
     def _validate(self, chain, recipe, models, problem):
-        """Return loss and score on bags held back: mean average precision for many labels."""
-        decision = np.hstack(
-            [encode_bags(chain, m, problem.bags) @ m["coef"].T + m["intercept"] for m in models]
-        )
-        targets = Targets(self._kind, self.classes_, problem.signs)
+        """Return loss and score on bags held back."""
+        decision = decide(chain, models, problem.bags)
+        return mean_loss(recipe, decision, problem), self._score(decision, problem.signs)
+
+    def _score(self, decision, signs):
+        """Return the accuracy of decisions, or for many labels their mean average precision."""
         if self._kind == "multilabel":
-            columns = zip((problem.signs > 0).T, decision.T, strict=True)
+            columns = zip((signs > 0).T, decision.T, strict=True)
             # a label that no bag has cannot be found
             scores = [average_precision_score(*column) for column in columns if column[0].any()]
-            score = np.mean(scores) if scores else np.nan
-        else:
-            labels = targets.labels(problem.signs)
-            score = accuracy_score(labels, targets.labels(decision))
-        return mean_loss(recipe, decision, problem), float(score)
+            return float(np.mean(scores)) if scores else np.nan
+        targets = Targets(self._kind, self.classes_, signs)
+        return float(accuracy_score(targets.labels(signs), targets.labels(decision)))
 
     def _advanced(self, training, models, epoch, record):
         """Return the state of training after an epoch."""
@@ -325,17 +343,45 @@ class JointFitter(FittedJointModel):
 
     def _refit(self, chain, problem):
         """Fit the classifier to the encodings as they are now."""
-        coef, intercept = [], []
+        coef, intercept, decision = [], [], []
         columns = self._columns(problem.signs.shape[1])
         for parameters, c in zip(self._parameters(), columns, strict=True):
             encodings = encode_bags(chain, parameters, problem.bags)
             parts = self._fit_svm(encodings, problem.columns(c))
             coef.append(parts[0])
             intercept.append(parts[1])
+            decision.append(encodings @ parts[0].T + parts[1])
         self.__dict__.update(
             coef_=np.concatenate(coef),
             intercept_=np.concatenate(intercept),
             _training={"seed": self._training["seed"], "finished": True},
+        )
+        self._warn_if_wrecked(chain, problem, np.hstack(decision))
+
+    def _warn_if_wrecked(self, chain, problem, decision):
+        """Warn of training that has ended far below its start on the very bags it had."""
+        frozen = self.baseline_
+        chain = frozen._chain(whitened=chain.whitening is None)
+        at_first = decide(chain, frozen._parameters(), problem.bags)
+        old_score, score = (self._score(d, problem.signs) for d in (at_first, decision))
+        loss = getattr(losses, self._svm_loss)
+        old_loss, new_loss = (
+            loss(d, problem.signs, weights=problem.weights)[0].mean() for d in (at_first, decision)
+        )
+        old_weight, weight = (m.weights_.min() * m.weights_.shape[-1] for m in (frozen, self))
+        if score < old_score - WIDE_MARGIN:
+            fault = f"the score of the last SVM is {score:.3g}, that of baseline_ {old_score:.3g}"
+        elif new_loss > 1.5 * old_loss + WIDE_MARGIN:
+            fault = f"the loss of the last SVM is {new_loss:.3g}, that of baseline_ {old_loss:.3g}"
+        elif weight < min(LOST_WEIGHT, old_weight):
+            fault = f"K times the smallest weight of the mixture is {weight:.2g}"
+        else:
+            return
+        warnings.warn(
+            f"Training has wrecked the model: on the bags it was fitted to, {fault}. Lower "
+            "learning_rate; look at history_ for the epoch where it began.",
+            ConvergenceWarning,
+            stacklevel=5,
         )
 
     def _split(self, targets):
@@ -344,3 +390,8 @@ class JointFitter(FittedJointModel):
         labels = None if targets.kind == "multilabel" else targets.labels(targets.signs)
         options = {"test_size": self.validation_fraction, "random_state": self._seeds["split"]}
         return train_test_split(index, stratify=labels, **options)
+
+
+def decide(chain, models, bags):
+    """Return the decision values of bags by all models, beside each other."""
+    return np.hstack([encode_bags(chain, m, bags) @ m["coef"].T + m["intercept"] for m in models])

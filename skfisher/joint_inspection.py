@@ -29,9 +29,9 @@ class JointTrainingDisplay:
         K times the weight of the lightest component after each epoch. With a mixture for each
         class it is the smallest of them all.
     validation_loss : array-like of shape (n_epochs,), default=None
-        Mean loss of the validation bags after each epoch.
+        Mean loss of the validation bags after each epoch; NaN where there was none.
     validation_score : array-like of shape (n_epochs,), default=None
-        Their accuracy, or mean average precision.
+        Their accuracy, or mean average precision; NaN likewise.
     best_iter : int, default=None
         The epoch to mark, counted from 1; 0 is the frozen model.
     same_loss : bool, default=True
@@ -87,8 +87,8 @@ class JointTrainingDisplay:
     def from_estimator(cls, estimator, *, ax=None):
         """Look at the history of a fitted estimator.
 
-        Validation values are shown where all epochs have them: after a `warm_start` that has
-        validation bags only once, the history does not tell which epochs they belong to.
+        Validation values have gaps where a fit that went on by `warm_start` had no bags to
+        validate with.
 
         Parameters
         ----------
@@ -125,7 +125,7 @@ class JointTrainingDisplay:
         validation = {
             name: history[name]
             for name in ("validation_loss", "validation_score")
-            if name in history and len(history[name]) == len(loss)
+            if name in history and np.isfinite(history[name]).any()
         }
         went_back = estimator.best_iter_ < estimator.n_iter_
         display = cls(
@@ -161,11 +161,16 @@ class JointTrainingDisplay:
         self.axes_ = _stacked_panels(ax, n_panels)
         self.ax_, self.figure_ = self.axes_[0], ax.figure
         epochs = np.arange(1, len(self.loss) + 1)
-        style = {"marker": "o" if len(epochs) == 1 else None}
         self.lines_ = {}
 
         def draw(panel, name, **options):
-            (self.lines_[name],) = panel.plot(epochs, getattr(self, name), **(style | options))
+            values = np.asarray(getattr(self, name), dtype=np.float64)
+            # a point that has no neighbours makes no line
+            known = np.pad(np.isfinite(values), 1)
+            lonely = np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:]).tolist()
+            (self.lines_[name],) = panel.plot(
+                epochs, values, marker="o", markevery=lonely, **options
+            )
 
         losses, *middle, weights = self.axes_
         draw(losses, "loss", label="training")

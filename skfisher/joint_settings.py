@@ -1,5 +1,6 @@
 """The parameters of joint training: what they may be, and the recipe they make."""
 
+import inspect
 import math
 import warnings
 from numbers import Integral, Real
@@ -32,7 +33,9 @@ CONSTRAINTS = {
     "n_features_out": [Interval(Integral, 1, None, closed="left"), None],
     "whiten": ["boolean"],
     "train": [str, list, tuple, set],
-    "loss": [StrOptions({"squared_hinge", "hinge", "log_loss", "linear", "dual"})],
+    "loss": [
+        StrOptions({"squared_hinge", "hinge", "quadratic", "log_loss", "linear", "dual"}),
+    ],
     "solver": [StrOptions({"adam", "sgd", "natural", "line_search"})],
     "learning_rate": [Interval(Real, 0, None, closed="left"), dict],
     "schedule": [StrOptions({"cosine", "constant"})],
@@ -127,6 +130,7 @@ def check_settings(estimator, n_features):
     """
     parse_device(estimator.device)
     _check_train(estimator)
+    _check_line_search(estimator)
     _check_learning_rate(estimator.learning_rate)
     n_out = estimator.n_features_out
     if n_out is not None and n_out > n_features:
@@ -134,7 +138,8 @@ def check_settings(estimator, n_features):
             f"n_features_out={n_out} is more than the {n_features} features of a descriptor: "
             f"a map can only reduce them, so take {n_features} or fewer."
         )
-    if estimator.map_init == "xavier" and n_out not in (None, n_features):
+    maps = estimator.feature_map != "identity"
+    if maps and estimator.map_init == "xavier" and n_out not in (None, n_features):
         raise ValueError(
             f"map_init='xavier' needs a square map, but n_features_out={n_out} and descriptors "
             f"have {n_features} features: take map_init='identity'."
@@ -248,16 +253,32 @@ def _check_train(estimator):
             f"train={estimator.train!r} with feature_map={estimator.feature_map!r} names nothing "
             "to train: name 'mixture' or 'classifier', or set max_iter=0 for the frozen model."
         )
-    if estimator.solver == "line_search" and groups != ("mixture",):
+
+
+def _check_line_search(estimator):
+    if estimator.solver != "line_search":
+        return
+    groups = trained_groups(estimator.train)
+    if estimator.feature_map == "identity":
+        groups = tuple(group for group in groups if group != "features")
+    if groups != ("mixture",):
         raise ValueError(
             f"solver='line_search' trains the mixture alone, but train={estimator.train!r}: set "
             "train=('mixture',), or take another solver."
         )
-    if estimator.solver == "line_search" and estimator.loss in ("linear", "dual"):
+    if estimator.loss in ("linear", "dual"):
         raise ValueError(
             f"solver='line_search' needs a loss that is bounded below, not {estimator.loss!r}: "
             "take 'squared_hinge'."
         )
+    defaults = inspect.signature(type(estimator)).parameters
+    for name in ("schedule", "clip_norm", "max_descriptors", "weights"):
+        value, default = getattr(estimator, name), defaults[name].default
+        if value != default:
+            raise ValueError(
+                f"solver='line_search' has no use for {name}={value!r}: leave it at {default!r}, "
+                "or take another solver."
+            )
 
 
 def _check_learning_rate(learning_rate):
@@ -272,7 +293,7 @@ def _check_learning_rate(learning_rate):
             )
         rates = {f"learning_rate[{name!r}]": rate for name, rate in learning_rate.items()}
     for name, rate in rates.items():
-        if not isinstance(rate, Real) or not 0 <= rate < math.inf:
+        if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= rate < math.inf:
             raise ValueError(f"{name}={rate!r} must be a finite number, and not negative.")
 
 

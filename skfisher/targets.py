@@ -115,9 +115,8 @@ def read_classes(classes):
         found = "a single value" if np.ndim(classes) == 0 else f"of shape {np.shape(classes)}"
         raise ValueError(f"classes is {found}: pass a list of all classes.")
     for i, label in enumerate(classes):
-        if label is None or label != label:
-            found = "None" if label is None else "NaN"
-            raise ValueError(f"classes[{i}] is {found}, which cannot be a class: leave it out.")
+        if missing := _missing(label):
+            raise ValueError(f"classes[{i}] is {missing}, which cannot be a class: leave it out.")
     classes = np.unique(classes)
     if len(classes) < 2:
         found = f"holds one class only, {classes.tolist()[0]!r}" if len(classes) else "is empty"
@@ -155,10 +154,12 @@ def read_targets(y, n_bags, *, classes=None, kind=None, name="y"):
     if y.ndim == 0 or len(y) != n_bags:
         found = "a single value" if y.ndim == 0 else f"{len(y)} labels"
         raise ValueError(f"{name} has {found}, but X has {n_bags} bags: give one label per bag.")
-    missing = y != y if y.dtype.kind in "fO" else np.zeros(len(y), dtype=bool)
-    if np.any(missing):
-        row = int(np.argwhere(missing)[0][0])
-        raise ValueError(f"{name}[{row}] is NaN: every bag needs a label. Drop bags without one.")
+    suspects = np.isnan(y) if y.dtype.kind == "f" else np.full(y.shape, y.dtype.kind == "O")
+    for place in map(tuple, np.argwhere(suspects)):
+        if missing := _missing(y[place]):
+            raise ValueError(
+                f"{name}[{place[0]}] is {missing}: every bag needs a label. Drop bags without one."
+            )
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         row = int(np.argwhere(~np.isfinite(y))[0][0])
         raise ValueError(f"{name}[{row}] is infinity: labels must be finite.")
@@ -191,6 +192,15 @@ def read_targets(y, n_bags, *, classes=None, kind=None, name="y"):
         return Targets("binary", classes, np.where(y == classes[1], 1.0, -1.0)[:, None])
     signs = np.where(y[:, None] == classes, 1.0, -1.0)
     return Targets("multiclass", classes, signs)
+
+
+def _missing(label):
+    """Return the name of what stands for no label: None, NaN, pandas' NA; of labels, nothing."""
+    equal = label is not None and label == label
+    # NaN does not equal itself, and whether NA does is not known.
+    if (isinstance(equal, bool | np.bool_) and equal) or np.ndim(label):
+        return ""
+    return "NaN" if isinstance(label, Real) else repr(label)
 
 
 def _read_indicators(y, classes, kind, name):

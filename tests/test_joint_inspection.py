@@ -102,14 +102,30 @@ def test_a_single_pass_is_a_point(model, data):
     display = JointTrainingDisplay.from_estimator(model)
     assert len(display.loss) == 1
     assert display.lines_["loss"].get_marker() == "o"
+    assert display.lines_["loss"].get_markevery() == [0]
 
 
-def test_validation_of_some_epochs_only_is_left_out(model, data):
-    model.set_params(warm_start=True).fit(*data)
-    model.fit(*data, X_val=data[0][:9], y_val=data[1][:9])
-    assert len(model.history_["validation_loss"]) < len(model.history_["loss"])
+def test_validation_of_some_epochs_has_gaps_in_the_others(model, data):
+    X, y = data
+    model.set_params(warm_start=True).fit(X, y)
+    n = model.n_iter_
+    model.fit(X, y, X_val=X[:9], y_val=y[:9]).fit(X, y)
     display = JointTrainingDisplay.from_estimator(model)
-    assert drawn(display).keys() == {"loss", "smallest_weight"}
+    for name in ("validation_loss", "validation_score"):
+        values = drawn(display)[name]
+        assert len(values) == 3 * n
+        np.testing.assert_array_equal(np.isfinite(values), np.repeat([0, 1, 0], n).astype(bool))
+        assert display.lines_[name].get_markevery() == []
+
+
+def test_an_epoch_alone_is_a_point():
+    nan = np.nan
+    losses = [nan, 2.0, nan, nan, 1.0, 0.5, nan, 0.4]
+    display = JointTrainingDisplay(
+        loss=np.ones(8), smallest_weight=np.ones(8), validation_loss=losses
+    ).plot()
+    assert display.lines_["validation_loss"].get_markevery() == [1, 7]
+    assert display.lines_["loss"].get_markevery() == []
 
 
 def test_panels_lie_in_the_axes_given(model, data):
