@@ -4,6 +4,7 @@ Operations ask `array_module` for the library of their arguments and create new
 arrays with ``like=``; nothing else in the package looks at array types.
 """
 
+import contextlib
 import functools
 import re
 import sys
@@ -15,9 +16,13 @@ from threadpoolctl import ThreadpoolController
 __all__ = [
     "array_module",
     "asarray",
+    "cuda_devices",
     "cuda_usable",
+    "current_device",
+    "device_of",
     "empty",
     "float_dtype",
+    "from_dlpack",
     "is_cupy",
     "parse_device",
     "rows_on",
@@ -74,16 +79,24 @@ def to_host(x):
     return np.asarray(x)
 
 
+def from_dlpack(x):
+    """Return a CuPy array that shares the memory of an array of another library on a GPU."""
+    import cupy
+
+    with current_device(x.__dlpack_device__()[1]):
+        return cupy.from_dlpack(x)
+
+
 def to_device(x, device):
     """Return `x` on the given device: "cpu", "cuda", "cuda:1", or None to leave it where it is."""
-    place = parse_device(device)
+    place = parse_device(device, several=False)
     if place is None:
         return x
     if place == "cpu":
         return to_host(x)
     import cupy
 
-    with cupy.cuda.Device(place):
+    with current_device(place):
         return cupy.asarray(x)
 
 
@@ -92,16 +105,52 @@ def rows_on(device, x, starts, stops):
 
     Only the rows that the bags lie in are moved; without a device nothing is.
     """
-    place = parse_device(device)
-    if place is None or (place == "cpu" and not is_cupy(x)):
+    place = parse_device(device, several=False)
+    if place is None or place == _place_of(x):
         return x, starts, stops
     lengths = stops - starts
     low, high = int(starts.min()), int(stops.max())
-    if high - low <= 2 * int(lengths.sum()):
-        return to_device(x[low:high], device), starts - low, stops - low
-    ends = np.cumsum(lengths)
-    index = np.arange(ends[-1]) + np.repeat(stops - ends, lengths)
-    return to_device(x[index], device), ends - lengths, ends
+    with device_of(x):
+        if high - low <= 2 * int(lengths.sum()):
+            rows, starts, stops = x[low:high], starts - low, stops - low
+        else:
+            ends = np.cumsum(lengths)
+            rows = x[np.arange(ends[-1]) + np.repeat(stops - ends, lengths)]
+            starts, stops = ends - lengths, ends
+    return to_device(rows, device), starts, stops
+
+
+def _place_of(x):
+    return x.device.id if is_cupy(x) else "cpu"
+
+
+def current_device(index):
+    """Return a context in which a CUDA device is the one that new arrays and kernels go to."""
+    import cupy
+
+    # an object for each use: it remembers the device to go back to
+    return cupy.cuda.Device(index)
+
+
+def device_of(x):
+    """Return a context in which the device of `x` is the current one; empty for NumPy arrays."""
+    return current_device(x.device.id) if is_cupy(x) else contextlib.nullcontext()
+
+
+def cuda_devices(device, x):
+    """Return the CUDA devices that a parameter ``device`` asks to work on descriptors `x`.
+
+    Returns
+    -------
+    indices : tuple of int
+        Empty for work on the CPU.
+    """
+    place = parse_device(device)
+    if place is None:
+        place = _place_of(x)
+    if isinstance(place, tuple):
+        return place
+    return () if place == "cpu" else (place,)
 
 
 @functools.cache
@@ -113,52 +162,72 @@ def cuda_usable():
     n_devices : int
         Number of visible devices; 0 when CUDA cannot be used.
     reason : str
-        Empty, or a clause that completes "device='cuda' needs CuPy and a visible GPU; ...".
+        Empty, or what completes "device='cuda' needs CuPy and a visible GPU; ...".
     """
     try:
         import cupy
     except ImportError:
         return 0, "CuPy is not installed. Install skfisher[cuda13x] or skfisher[cuda12x]."
+    check = "Check that nvidia-smi lists a GPU, with a driver that supports this CuPy's CUDA."
     try:
-        return cupy.cuda.runtime.getDeviceCount(), ""
+        n_devices = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:  # CuPy raises its own CUDARuntimeError
-        return 0, f"CuPy {cupy.__version__} reports: {error}."
+        return 0, f"CuPy {cupy.__version__} reports: {error}. {check}"
+    return n_devices, "" if n_devices else f"CuPy {cupy.__version__} sees no device. {check}"
 
 
-def parse_device(device):
+def parse_device(device, *, several=True):
     """Read a ``device`` parameter.
 
     Parameters
     ----------
-    device : None or str
-        None, "cpu", "cuda", "cuda:<index>" or "auto".
+    device : None, str or list of str
+        None, "cpu", "cuda", "cuda:<index>", "cuda:all" or "auto", or a list such as
+        ``["cuda:0", "cuda:2"]``.
+    several : bool
+        Whether more than one device will do.
 
     Returns
     -------
-    place : None, "cpu" or int
-        None to work where the data are, "cpu", or the index of a CUDA device.
+    place : None, "cpu", int or tuple of int
+        None to work where the data are, "cpu", the index of a CUDA device, or the indices
+        of more than one.
 
     Raises
     ------
     ValueError
         If the word is none of these, or names a device that cannot be used.
     """
-    if device is None or device == "cpu":
+    if device is None or (isinstance(device, str) and device == "cpu"):
         return device
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":
         return 0 if cuda_usable()[0] else "cpu"
-    match = re.fullmatch(r"cuda(?::(\d+))?", device) if isinstance(device, str) else None
-    if match is None:
+    names = list(device) if isinstance(device, list | tuple) else [device]
+    matches = [re.fullmatch(r"cuda(?::(\d+|all))?", str(name)) for name in names]
+    alone = len(names) == 1
+    if not names or not all(m and (alone or m[1] != "all") for m in matches):
         raise ValueError(
-            f"device={device!r} is not known: use None, 'cpu', 'cuda', 'cuda:<index>' or 'auto'."
+            f"device={device!r} is not known: use None, 'cpu', 'cuda', 'cuda:<index>', 'cuda:all', "
+            "'auto' or a list such as ['cuda:0', 'cuda:1']."
         )
-    index = int(match[1] or 0)
     n_devices, reason = cuda_usable()
     if n_devices == 0:
         raise ValueError(f"device={device!r} needs CuPy and a visible GPU; {reason}")
-    if index >= n_devices:
-        raise ValueError(f"device={device!r} does not exist: {n_devices} CUDA devices are visible.")
-    return index
+    if matches[0][1] == "all":
+        indices = tuple(range(n_devices))
+    else:
+        indices = tuple(int(m[1] or 0) for m in matches)
+    if max(indices) >= n_devices:
+        seen = "1 CUDA device is" if n_devices == 1 else f"{n_devices} CUDA devices are"
+        raise ValueError(
+            f"device={device!r} does not exist: {seen} visible, counted from 0. Check "
+            "CUDA_VISIBLE_DEVICES."
+        )
+    if len(set(indices)) < len(indices):
+        raise ValueError(f"device={device!r} names a device twice.")
+    if len(indices) > 1 and not several:
+        raise ValueError(f"device={device!r}: one device is needed here, such as 'cuda:0'.")
+    return indices if len(indices) > 1 else indices[0]
 
 
 @functools.cache
