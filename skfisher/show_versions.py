@@ -14,15 +14,16 @@ __all__ = ["show_versions"]
 
 # The names packages are installed by; CuPy has one for each version of CUDA.
 PACKAGES = ["numpy", "scipy", "scikit-learn", "joblib", "threadpoolctl", "matplotlib", "pandas"]
-PACKAGES += ["rich", "skops", "opencv-python-headless", "cupy", "cupy-cuda12x", "cupy-cuda13x"]
+PACKAGES += ["rich", "skops", "opencv-python-headless", "torch"]
+PACKAGES += ["cupy", "cupy-cuda12x", "cupy-cuda13x"]
 
 
 def show_versions():
     """Print the versions of skfisher and of what it rests on, for a bug report.
 
     These are Python and the operating system, the packages installed, the BLAS libraries
-    loaded with their threads, and the CUDA driver and GPUs where CuPy can use them. What
-    cannot be found out is said; nothing is raised.
+    loaded with their threads, and the CUDA driver and GPUs where CuPy can use them, or why
+    it cannot. What cannot be found out is said; nothing is raised.
 
     See Also
     --------
@@ -89,7 +90,12 @@ def _cuda():
     for i in range(n_devices):
         properties = runtime.getDeviceProperties(i)
         gib = properties["totalGlobalMem"] / 2**30
-        found[f"device {i}"] = f"{properties['name'].decode()}, {gib:.1f} GiB"
+        capability = f"{properties['major']}.{properties['minor']}"
+        found[f"device {i}"] = (
+            f"{properties['name'].decode()}, {gib:.1f} GiB, compute capability {capability}"
+        )
+    if "SKFISHER_FUSED" in os.environ:
+        found["SKFISHER_FUSED"] = os.environ["SKFISHER_FUSED"]
     return found
 
 

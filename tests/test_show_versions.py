@@ -36,17 +36,21 @@ def test_devices_are_listed(capsys, monkeypatch):
     runtime = SimpleNamespace(
         driverGetVersion=lambda: 13010,
         runtimeGetVersion=lambda: 12080,
-        getDeviceProperties=lambda i: {"name": b"Some GPU", "totalGlobalMem": (i + 1) * 2**30},
-    )
+        getDeviceProperties=lambda i: {
+            "name": b"Some GPU", "totalGlobalMem": (i + 1) * 2**30, "major": 9, "minor": i,
+        },
+    )  # fmt: skip
+    monkeypatch.setenv("SKFISHER_FUSED", "0")
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
     monkeypatch.setattr(module, "cuda_usable", lambda: (2, ""))
     show_versions()
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-4:] == [
+    assert lines[-5:] == [
         "    driver supports CUDA: 13.1",
         "    CuPy runs CUDA: 12.8",
-        "    device 0: Some GPU, 1.0 GiB",
-        "    device 1: Some GPU, 2.0 GiB",
+        "    device 0: Some GPU, 1.0 GiB, compute capability 9.0",
+        "    device 1: Some GPU, 2.0 GiB, compute capability 9.1",
+        "    SKFISHER_FUSED: 0",
     ]
 
 
