@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.metrics import accuracy_score, average_precision_score
@@ -124,7 +125,7 @@ def scores(y, decision):
 def choose_C(bags, y, model, seed):
     """Choose C by the accuracy of the frozen model on a fifth of the bags."""
     part, rest = train_test_split(np.arange(len(y)), test_size=0.2, stratify=y, random_state=seed)
-    frozen = JointFisherSVC(**{**model.get_params(), "max_iter": 0, "multi_class": "shared"})
+    frozen = clone(model).set_params(max_iter=0, multi_class="shared")
     frozen.fit(bags[part], y[part])
     encodings = frozen.transform(bags)
     accuracies = [

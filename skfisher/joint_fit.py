@@ -30,9 +30,9 @@ from skfisher.whitening import principal_axes, whiten_bags
 __all__ = ["JointFitter"]
 
 
-# Finite numbers can make a useless model. It is called one if on the training bags its score is so
-# much lower, or its loss so much and half again higher, than that of the frozen model, or
-# if a component has less than this share of its fair weight, 1/K.
+# Training has made a model worse if on the training bags its score is so much lower, or its loss so
+# much and half again higher, than that of the frozen model, or if it has left a
+# component less than this share of its fair weight, 1/K.
 WIDE_MARGIN = 0.1
 LOST_WEIGHT = 1e-3
 
@@ -356,9 +356,9 @@ class JointFitter(FittedJointModel):
             intercept_=np.concatenate(intercept),
             _training={"seed": self._training["seed"], "finished": True},
         )
-        self._warn_if_wrecked(chain, problem, np.hstack(decision))
+        self._warn_if_worse(chain, problem, np.hstack(decision))
 
-    def _warn_if_wrecked(self, chain, problem, decision):
+    def _warn_if_worse(self, chain, problem, decision):
         """Warn of training that has ended far below its start on the very bags it had."""
         frozen = self.baseline_
         chain = frozen._chain(whitened=chain.whitening is None)
@@ -378,8 +378,8 @@ class JointFitter(FittedJointModel):
         else:
             return
         warnings.warn(
-            f"Training has wrecked the model: on the bags it was fitted to, {fault}. Lower "
-            "learning_rate; look at history_ for the epoch where it began.",
+            f"Training has made the model worse: on the bags it was fitted to, {fault}. Lower "
+            "learning_rate; history_ tells the epoch where it began.",
             ConvergenceWarning,
             stacklevel=5,
         )

@@ -11,6 +11,8 @@ ESTIMATORS = [
     FisherVectorEncoder(n_components=3),
     # batches of all there is: one check asks for a thousand epochs
     JointFisherSVC(n_components=5, batch_size=100),
+    JointFisherSVC(n_components=3, batch_size=100, multi_class="ovr"),
+    JointFisherSVC.sydorov(n_components=3, batch_size=100),
     FisherVectorEncoder(mixture=DiagonalGaussianMixture(n_components=2, random_state=0)),
     # to the last digit: one check compares solutions to 1e-7
     LinearSDCA(tol=0, max_iter=400),

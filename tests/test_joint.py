@@ -30,6 +30,7 @@ from skfisher import (
 )
 from skfisher.joint_training import Diverged, run_epoch
 
+LINE_SEARCH = {"solver": "line_search", "train": "mixture"}
 SMALL = {"n_components": 2, "max_iter": 3, "batch_size": 8, "random_state": 0}
 
 
@@ -188,7 +189,7 @@ def test_joint_training_beats_the_frozen_model_on_unseen_digits():
     assert np.mean(gains) >= 0.02
 
 
-@pytest.mark.parametrize("loss", ["squared_hinge", "hinge", "log_loss", "dual"])
+@pytest.mark.parametrize("loss", ["squared_hinge", "hinge", "quadratic", "log_loss", "dual"])
 @pytest.mark.parametrize("solver", ["adam", "sgd", "natural"])
 def test_every_solver_lowers_every_loss(loss, solver, problem):
     X, y = problem
@@ -283,6 +284,17 @@ def test_history_tells_every_epoch(problem):
     assert model.n_iter_ == model.best_iter_ == 3
     assert model.history_["smallest_weight"][-1] == pytest.approx(2 * model.weights_.min())
     assert model.history_["loss"][-1] < model.history_["loss"][0]
+
+
+def test_history_has_an_entry_an_epoch_whatever_was_measured(problem):
+    X, y = problem
+    model = JointFisherSVC(**SMALL, warm_start=True).fit(X, y)
+    model.fit(X, y, X_val=X[:9], y_val=y[:9]).fit(X, y).partial_fit(X, y)
+    assert {len(values) for values in model.history_.values()} == {model.n_iter_} == {10}
+    for name in ("validation_loss", "validation_score"):
+        known = np.isfinite(model.history_[name])
+        np.testing.assert_array_equal(known, [0, 0, 0, 1, 1, 1, 0, 0, 0, 0])
+    assert np.isfinite(model.history_["loss"]).all()
 
 
 def test_verbose_prints_a_line_an_epoch(problem, capsys):
@@ -584,6 +596,31 @@ def test_steps_too_large_for_digits_leave_a_model_that_encodes():
     assert (model.weights_ > 0).all()
 
 
+def test_finite_numbers_that_make_a_model_worse_are_told(problem, monkeypatch):
+    X, y = problem
+    options = {**SMALL, "n_components": 4, "max_iter": 20, "learning_rate": 3.0}
+    found = "score of the last SVM is 0.*, that of baseline_ 0.*"
+    with pytest.warns(ConvergenceWarning, match=f"{found}.*Lower learning_rate") as caught:
+        model = JointFisherSVC(**options).fit(X, y)
+    assert [w.filename for w in caught] == [__file__]
+    assert model.score(X, y) < model.baseline_.score(X, y) - 0.1
+    # where the score does not tell, the loss does, and where that does not, the mixture
+    monkeypatch.setattr(JointFisherSVC, "_score", lambda *_: np.nan)
+    with pytest.warns(ConvergenceWarning, match="loss of the last SVM is .*, that of baseline_"):
+        JointFisherSVC(**options).fit(X, y)
+    monkeypatch.setattr(joint_fit, "WIDE_MARGIN", np.inf)
+    with pytest.warns(ConvergenceWarning, match="K times the smallest weight .* is .*e-"):
+        model = JointFisherSVC(**options).fit(X, y)
+    assert 4 * model.weights_.min() < 1e-3
+
+
+@pytest.mark.parametrize("options", [{}, {"multi_class": "ovr"}, {"learning_rate": 0}])
+def test_sound_training_is_not_called_worse(options, problem):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        JointFisherSVC(**SMALL, **options).fit(*problem)
+
+
 def test_the_epoch_before_a_fault_is_kept(problem, monkeypatch):
     X, y = problem
     two = JointFisherSVC(**{**SMALL, "schedule": "constant", "max_iter": 2}).fit(X, y)
@@ -710,10 +747,16 @@ def test_partial_fit_goes_on_after_fit(problem):
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"learning_rate": {"mixture": -1}}, r"learning_rate\['mixture'\]=-1 must be"),
         ({"learning_rate": {"mix": 1}}, "learning_rate names 'mix'"),
+        ({"learning_rate": True}, "learning_rate=True must be a finite number"),
+        ({"learning_rate": {"features": False}}, r"learning_rate\['features'\]=False must be"),
         ({"n_features_out": 5}, "n_features_out=5 is more than the 4 features"),
         ({"n_features_out": 3, "map_init": "xavier"}, "needs a square map"),
         ({"solver": "line_search"}, "trains the mixture alone"),
         ({"solver": "line_search", "train": "mixture", "loss": "linear"}, "bounded below"),
+        ({**LINE_SEARCH, "schedule": "constant"}, "no use for schedule='constant': leave it at 'c"),
+        ({**LINE_SEARCH, "clip_norm": None}, "no use for clip_norm=None: leave it at 1.0"),
+        ({**LINE_SEARCH, "max_descriptors": 5}, "no use for max_descriptors=5"),
+        ({**LINE_SEARCH, "weights": "sigmoid"}, "no use for weights='sigmoid'"),
         ({"class_weight": {"d": 2.0}}, r"class_weight names \['d'\]"),
         ({"class_weight": {"a": float("inf")}}, r"class_weight\['a'\]=inf must be a finite"),
         ({"n_components": 1000}, "n_components=1000 needs at least 1000 descriptors"),
@@ -731,7 +774,7 @@ def test_parameters_that_cannot_be(parameters, message, problem):
         (lambda y: y[:-1], "y has 35 labels, but X has 36 bags"),
         (lambda y: np.repeat("a", 36), "one class only"),
         (lambda y: np.r_[np.nan, np.ones(35)], r"y\[0\] is NaN"),
-        (lambda y: np.array([*y[:35], None], dtype=object), "y"),
+        (lambda y: np.array([*y[:35], None], dtype=object), r"y\[35\] is None: every bag needs"),
         (lambda y: np.linspace(0, 1, 36), "Unknown label type"),
         (lambda y: np.arange(72).reshape(36, 2) % 3, "several columns"),
         (lambda y: None, "the target y is None"),
@@ -741,6 +784,49 @@ def test_labels_that_cannot_be(labels, message, problem):
     X, y = problem
     with pytest.raises((ValueError, TypeError), match=message):
         JointFisherSVC(**SMALL).fit(X, labels(y))
+
+
+def test_rates_that_are_not_named_are_those_by_default(problem):
+    X, y = problem
+    named = JointFisherSVC(**SMALL, learning_rate={"features": 0.003}).fit(X, y)
+    rates = {"features": 0.003, "mixture": 1e-2, "classifier": 1e-2}
+    assert_equal_models(named, JointFisherSVC(**SMALL, learning_rate=rates).fit(X, y))
+
+
+def test_without_a_map_its_start_does_not_matter(problem):
+    X, y = problem
+    options = {**SMALL, "feature_map": "identity", "n_features_out": 2}
+    assert_equal_models(
+        JointFisherSVC(**options, map_init="xavier").fit(X, y), JointFisherSVC(**options).fit(X, y)
+    )
+
+
+def test_the_baseline_has_the_output_that_was_asked_for(problem):
+    pandas = pytest.importorskip("pandas")
+    X, y = problem
+    model = JointFisherSVC(**SMALL).set_output(transform="pandas").fit(X, y)
+    frozen = model.baseline_
+    assert isinstance(frozen.transform(X), pandas.DataFrame)
+    frozen.set_output(transform="default")
+    assert isinstance(model.transform(X), pandas.DataFrame)
+    assert isinstance(frozen.transform(X), np.ndarray)
+
+
+def test_the_baseline_shares_nothing_that_can_be_changed(problem):
+    X, y = problem
+    mixture = DiagonalGaussianMixture(2, random_state=0)
+    weights = {"a": 1.0, "b": 2.0, "c": 1.0}
+    model = JointFisherSVC(**SMALL, mixture=mixture, class_weight=weights)
+    baseline = model.fit(X, y).baseline_
+    mixture.set_params(n_components=7)
+    weights["a"] = 5.0
+    assert baseline.mixture.n_components == 2
+    assert baseline.class_weight["a"] == 1.0
+    # fitted, it is where training starts, and stays so for the baseline
+    given = DiagonalGaussianMixture(2, random_state=0).fit(0.25 * X.values)
+    frozen = JointFisherSVC(**SMALL, mixture=given).fit(X, y).baseline_
+    assert frozen.mixture is not given
+    np.testing.assert_array_equal(frozen.fit(X, y).means_, given.means_)
 
 
 def test_a_mixture_of_the_wrong_width_is_refused(problem):

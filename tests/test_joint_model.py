@@ -145,7 +145,9 @@ def recipe_of(loss, single_label=True):
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("loss", ["squared_hinge", "hinge", "log_loss", "linear", "dual"])
+@pytest.mark.parametrize(
+    "loss", ["squared_hinge", "hinge", "quadratic", "log_loss", "linear", "dual"]
+)
 def test_the_whole_chain_with_its_loss_agrees_with_central_differences(loss, weighted, rng):
     chain, parameters = chain_of(rng)
     bags = bags_of(rng)

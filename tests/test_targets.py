@@ -6,7 +6,7 @@ from scipy.sparse import csr_matrix
 from sklearn.exceptions import DataConversionWarning
 
 from skfisher import LinearSDCA
-from skfisher.targets import read_targets
+from skfisher.targets import read_classes, read_targets
 
 
 def test_classes_become_columns_of_signs():
@@ -99,3 +99,33 @@ def test_known_classes_and_kinds_bind():
 def test_labels_that_cannot_be(y, message):
     with pytest.raises(ValueError, match=message):
         read_targets(y, 2)
+
+
+@pytest.mark.parametrize(
+    ("y", "found"),
+    [
+        (["a", None, "b"], "None"),
+        (np.array([0.0, np.nan, 1.0]), "NaN"),
+        (np.array([[0, 1], [None, 1], [1, 0]], dtype=object), "None"),
+        ("pandas strings", "<NA>"),
+        ("pandas integers", "NaN|<NA>"),
+    ],
+)
+def test_labels_that_are_missing_are_named(y, found):
+    if isinstance(y, str):
+        pandas = pytest.importorskip("pandas")
+        kind = y.split()[1]
+        values = {"strings": ["a", pandas.NA, "b"], "integers": [1, pandas.NA, 2]}[kind]
+        y = pandas.array(values, dtype={"strings": "object", "integers": "Int64"}[kind])
+    with pytest.raises(ValueError, match=rf"y\[1\] is ({found}): every bag needs a label"):
+        read_targets(y, 3)
+
+
+@pytest.mark.parametrize("missing", ["pandas", None, np.float32("nan")])
+def test_classes_that_are_missing_are_named(missing):
+    if missing == "pandas":
+        missing = pytest.importorskip("pandas").NA
+    with pytest.raises(
+        ValueError, match=r"classes\[1\] is (<NA>|None|NaN), which cannot be a class"
+    ):
+        read_classes(["a", missing, "b"])
