@@ -38,11 +38,14 @@ def cupy():
 def stand_in(monkeypatch):
     """Put a stand-in that NumPy computes, with two devices, in the place of CuPy."""
     from skfisher import backend
+    from skfisher.cuda import transfer
 
-    from .device_array import StandIn
+    from . import device_array
 
-    library = StandIn(n_devices=2)
+    library = device_array.StandIn(n_devices=2)
     monkeypatch.setitem(sys.modules, "cupy", library)
+    monkeypatch.setattr(transfer, "Lane", device_array.Lane)
+    monkeypatch.setattr(transfer, "Memory", device_array.Memory)
     monkeypatch.setattr(backend, "cuda_usable", lambda: (2, ""))
     monkeypatch.setenv("SKFISHER_FUSED", "0")  # it runs no kernels
     return library

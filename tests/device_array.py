@@ -8,6 +8,7 @@ down here as far as this package needs it; `tests/test_device_array.py` compares
 
 import threading
 from types import ModuleType, SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 
@@ -300,3 +301,46 @@ class StandIn(ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
         return lookup(name)
+
+
+class Memory:
+    """The memory of a stand-in's device: `n_bytes` at most for a group of rows."""
+
+    n_bytes = 2**40
+    n_recovered = 0
+
+    class error(MemoryError):
+        """What the library raises."""
+
+    def __init__(self, device):
+        self.device = device
+
+    def free(self):
+        return type(self).n_bytes
+
+    def recover(self):
+        type(self).n_recovered += 1
+        return self.free()
+
+
+class Lane:
+    """A way to a stand-in's device, which remembers what it was used for."""
+
+    log: ClassVar[list] = []
+
+    def __init__(self, device, values, n_rows):
+        self._device = device
+
+    def start(self, rows, function):
+        if rows.nbytes > Memory.n_bytes:
+            raise Memory.error(f"{rows.nbytes} bytes")
+        with Device(self._device):
+            x = StandIn.asarray(rows)
+            self.log.append((self._device, len(x)))
+            return function(x)
+
+    def fetch(self, results):
+        return [result.get() for result in results]
+
+    def close(self):
+        self.log.append((self._device, "closed"))

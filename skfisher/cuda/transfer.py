@@ -1,0 +1,274 @@
+"""Work on the descriptors of bags by one CUDA device or several, whatever fits their memory.
+
+Descriptors are cut into *units*, runs of rows that have results of their own: bags that are
+encoded, or blocks whose sums are added up later. The cut follows from the data alone and results
+come in the order of the units, so that no bit of them depends on memory or on the devices.
+
+Descriptors on the host go to a device through two *lanes*, each a stream with a pinned buffer:
+one is filled while the other computes.
+"""
+
+import contextlib
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from skfisher.backend import current_device, device_of, is_cupy
+from skfisher.cuda.planning import run_in_groups, share_units
+from skfisher.ragged import gather
+
+__all__ = ["Units"]
+
+# Bytes of a lane's pinned buffer, and of the descriptors that make a group on their way through.
+PINNED_BYTES = 2**26
+# Share of the free memory to plan with: the rest is for what was not foreseen.
+USABLE_SHARE = 0.8
+
+
+class Rows(NamedTuple):
+    """Rows of bags, counted bag after bag, from number `first` on."""
+
+    values: Any  # (n, d), on the host or a device
+    starts: np.ndarray  # (n_bags,), of all bags
+    stops: np.ndarray
+    ends: np.ndarray  # where each bag ends in the count
+    first: int = 0
+
+    def read(self, low, high):
+        """Return rows `low` to `high`, counted from `first`, where they are."""
+        with device_of(self.values):
+            return gather(*self[:4], self.first + low, self.first + high)
+
+    @classmethod
+    def of(cls, x):
+        """Return the rows of an array."""
+        n = np.array([len(x)])
+        return cls(x, 0 * n, n, n)
+
+
+class Units:
+    """Descriptors cut into units, for CUDA devices to work on.
+
+    Parameters
+    ----------
+    values : array of shape (n, d)
+        On the host or on a device.
+    starts, stops : int64 arrays of shape (n_bags,), on the host
+    lengths : int array of shape (n_units,)
+        The rows of the bags, one bag after the other, are those of the units.
+    devices : tuple of int
+        Where to work: every device gets a range of units.
+    """
+
+    def __init__(self, values, starts, stops, lengths, devices):
+        rows = Rows(values, starts, stops, np.cumsum(stops - starts))
+        ends = np.append(0, np.cumsum(lengths)).tolist()
+        self._shares = [
+            _Share(device, units.start, lengths[units], rows._replace(first=ends[units.start]))
+            for device, units in zip(devices, share_units(lengths, len(devices)), strict=False)
+        ]
+
+    def hold(self):
+        """Move the rows to their devices, to stay there, where half the free memory is enough."""
+        for share in self._shares:
+            share.hold()
+
+    def map(self, function, *, row_bytes, unit_bytes=0):
+        """Compute a function of all units, in groups.
+
+        Parameters
+        ----------
+        function : callable
+            ``function(x, starts, stops)`` is given rows on the current device and the
+            places of the units in them, on the host. It returns a list of arrays, in
+            which the part of a unit must depend on the rows of that unit alone.
+        row_bytes, unit_bytes : int
+            Memory it takes for each row, the row itself excluded, and for each unit.
+
+        Yields
+        ------
+        units : slice
+        results : list of arrays
+            Where the values are, if that is the device that worked, else on the host.
+        """
+        work = [share.map(function, row_bytes, unit_bytes) for share in self._shares]
+        return work[0] if len(work) == 1 else _side_by_side(work)
+
+
+class _Share:
+    """The units of one device."""
+
+    def __init__(self, device, first_unit, lengths, rows):
+        self._device, self._first_unit, self._rows = device, first_unit, rows
+        self._lengths, self._ends = lengths, np.cumsum(lengths)
+        self._row_bytes = rows.values.dtype.itemsize * rows.values.shape[1]
+        self._stays = self._is_home()
+
+    def _is_home(self):
+        values = self._rows.values
+        return is_cupy(values) and values.device.id == self._device
+
+    def hold(self):
+        n_rows = int(self._ends[-1])
+        if self._is_home() or n_rows * self._row_bytes > Memory(self._device).free() / 2:
+            return
+        lane = Lane(self._device, self._rows.values, n_rows)
+        try:
+            (x,) = lane.start(self._rows.read(0, n_rows), lambda x: [x])
+        finally:
+            lane.close()
+        self._rows = Rows.of(x)
+
+    def map(self, function, row_bytes, unit_bytes):
+        """Yield slices of units, counted over all shares, and their results."""
+        memory = Memory(self._device)
+        n_bytes = self._lengths * (self._row_bytes + row_bytes) + unit_bytes
+        budget = USABLE_SHARE * memory.free()
+        if self._is_home():
+            lanes = [Home(self._device)]
+        else:
+            n_rows = int(self._ends[-1])
+            n_lanes = 1 if n_rows * self._row_bytes <= PINNED_BYTES else 2
+            lanes = [Lane(self._device, self._rows.values, n_rows) for _ in range(n_lanes)]
+            budget = min(budget / n_lanes, PINNED_BYTES * (1 + row_bytes / self._row_bytes))
+        turns = itertools.cycle(lanes)
+
+        def start(units):
+            lane, lengths = next(turns), self._lengths[units]
+            stops = np.cumsum(lengths)
+            high = int(self._ends[units.stop - 1])
+            rows = self._rows.read(high - int(stops[-1]), high)
+            results = lane.start(rows, lambda x: function(x, stops - lengths, stops))
+            return lambda: results if self._stays else lane.fetch(results)
+
+        try:
+            for units, results in run_in_groups(
+                start, n_bytes, budget,
+                n_ahead=len(lanes), out_of_memory=memory.error, recover=memory.recover,
+            ):  # fmt: skip
+                yield slice(self._first_unit + units.start, self._first_unit + units.stop), results
+        finally:
+            for lane in lanes:
+                lane.close()
+
+
+def _side_by_side(work):
+    """Yield what generators do, one after the other; each runs in a thread of its own."""
+    failed = threading.Event()
+
+    def run(generator):
+        results = []
+        with contextlib.closing(generator):
+            try:
+                for result in generator:
+                    results.append(result)
+                    if failed.is_set():
+                        break
+            except BaseException:
+                failed.set()
+                raise
+        return results
+
+    pool = ThreadPoolExecutor(len(work))
+    try:
+        for future in [pool.submit(run, generator) for generator in work]:
+            yield from future.result()
+    finally:
+        failed.set()  # also if the caller was interrupted
+        pool.shutdown()
+
+
+# From here on everything is CuPy's, and shown to work by a GPU alone.
+
+
+class Memory:
+    """The memory of a device, with the pool in which CuPy keeps what is not used."""
+
+    def __init__(self, device):
+        import cupy
+
+        self._cupy, self._device = cupy, device
+        self.error = cupy.cuda.memory.OutOfMemoryError
+
+    def free(self):
+        """Return how many bytes can be had."""
+        with current_device(self._device):
+            pool = self._cupy.get_default_memory_pool()
+            free = self._cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
+            limit = pool.get_limit()  # set by users; 0 for none
+            return min(free, limit - pool.used_bytes()) if limit else free
+
+    def recover(self):
+        """Give back what the pool keeps; return how many bytes can be had then."""
+        with current_device(self._device):
+            self._cupy.get_default_memory_pool().free_all_blocks()
+        return self.free()
+
+
+class Home:
+    """Rows that are on the device already: work on them goes to the caller's stream."""
+
+    def __init__(self, device):
+        self._device = device
+
+    def start(self, rows, function):
+        """Call ``function(rows)`` on the device, and do not wait."""
+        with current_device(self._device):
+            return function(rows)
+
+    def fetch(self, results):
+        """Wait for the results and return them on the host."""
+        return [result.get() for result in results]
+
+    def close(self):
+        """Do nothing: there is no buffer to wait for."""
+
+
+class Lane:
+    """A way to a device: a stream, and a pinned buffer for up to `n_rows` rows of `values`.
+
+    Memory that CuPy's pool gives to a stream it takes back for that stream, so nothing is
+    used again before the work on it is done.
+    """
+
+    def __init__(self, device, values, n_rows):
+        import cupy
+        import cupyx
+
+        self._cupy, self._device = cupy, device
+        fitting = max(1, PINNED_BYTES // (values.dtype.itemsize * values.shape[1]))
+        self._n_rows = min(n_rows, fitting)
+        with current_device(device):
+            self._stream = cupy.cuda.Stream(non_blocking=True)
+            self._buffer = None
+            if not is_cupy(values):
+                self._buffer = cupyx.empty_pinned((self._n_rows, values.shape[1]), values.dtype)
+
+    def start(self, rows, function):
+        """Copy the rows to the device and call ``function(x)`` there, and do not wait."""
+        if self._buffer is None:  # they are on another device, perhaps just being written
+            with device_of(rows):
+                self._cupy.cuda.get_current_stream().synchronize()
+        with current_device(self._device), self._stream:
+            if self._buffer is None:
+                return function(self._cupy.asarray(rows))
+            x = self._cupy.empty(rows.shape, rows.dtype)
+            for low in range(0, len(rows), self._n_rows):
+                piece = rows[low : low + self._n_rows]
+                staged = self._buffer[: len(piece)]
+                self._stream.synchronize()  # until the buffer has been read
+                np.copyto(staged, piece)
+                x[low : low + len(piece)].set(staged, stream=self._stream)
+            return function(x)
+
+    def fetch(self, results):
+        """Wait for the results and return them on the host."""
+        with current_device(self._device), self._stream:
+            return [result.get() for result in results]
+
+    def close(self):
+        """Wait until nothing reads the buffer."""
+        self._stream.synchronize()
