@@ -6,7 +6,9 @@ Every run chooses C on a fifth of the training bags, by the frozen model alone; 
 JointFisherSVC on all of them; and scores it, its frozen baseline and its last step before the
 final SVM on the same unseen bags. Printed are means in per cent over the runs (random splits,
 pairs of unseen speakers, or folds), and differences within runs. Options change the model, for
-experiments: ``--set feature_map=linear max_iter=40``.
+experiments: ``--set feature_map=linear max_iter=40``, ``--em 10`` for so many iterations of EM,
+``--choose-floor`` to choose the variance floor as C is chosen, for the frozen and the trained model
+alike, ``--seeds 3`` to repeat every split.
 
 FSDD, 15-Scene and Japanese Vowels are read from the folder that SKFISHER_DATA names. Extracted
 descriptors are kept in the folder that SKFISHER_CACHE names, if it is set.
@@ -34,11 +36,18 @@ from sklearn.model_selection import (
 from sklearn.preprocessing import label_binarize
 from sklearn.svm import LinearSVC
 
-from skfisher import Bags, DescriptorTransformer, ImagePatches, JointFisherSVC
+from skfisher import (
+    Bags,
+    DescriptorTransformer,
+    DiagonalGaussianMixture,
+    ImagePatches,
+    JointFisherSVC,
+)
 from skfisher.datasets import load_fsdd, load_japanese_vowels, load_scene15
 from skfisher.extraction import dense_sift
 
 GRID_OF_C = (0.1, 1.0, 10.0, 100.0)
+GRID_OF_FLOORS = (0.01, 0.1, 0.3)
 
 
 def digits():
@@ -122,29 +131,42 @@ def scores(y, decision):
     return 100 * accuracy, 100 * average_precision_score(indicators, decision)
 
 
-def choose_C(bags, y, model, seed):
-    """Choose C by the accuracy of the frozen model on a fifth of the bags."""
+def chosen(bags, y, model, seed, floors):
+    """Return the floor and C by which the frozen model is best on a fifth of the bags."""
     part, rest = train_test_split(np.arange(len(y)), test_size=0.2, stratify=y, random_state=seed)
-    frozen = clone(model).set_params(max_iter=0, multi_class="shared")
-    frozen.fit(bags[part], y[part])
-    encodings = frozen.transform(bags)
-    accuracies = [
-        LinearSVC(C=C, dual="auto", max_iter=10_000, random_state=0)
-        .fit(encodings[part], y[part])
-        .score(encodings[rest], y[rest])
-        for C in GRID_OF_C
-    ]
-    return GRID_OF_C[int(np.argmax(accuracies))]
+    accuracies = {}
+    for floor in floors:
+        frozen = with_floor(model, floor).set_params(max_iter=0, multi_class="shared")
+        encodings = frozen.fit(bags[part], y[part]).transform(bags)
+        for C in GRID_OF_C:
+            svm = LinearSVC(C=C, dual="auto", max_iter=10_000, random_state=0)
+            svm.fit(encodings[part], y[part])
+            accuracies[floor, C] = svm.score(encodings[rest], y[rest])
+    return max(accuracies, key=accuracies.get)
 
 
-def run(bags, y, split, seed, *, pca=None, **parameters):
-    """Fit on the training bags; return what the frozen and the trained model reach."""
+def with_floor(model, floor):
+    """Return a clone with another variance floor, that of its mixture included."""
+    model = clone(model).set_params(variance_floor=floor)
+    return model if model.mixture is None else model.set_params(mixture__variance_floor=floor)
+
+
+def run(bags, y, split, seed, *, pca=None, em=None, choose_floor=False, **parameters):
+    """Fit on the training bags; return what the frozen and the trained model reach.
+
+    `em` is the number of iterations of EM, if not that of JointFisherSVC.
+    """
     (fitted, unseen), (y, y_unseen) = (bags[i] for i in split), (y[i] for i in split)
     if pca is not None:
         reduce = DescriptorTransformer(PCA(pca, whiten=True), random_state=0).fit(fitted)
         fitted, unseen = reduce.transform(fitted), reduce.transform(unseen)
     model = JointFisherSVC(random_state=seed, **parameters)
-    model.set_params(C=choose_C(fitted, y, model, seed))
+    if em is not None:
+        mixture = DiagonalGaussianMixture(model.n_components, max_iter=em, random_state=seed)
+        model.set_params(mixture=mixture)
+    floors = GRID_OF_FLOORS if choose_floor else [model.variance_floor]
+    floor, C = chosen(fitted, y, model, seed, floors)
+    model = with_floor(model, floor).set_params(C=C)
     began = time.perf_counter()
     model.fit(fitted, y)
     seconds = time.perf_counter() - began
@@ -155,7 +177,7 @@ def run(bags, y, split, seed, *, pca=None, **parameters):
     if model.means_.ndim == 2:
         direct = scores(y_unseen, encodings @ model.network_coef_.T + model.network_intercept_)
     return {
-        "C": model.C, "seconds": seconds,
+        "C": C, "floor": floor, "seconds": seconds,
         "frozen": frozen, "joint": joint, "direct": direct,
         "smallest_weight": min(model.history_.get("smallest_weight", [np.nan])),
     }  # fmt: skip
@@ -188,6 +210,9 @@ def main():
     parser.add_argument("data", nargs="*", choices=[[], *DATA], default=list(DATA))
     parser.add_argument("--components", type=int, nargs="*", help="in place of each set's own")
     parser.add_argument("--runs", type=int, help="only the first so many")
+    parser.add_argument("--seeds", type=int, default=1, help="times that each split is run")
+    parser.add_argument("--em", type=int, help="iterations of EM")
+    parser.add_argument("--choose-floor", action="store_true")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="of the model")
     parser.add_argument("--log", type=Path, help="append every run to this file, a JSON line each")
     arguments = parser.parse_args()
@@ -201,15 +226,15 @@ def main():
     print(HEAD, flush=True)
     for name in arguments.data:
         bags, y, splits, options = DATA[name]()
-        options |= changes
+        options |= {"em": arguments.em, "choose_floor": arguments.choose_floor} | changes
         components = arguments.components or options["n_components"]
         del options["n_components"]
         for k in components:
             runs = []
-            for seed, split in enumerate(splits[: arguments.runs]):
+            for seed, split in enumerate(splits[: arguments.runs] * arguments.seeds):
                 runs.append(run(bags, y, split, seed, n_components=k, **options))
                 if arguments.log:
-                    line = {"data": name, "K": k, "seed": seed, "set": changes, **runs[-1]}
+                    line = {"data": name, "K": k, "seed": seed, "set": str(options), **runs[-1]}
                     with arguments.log.open("a") as log:
                         log.write(json.dumps(line) + "\n")
             print(summary(name, k, runs), flush=True)
