@@ -67,11 +67,25 @@ CENTRED_MOMENTS = [
     _moments(32, 64, (4, 4), True),
     _moments(64, 64, (4, 4), True),
 ]
+# By the dtype of what they sum.
+_TYPES = {"float32": "float", "float64": "double"}
+ADD_CHUNKS = {t: Configuration(f"skfisher::add_chunks<{c}>", 256) for t, c in _TYPES.items()}
+BAG_SUMS = {t: Configuration(f"skfisher::bag_sums<{c}>", 256) for t, c in _TYPES.items()}
+BAG_VECTORS = {t: Configuration(f"skfisher::bag_vectors<{c}>", 256) for t, c in _TYPES.items()}
+CHUNK_LOG_LIKELIHOOD = Configuration("skfisher::chunk_log_likelihood", 32)
 
 
 def all_configurations():
     """Return every configuration that a launcher may choose."""
-    return [*SCORE, *MOMENTS, *CENTRED_MOMENTS]
+    return [
+        *SCORE,
+        *MOMENTS,
+        *CENTRED_MOMENTS,
+        *ADD_CHUNKS.values(),
+        *BAG_SUMS.values(),
+        *BAG_VECTORS.values(),
+        CHUNK_LOG_LIKELIHOOD,
+    ]
 
 
 def _of_tile(configurations, k):

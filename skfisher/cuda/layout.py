@@ -99,15 +99,38 @@ class PackedMixture(NamedTuple):
 
     @property
     def reach(self):
-        """Distance of the farthest mean from the shift, in its own deviations."""
-        return float(abs(self.scaled_mean).max())
+        """How far means lie from the shift, in their own deviations: that of the farthest.
+
+        The fourth root of the mean fourth power over dimensions. Errors of second moments
+        about the shift grow with the squares.
+        """
+        return float((self.scaled_mean**4).mean(axis=1).max() ** 0.25)
 
     @property
-    def rounded(self):
-        """``inv_std`` and ``scaled_mean`` as the kernels see them, float64 of shape (k, d)."""
+    def representable(self):
+        """Whether float32 holds the parameters, and squares of numbers of their size."""
+        with np.errstate(invalid="ignore"):
+            sizes = 2.0**-60 < self.inv_std.min(), self.inv_std.max() < 2.0**60
+        return all(sizes) and bool(np.isfinite(self.params).all())
+
+    @property
+    def weight_factors(self):
+        """``w`` and ``w^(-1/2)``, the latter 0 where w is 0; float64 of shape (k,)."""
+        positive = self.weights > 0
+        return self.weights, np.where(positive, 1 / np.sqrt(np.where(positive, self.weights, 1)), 0)
+
+    def affine(self, *, centred):
+        """Return alpha and beta, (k, d), such that ``u = (x - mu) / sigma`` is ``alpha y + beta``.
+
+        Here ``y`` is what the kernels sum: ``x - shift``; if `centred`, ``u`` itself, computed
+        with the parameters rounded to float32, which is thereby put right.
+        """
+        if not centred:
+            return self.inv_std, -self.scaled_mean
         k, d = self.inv_std.shape
-        tables = self.params[: -self.kp].reshape(2, self.dp, self.kp)
-        return tables[:, :d, :k].transpose(0, 2, 1).astype(np.float64)
+        tables = self.params[: -self.kp].reshape(2, self.dp, self.kp).astype(np.float64)
+        a, b = tables[:, :d, :k].transpose(0, 2, 1)
+        return self.inv_std / a, self.inv_std * b / a - self.scaled_mean
 
 
 def pack_mixture(weights, means, variances, *, scale=1.0):
@@ -127,7 +150,7 @@ def pack_mixture(weights, means, variances, *, scale=1.0):
         With numbers that are not finite where the mixture is beyond float32.
     """
     weights, means, variances = (to_host(p).astype(np.float64) for p in (weights, means, variances))
-    k, d = means.shape
+    d = means.shape[1]
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         shift = (weights @ means / weights.sum()).astype(np.float32)
         inv_std = 1 / np.sqrt(variances)

@@ -20,7 +20,8 @@ template <int KTILE, int DTILE, int PK, int PD, bool CENTRED>
 __global__ void __launch_bounds__(KTILE / PK * (DTILE / PD), 512 / (KTILE / PK * (DTILE / PD)))
 moments(const float* x, int n_features, const float* shift, const float* params, int Kp, int Dp,
         int K, const int* chunks, const float* q, int width, float* partial) {
-  constexpr int LANES = DTILE / PD, THREADS = KTILE / PK * LANES, ROWS = 64, UNROLL = 4;
+  constexpr int LANES = DTILE / PD, THREADS = KTILE / PK * LANES, ROWS = 64;
+  constexpr int UNROLL = PK * PD * THREADS < 8192 ? 4 : 2;  // as many rows as registers allow
   constexpr int VECTORS = KTILE / 4, STEP = THREADS / VECTORS;
   DYNAMIC_SHARED(shared);
   float* qs = shared;              // [ROWS][KTILE]

@@ -1,0 +1,67 @@
+"""How a batch is cut to fit the memory, and which rows a part of it reads."""
+
+import numpy as np
+
+from skfisher.backend import asarray
+from skfisher.cuda.layout import vector_aligned
+
+__all__ = ["CHUNKS_IN_BLOCK", "block_ranges", "cut", "window"]
+
+# As in finish.cu: chunks whose sums are added to each other before they meet those of others.
+CHUNKS_IN_BLOCK = 32
+
+
+def cut(costs, most):
+    """Cut items, in order, into runs that cost `most` together, or are one item.
+
+    Yields
+    ------
+    first, last : int
+        The items ``first`` to ``last - 1``.
+    """
+    ends = np.cumsum(costs)
+    first = 0
+    while first < len(ends):
+        before = ends[first - 1] if first else 0
+        last = max(first + 1, int(np.searchsorted(ends, before + most, side="right")))
+        yield first, last
+        first = last
+
+
+def block_ranges(ranges):
+    """Cut the chunks of bags into blocks of `CHUNKS_IN_BLOCK`; the last of a bag is shorter.
+
+    Parameters
+    ----------
+    ranges : int32 array of shape (n_bags + 1,)
+        Bag ``i`` is made up of the chunks ``ranges[i]:ranges[i + 1]``.
+
+    Returns
+    -------
+    blocks : int32 array of shape (n_blocks + 1,)
+        Block ``i`` is made up of the chunks ``blocks[i]:blocks[i + 1]``.
+    block_ranges : int32 array of shape (n_bags + 1,)
+        The blocks of each bag.
+    """
+    counts = -(-np.diff(ranges) // CHUNKS_IN_BLOCK)
+    bag_blocks = np.concatenate([[0], np.cumsum(counts)])
+    bags = np.repeat(np.arange(len(counts)), counts)
+    firsts = ranges[bags] + CHUNKS_IN_BLOCK * (np.arange(len(bags)) - bag_blocks[bags])
+    return np.append(firsts, ranges[-1]).astype(np.int32), bag_blocks.astype(np.int32)
+
+
+def window(x, chunks):
+    """Return the rows that chunks lie in, as kernels read them, and the chunks within.
+
+    A view of `x` where that will do: rows in between belong to no bag and cost a little. A
+    copy of the rows of scattered chunks.
+    """
+    starts, stops = chunks[:, 1].astype(np.int64), chunks[:, 2].astype(np.int64)
+    low, high = int(starts.min()), int(stops.max())
+    if high - low <= 2 * int((stops - starts).sum()):
+        offsets = np.array([0, low, low], dtype=np.int32)
+        return vector_aligned(x[low:high]), chunks - offsets
+    ends = np.cumsum(stops - starts)
+    moved = np.stack([chunks[:, 0], ends - (stops - starts), ends], axis=1)
+    rows = np.arange(ends[-1]) + np.repeat(stops - ends, stops - starts)
+    return x[asarray(rows, like=x)], moved.astype(np.int32)
