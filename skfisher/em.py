@@ -19,24 +19,21 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import pairwise_distances_argmin
 from threadpoolctl import threadpool_limits
 
-from skfisher.backend import array_module, float_dtype, rows_on, to_host
-from skfisher.ops.chunks import Frame, iter_row_chunks
-from skfisher.ops.gaussian import LOG_2PI, framed_logits
-from skfisher.ops.statistics import Sums, total_statistics
-from skfisher.parallel import map_in_order
+from skfisher.backend import float_dtype, to_host
+from skfisher.ops.chunks import Frame
+from skfisher.ops.gaussian import LOG_2PI
+from skfisher.ops.statistics import Sums
+from skfisher.passes import Moments, block_units, expectation
 
 __all__ = [
     "Mixture",
-    "Moments",
     "StepwiseState",
     "draw_rows",
     "em_iterations",
-    "global_moments",
     "initial_mixture",
     "stepwise_update",
 ]
 
-ROWS_PER_TASK = 2**15
 # Descriptors a component that online EM sees before it moves the parameters.
 LEAST_SEEN = 20
 
@@ -47,63 +44,6 @@ class Mixture(NamedTuple):
     weights: np.ndarray  # (k,)
     means: np.ndarray  # (k, d)
     variances: np.ndarray  # (k, d)
-
-
-class Moments(NamedTuple):
-    """Mean and variance of all descriptors, per dimension."""
-
-    mean: np.ndarray  # (d,)
-    variance: np.ndarray  # (d,)
-
-    def floor(self, share):
-        """Return the smallest variance allowed, a share of the global one.
-
-        A constant dimension has no scale of its own and takes the mean of the others.
-        """
-        typical = self.variance.mean() if self.variance.any() else 1.0
-        return share * np.where(self.variance > 0, self.variance, typical)
-
-
-def global_moments(values, starts, stops, *, n_jobs=None, device=None):
-    """Return the `Moments` of the descriptors of all bags, in one pass."""
-    d = values.shape[1]
-    # Any descriptor will do to take the differences from: it keeps squares small.
-    origin = to_host(values[int(starts[0])]).astype(np.float64)
-    tasks = _row_tasks(starts, stops, values, device, origin)
-    count, total, squares = 0, np.zeros(d), np.zeros(d)
-    for part in map_in_order(_moment_sums, tasks, n_jobs=n_jobs):
-        count, total, squares = count + part[0], total + part[1], squares + part[2]
-    mean = total / count
-    with np.errstate(over="ignore", invalid="ignore"):
-        variance = np.maximum(squares / count - mean**2, 0)
-    tiny = (squares < np.finfo(np.float64).tiny) & (total != 0)
-    if not np.isfinite(variance).all() or tiny.any():
-        j = int((~np.isfinite(variance) | tiny).argmax())
-        raise ValueError(
-            f"X varies by about {abs(mean[j]):.0e} in feature {j}: its square is no float64 "
-            "number. Rescale the descriptors."
-        )
-    return Moments(origin + mean, variance)
-
-
-def _moment_sums(values, starts, stops, device, origin):
-    x, starts, stops = rows_on(device, values, starts, stops)
-    count, total, squares = 0, 0.0, 0.0
-    for run_starts, run_stops in iter_row_chunks(starts, stops, max(1, 2**18 // x.shape[1])):
-        for start, stop in zip(run_starts.tolist(), run_stops.tolist(), strict=True):
-            block = to_host(x[start:stop]).astype(np.float64) - origin
-            count += stop - start
-            with np.errstate(over="ignore", under="ignore"):  # the caller looks
-                total = total + block.sum(axis=0)
-                squares = squares + np.einsum("nd,nd->d", block, block)
-    return count, total, squares
-
-
-def _row_tasks(starts, stops, values, *rest):
-    return [
-        (values, run_starts, run_stops, *rest)
-        for run_starts, run_stops in iter_row_chunks(starts, stops, ROWS_PER_TASK)
-    ]
 
 
 def draw_rows(starts, stops, n_rows, seed):
@@ -181,42 +121,6 @@ def _mixture_of_labels(sample, labels, n_components, moments, floor, scale):
     return Mixture(weights, moments.mean + scale * means, np.maximum(variances * scale**2, floor))
 
 
-def expectation(values, starts, stops, mixture, *, n_jobs=None, device=None):
-    """Return the sums of all descriptors under the mixture, their frame and log-likelihood.
-
-    Returns
-    -------
-    sums : Sums
-        Of shapes (k,), (k, d) and (k, d).
-    frame : Frame or None
-        Coordinates of the sums, those that suit the mixture.
-    log_likelihood : float
-        Mean over descriptors of the natural logarithm of the density.
-    """
-    like = np.empty((0, values.shape[1]), dtype=values.dtype)
-    frame, _, coefficients = framed_logits(like, *mixture)
-    tasks = _row_tasks(starts, stops, values, coefficients, frame, device)
-    total, log_likelihood = None, 0.0
-    for sums, part in map_in_order(_expectation, tasks, n_jobs=n_jobs):
-        total = sums if total is None else total.plus(sums)
-        log_likelihood += part
-    log_likelihood /= int((stops - starts).sum())
-    if frame is not None:  # from the density of scaled descriptors to that of descriptors
-        log_likelihood -= float(np.log(frame.scale).sum())
-    return total, frame, log_likelihood
-
-
-@np.errstate(over="ignore", invalid="ignore")  # what is not finite is named by the caller
-def _expectation(values, starts, stops, coefficients, frame, device):
-    x, starts, stops = rows_on(device, values, starts, stops)
-    xp = array_module(x)
-    coefficients = [xp.asarray(c) for c in coefficients]
-    if frame is not None:
-        frame = Frame(*(xp.asarray(f) for f in frame))
-    sums, log_likelihood = total_statistics(x, starts, stops, coefficients, frame=frame)
-    return Sums(*(to_host(s)[0] for s in sums)), log_likelihood
-
-
 def maximization(sums, frame, floor, previous):
     """Return the mixture that maximises the expected log-likelihood, variances floored.
 
@@ -286,9 +190,12 @@ def em_iterations(values, starts, stops, mixture, floor, *, tol, n_jobs=None, de
     """
     n_descriptors = int((stops - starts).sum())
     before, splits_left = None, 10
+    units = block_units(values, starts, stops, device)
+    if units is not None:
+        units.hold()
     while True:
         sums, frame, log_likelihood = expectation(
-            values, starts, stops, mixture, n_jobs=n_jobs, device=device
+            values, starts, stops, mixture, n_jobs=n_jobs, device=device, units=units
         )
         mixture = maximization(sums, frame, floor, mixture)
         converged = before is not None and log_likelihood - before < tol

@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 
 from skfisher.backend import float_dtype, single_threaded_blas, to_host
 from skfisher.bags import Bags
-from skfisher.em import draw_rows, global_moments
+from skfisher.em import draw_rows
 from skfisher.joint_fitted import FittedJointModel
 from skfisher.joint_model import encode_bags
 from skfisher.joint_settings import course_of, form_of, recipe_of
@@ -24,12 +24,16 @@ from skfisher.linear_svm import fit_columns
 from skfisher.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
 from skfisher.mixture_fitter import INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT
 from skfisher.ops import losses
+from skfisher.passes import global_moments
 from skfisher.targets import Targets
 from skfisher.whitening import principal_axes, whiten_bags
 
 __all__ = ["JointFitter"]
 
 
+# From clusters by k-means. More of them describe the descriptors better and encode them worse:
+# components leave for what repeats itself, such as flat patches, and the others have to cover the rest.
+EM_ITERATIONS = 2
 # Training has made a model worse if on the training bags its score is so much lower, or its loss so
 # much and half again higher, than that of the frozen model, or if it has left a
 # component less than this share of its fair weight, 1/K.
@@ -129,6 +133,7 @@ class JointFitter(FittedJointModel):
         if mixture is None:
             mixture = DiagonalGaussianMixture(
                 self.n_components,
+                max_iter=EM_ITERATIONS,
                 variance_floor=self.variance_floor,
                 random_state=self._seeds["mixture"],
             )

@@ -13,14 +13,13 @@ from skfisher.bags import Bags
 from skfisher.em import (
     LEAST_SEEN,
     Mixture,
-    Moments,
     StepwiseState,
     draw_rows,
     em_iterations,
-    global_moments,
     initial_mixture,
     stepwise_update,
 )
+from skfisher.passes import Moments, global_moments
 
 __all__ = ["MixtureFitter", "too_far"]
 

@@ -21,9 +21,9 @@ from skfisher.backend import (
     to_host,
 )
 from skfisher.bags import Bags
-from skfisher.em import ROWS_PER_TASK
 from skfisher.ops.chunks import iter_row_chunks
 from skfisher.parallel import map_in_order
+from skfisher.passes import ROWS_PER_TASK
 
 __all__ = ["Whitening", "principal_axes", "whiten", "whiten_bags"]
 

@@ -6,17 +6,15 @@ from sklearn.mixture import GaussianMixture
 
 from skfisher.em import (
     Mixture,
-    Moments,
     StepwiseState,
     draw_rows,
     em_iterations,
-    expectation,
-    global_moments,
     initial_mixture,
     maximization,
     split_empty,
     stepwise_update,
 )
+from skfisher.passes import Moments, expectation, global_moments
 
 
 def bags_of(n_bags=30, d=3, seed=0, offset=0.0):
@@ -108,7 +106,7 @@ def test_the_log_likelihood_never_drops_with_an_active_floor():
 
 @pytest.mark.parametrize("n_jobs", [2, 3, -1])
 def test_threads_do_not_change_a_bit(n_jobs, monkeypatch):
-    monkeypatch.setattr("skfisher.em.ROWS_PER_TASK", 100)
+    monkeypatch.setattr("skfisher.passes.ROWS_PER_TASK", 100)
     x, starts, stops = bags_of()
     mixture, _ = start(x, starts, stops)
     one = expectation(x, starts, stops, mixture)
@@ -216,3 +214,43 @@ def test_sums_of_a_fitted_mixture_give_the_mixture_back():
     again = maximization(state.sums, state.frame, floor * 0, mixture)
     for a, b in zip(again, mixture, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9)
+
+
+def same_bits(results, others):
+    for a, b in zip(results, others, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])  # without and with a frame
+def test_results_do_not_depend_on_devices_or_memory(stand_in, monkeypatch, offset):
+    monkeypatch.setattr("skfisher.passes.ROWS_PER_TASK", 100)
+    x, starts, stops = bags_of(offset=offset)
+    starts, stops = starts[::2], stops[::2]  # not side by side
+    mixture, _ = start(x, starts, stops)
+    host = global_moments(x, starts, stops), *expectation(x, starts, stops, mixture)[::2]
+    found = []
+    for device in ("cuda", "cuda:1", "cuda:all", ["cuda:1", "cuda:0"]):
+        for n_bytes in (2**40, 4000):
+            monkeypatch.setattr("tests.device_array.Memory.n_bytes", n_bytes)
+            moments = global_moments(x, starts, stops, device=device)
+            sums, _, log_likelihood = expectation(x, starts, stops, mixture, device=device)
+            found.append((*moments, *sums, log_likelihood))
+    for other in found[1:]:
+        same_bits(other, found[0])
+    for a, b in zip(found[0], (*host[0], *host[1], host[2]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_descriptors_stay_on_their_devices_between_iterations(stand_in, monkeypatch):
+    monkeypatch.setattr("skfisher.passes.ROWS_PER_TASK", 100)
+    log = []
+    monkeypatch.setattr("tests.device_array.Lane.log", log)
+    x, starts, stops = bags_of()
+    mixture, floor = start(x, starts, stops)
+    steps = em_iterations(x, starts, stops, mixture, floor, tol=0, device="cuda:all")
+    plain = em_iterations(x, starts, stops, mixture, floor, tol=0)
+    for _ in range(4):
+        (on_device, _, _), (on_host, _, _) = next(steps), next(plain)
+        np.testing.assert_allclose(on_device.means, on_host.means, rtol=1e-9, atol=1e-9)
+    moved = [n for _, n in log if n != "closed"]
+    assert sum(moved) == len(x)

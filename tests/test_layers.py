@@ -21,6 +21,7 @@ FLOORS = [
     ["ops/"],
     [
         "parallel.py",
+        "passes.py",
         "em.py",
         "sdca.py",
         "linear_svm.py",

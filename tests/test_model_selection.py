@@ -356,7 +356,7 @@ def test_a_search_over_the_mixture_itself():
 @pytest.fixture
 def many_tasks(monkeypatch):
     """Cut even small data into many tasks; where, is decided before they are handed out."""
-    monkeypatch.setattr("skfisher.em.ROWS_PER_TASK", 400)
+    monkeypatch.setattr("skfisher.passes.ROWS_PER_TASK", 400)
     monkeypatch.setattr("skfisher.parallel.ROWS_PER_TASK", 400)
     monkeypatch.setattr("skfisher.descriptors.BLOCK_NUMBERS", 4 * 256)
 
