@@ -31,8 +31,8 @@ from skfisher.whitening import principal_axes, whiten_bags
 __all__ = ["JointFitter"]
 
 
-# From clusters by k-means. More of them describe the descriptors better and encode them worse:
-# components leave for what repeats itself, such as flat patches, and the others have to cover the rest.
+# From clusters by k-means. More of them raise the likelihood, leave some components light and
+# narrow, and encode worse: benchmarks/results has the figures.
 EM_ITERATIONS = 2
 # Training has made a model worse if on the training bags its score is so much lower, or its loss so
 # much and half again higher, than that of the frozen model, or if it has left a
