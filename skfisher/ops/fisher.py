@@ -16,6 +16,7 @@ import math
 import numpy as np
 
 from skfisher.backend import array_module, empty, float_dtype, zeros
+from skfisher.cuda import statistics as kernels
 from skfisher.ops.gaussian import (
     framed_logits,
     logit_coefficients_vjp,
@@ -71,6 +72,10 @@ def fisher_vector(x, starts, stops, weights, means, variances, *, include_weight
     encodings : array of shape (n_bags, (2 * d + 1) * k) or (n_bags, 2 * d * k)
         Of the dtype and library of `x`.
     """
+    if kernels.takes(x, weights, means, variances):
+        return kernels.fisher_vector(
+            x, starts, stops, weights, means, variances, include_weights=include_weights, out=out
+        )
     frame, parameters, coefficients = framed_logits(x, weights, means, variances)
     n_out = means.size * 2 + (len(weights) if include_weights else 0)
     if out is None:
@@ -143,7 +148,10 @@ def fisher_sums(x, starts, stops, weights, means, variances):
     sums : Sums of float64 arrays
         In the coordinates of the mixture.
     """
-    frame, _, coefficients = framed_logits(x, weights, means, variances)
+    frame, coordinates, coefficients = framed_logits(x, weights, means, variances)
+    if kernels.takes(x, weights, means, variances):
+        mixture = weights, means, variances
+        return Sums(*kernels.bag_sums(x, starts, stops, *mixture, coordinates=coordinates[1:]))
     return soft_statistics(x, starts, stops, coefficients, frame=frame)
 
 
