@@ -10,8 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from skfisher.backend import array_module, asarray, cuda_devices, rows_on, to_host
+from skfisher.cuda.layout import scratch_bytes
 from skfisher.cuda.transfer import Units
 from skfisher.ops.chunks import Frame, iter_row_chunks
+from skfisher.ops.expectation import expectation_sums
 from skfisher.ops.gaussian import framed_logits
 from skfisher.ops.statistics import Sums, total_statistics
 from skfisher.parallel import map_in_order
@@ -43,7 +45,7 @@ def global_moments(values, starts, stops, *, n_jobs=None, device=None):
     origin = to_host(values[int(starts[0])]).astype(np.float64)
     units = block_units(values, starts, stops, device)
     if units is None:
-        tasks = row_tasks(starts, stops, values, device, origin)
+        tasks = row_tasks(values, starts, stops, device, origin)
         parts = map_in_order(_moment_sums, tasks, n_jobs=n_jobs)
     else:
         function = functools.partial(_block_moment_sums, origin=origin)
@@ -105,7 +107,7 @@ def map_blocks(function, units, *, row_bytes, unit_bytes=0):
         yield from zip(*(to_host(result) for result in results), strict=True)
 
 
-def row_tasks(starts, stops, values, *rest):
+def row_tasks(values, starts, stops, *rest):
     """Return a task ``(values, starts, stops, *rest)`` for each block, for threads."""
     return [
         (values, run_starts, run_stops, *rest)
@@ -137,12 +139,12 @@ def expectation(values, starts, stops, mixture, *, n_jobs=None, device=None, uni
     frame, _, coefficients = framed_logits(like, *mixture)
     units = block_units(values, starts, stops, device) if units is None else units
     if units is None:
-        tasks = row_tasks(starts, stops, values, coefficients, frame, device)
+        tasks = row_tasks(values, starts, stops, coefficients, frame, device)
         parts = map_in_order(_expectation, tasks, n_jobs=n_jobs)
     else:
-        k, d = mixture.means.shape
-        function = functools.partial(_block_expectations, coefficients=coefficients, frame=frame)
-        parts = map_blocks(function, units, row_bytes=4 * k + 8, unit_bytes=16 * k * (2 * d + 1))
+        row_bytes, unit_bytes = scratch_bytes(*mixture.means.shape)
+        function = functools.partial(_block_expectations, mixture=mixture)
+        parts = map_blocks(function, units, row_bytes=row_bytes, unit_bytes=unit_bytes)
     total, log_likelihood = None, 0.0
     for *sums, part in parts:
         total = Sums(*sums) if total is None else total.plus(sums)
@@ -165,17 +167,7 @@ def _expectation(values, starts, stops, coefficients, frame, device):
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def _block_expectations(x, starts, stops, coefficients, frame):
+def _block_expectations(x, starts, stops, mixture):
     """Return S0, S1, S2 and the log-likelihood of each block."""
-    xp = array_module(x)
-    coefficients = [xp.asarray(c) for c in coefficients]
-    if frame is not None:
-        frame = Frame(*(xp.asarray(f) for f in frame))
-    sums, log_likelihoods = [], []
-    for i in range(len(starts)):
-        block = starts[i : i + 1], stops[i : i + 1]
-        part, log_likelihood = total_statistics(x, *block, coefficients, frame=frame)
-        sums.append(part)
-        log_likelihoods.append(log_likelihood)
-    sums = [xp.concatenate(s) for s in zip(*sums, strict=True)]
-    return [*sums, xp.asarray(log_likelihoods)]
+    sums, log_likelihood = expectation_sums(x, starts, stops, *mixture)
+    return [*sums, log_likelihood]

@@ -21,6 +21,7 @@ __all__ = [
     "padded",
     "partial_size",
     "row_width",
+    "scratch_bytes",
     "vector_aligned",
 ]
 
@@ -56,6 +57,12 @@ def chunk_rows(k, d):
     """
     doublings = max(0, math.ceil(math.log2(k * d / 8192)))
     return 256 * 2 ** min(doublings, 2)
+
+
+def scratch_bytes(k, d):
+    """Return the memory that summing takes beside descriptors: bytes a descriptor, and a bag."""
+    of_chunk = 4 * partial_size(k, d)
+    return 4 * row_width(k) + 8 + of_chunk / chunk_rows(k, d), of_chunk + 8 * k * (2 * d + 1)
 
 
 def chunk_table(starts, stops, k, d):
