@@ -89,12 +89,13 @@ for ax, (name, model) in zip(axes.flat, models.items(), strict=False):
 # middle. What changes is how the Gaussians see them. Both hinges and the logistic loss stretch the
 # height, while the Gaussian that holds the middle stays about as tall, so that a class moves its
 # mean farther. So does the quadratic loss, which also pulls back the bags beyond their margin, and
-# stretches a little less than the squared hinge. The linear signal and the dual one stretch less and tilt more: idle points slide up
-# on one side and down on the other, and the two Gaussians with them, so that one class comes closer
-# to the one and the other class to the other. In all of them the weights become more even.
+# stretches a little less than the squared hinge. The linear signal and the dual one stretch less
+# and tilt more: idle points slide up on one side and down on the other, and the two Gaussians with
+# them, so that one class comes closer to the one and the other class to the other. In all of them
+# the weights become more even.
 #
-# The order of the signals is that of this draw; others give another. On some draws the two Gaussians
-# start above one another, which is the better place: then the frozen model gets about 97% of the
-# bags right, and most signals 98 or 99%.
+# The order of the signals is that of this draw; others give another. On some draws the two
+# Gaussians start above one another, which is the better place: then the frozen model gets about 97%
+# of the bags right, and most signals 98 or 99%.
 
 plt.show()
