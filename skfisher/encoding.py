@@ -8,22 +8,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import HasMethods, _fit_context, check_feature_names_in
-from skfisher.backend import (
-    array_module,
-    asarray,
-    empty,
-    float_dtype,
-    is_cupy,
-    parse_device,
-    rows_on,
-    to_host,
-)
+from skfisher.backend import array_module, parse_device
 from skfisher.estimator import BagEstimator
+from skfisher.fisher_encoding import encode_fisher
 from skfisher.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
 from skfisher.mixture_fitter import MixtureFitter, too_far
-from skfisher.ops.fisher import fisher_from_sums, fisher_sums, fisher_vector
-from skfisher.ops.statistics import Sums
-from skfisher.parallel import cut_bags, map_in_order, workers_share_memory
 from skfisher.validation import check_bags
 
 __all__ = ["FisherVectorEncoder"]
@@ -263,34 +252,10 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         check_is_fitted(self)
         parse_device(self.device)
         bags = check_bags(self, X, reset=False)
-        tasks = cut_bags(bags.lengths, self._n_features_out)
-        parts = [part for task in tasks for part in _cut_long(bags, task)]
-        dtype = float_dtype(bags.dtype)
-        encodings = empty((len(bags), self._n_features_out), like=bags.values, dtype=dtype)
-        # written to in place where that can be, at the price of a copy elsewhere
-        shared = workers_share_memory()
-        tasks = [
-            (bags.values, starts, stops, self._mixture(), self.include_weights, self.device, whole,
-             encodings[rows] if shared else None)
-            for rows, starts, stops, whole in parts
-        ]  # fmt: skip
-        total = None
-        # not named: an exception's traceback would keep its threads and limits alive
-        for (rows, _, stops, whole), result in zip(
-            parts, map_in_order(_encode, tasks, n_jobs=self.n_jobs), strict=True
-        ):
-            if whole:
-                if not shared:
-                    encodings[rows] = result
-                continue
-            total = result if total is None else total.plus(result)
-            if stops[-1] == bags.stops[rows.start]:
-                sums = Sums(*(asarray(s, like=encodings) for s in total))
-                encodings[rows] = fisher_from_sums(
-                    sums, bags.lengths[rows], *self._mixture(),
-                    dtype=dtype, include_weights=self.include_weights,
-                )  # fmt: skip
-                total = None
+        encodings = encode_fisher(
+            bags, self._mixture(), include_weights=self.include_weights,
+            n_jobs=self.n_jobs, device=self.device,
+        )  # fmt: skip
         return self._check_finite(encodings, bags)
 
     def _check_finite(self, encodings, bags):
@@ -337,39 +302,3 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-# Bags of more descriptors are shared among threads, in parts that start at every so many.
-LONG_BAG = 2**17
-
-
-def _cut_long(bags, task):
-    """Yield rows of the result, boundaries, and whether they are whole bags, of a task."""
-    starts, stops = bags.starts[task], bags.stops[task]
-    if len(starts) > 1 or stops[0] - starts[0] <= LONG_BAG:
-        yield task, starts, stops, True
-        return
-    borders = np.append(np.arange(starts[0], stops[0], LONG_BAG), stops[0])
-    for i in range(len(borders) - 1):
-        yield task, borders[i : i + 1], borders[i + 1 : i + 2], False
-
-
-@np.errstate(over="ignore", invalid="ignore")  # what is not finite is named by the caller
-def _encode(values, starts, stops, mixture, include_weights, device, whole, out):
-    """Return the encodings of whole bags, or the statistics of a part of one.
-
-    Encodings are written to `out` instead, if it is given.
-    """
-    x, starts, stops = rows_on(device, values, starts, stops)
-    back = (lambda a: a) if is_cupy(values) else to_host
-    if not whole:
-        return Sums(*(back(s) for s in fisher_sums(x, starts, stops, *mixture)))
-    moved = is_cupy(x) != is_cupy(values)
-    encodings = fisher_vector(
-        x, starts, stops, *mixture, include_weights=include_weights, out=None if moved else out
-    )
-    if out is None:
-        return back(encodings)
-    if moved:
-        out[...] = asarray(encodings, like=out)
-    return None

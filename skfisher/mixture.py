@@ -1,5 +1,6 @@
 """The diagonal Gaussian mixture of descriptors."""
 
+import functools
 from numbers import Integral
 
 import numpy as np
@@ -9,21 +10,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import _fit_context
-from skfisher.backend import (
-    array_module,
-    empty,
-    float_dtype,
-    is_cupy,
-    parse_device,
-    rows_on,
-    to_host,
-)
+from skfisher.backend import array_module, asarray, empty, float_dtype, parse_device, rows_on
 from skfisher.em import Mixture
 from skfisher.estimator import BagEstimator
 from skfisher.mixture_fitter import MixtureFitter
 from skfisher.ops.chunks import iter_row_chunks
 from skfisher.ops.gaussian import log_joint, softmax_rows
 from skfisher.parallel import map_in_order
+from skfisher.passes import block_units, map_groups
 from skfisher.validation import check_bags
 
 __all__ = ["DiagonalGaussianMixture", "is_fitted_mixture", "mixture_of"]
@@ -250,14 +244,22 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         """Return "posteriors", "density" or "component" of all descriptors."""
         check_is_fitted(self)
         bags = self._check_descriptors(X, reset=False)
-        n_rows = max(1024, 2**21 // max(len(self.weights_), bags.n_features))
-        runs = iter_row_chunks(bags.starts, bags.stops, n_rows)
-        tasks = [(bags.values, *run, self._mixture(), self.device, what) for run in runs]
+        k, where = len(self.weights_), (bags.values, bags.starts, bags.stops)
+        units = block_units(*where, self.device)
+        if units is None:
+            runs = iter_row_chunks(*where[1:], max(1024, 2**21 // max(k, bags.n_features)))
+            tasks = [(bags.values, *run, self._mixture(), self.device, what) for run in runs]
+            parts = map_in_order(_assign, tasks, n_jobs=self.n_jobs)
+        else:
+            function = functools.partial(_assign_blocks, mixture=self._mixture(), what=what)
+            row_bytes = 8 * (4 * k + 3 * bags.n_features)
+            parts = (part for (part,) in map_groups(function, units, row_bytes=row_bytes))
         result, first = None, 0
-        for part in map_in_order(_assign, tasks, n_jobs=self.n_jobs):
+        for part in parts:
             if result is None:
-                result = empty((bags.n_descriptors, *part.shape[1:]), like=part)
-            result[first : first + len(part)] = part
+                shape = (bags.n_descriptors, *part.shape[1:])
+                result = empty(shape, like=bags.values, dtype=part.dtype)
+            result[first : first + len(part)] = asarray(part, like=result)
             first += len(part)
         return result
 
@@ -385,17 +387,21 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
 
 def _assign(values, starts, stops, mixture, device, what):
     x, starts, stops = rows_on(device, values, starts, stops)
-    x = array_module(x).concatenate(
-        [x[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
-    )
-    dtype = float_dtype(x.dtype)
-    logits = log_joint(x.astype(dtype, copy=False), *mixture)
+    x = np.concatenate([x[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)])
+    return _assign_rows(x, mixture, what)
+
+
+def _assign_blocks(x, starts, stops, mixture, what):
+    blocks = zip(starts.tolist(), stops.tolist(), strict=True)
+    return [array_module(x).concatenate([_assign_rows(x[a:b], mixture, what) for a, b in blocks])]
+
+
+def _assign_rows(x, mixture, what):
+    logits = log_joint(x.astype(float_dtype(x.dtype), copy=False), *mixture)
     if what == "component":
-        result = logits.argmax(axis=1)
-    else:
-        posteriors, largest, log_sum = softmax_rows(logits)
-        result = posteriors if what == "posteriors" else largest + log_sum
-    return result if is_cupy(values) else to_host(result)
+        return logits.argmax(axis=1)
+    posteriors, largest, log_sum = softmax_rows(logits)
+    return posteriors if what == "posteriors" else largest + log_sum
 
 
 def is_fitted_mixture(estimator):

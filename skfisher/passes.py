@@ -18,7 +18,15 @@ from skfisher.ops.gaussian import framed_logits
 from skfisher.ops.statistics import Sums, total_statistics
 from skfisher.parallel import map_in_order
 
-__all__ = ["Moments", "block_units", "expectation", "global_moments", "map_blocks", "row_tasks"]
+__all__ = [
+    "Moments",
+    "block_units",
+    "expectation",
+    "global_moments",
+    "map_blocks",
+    "map_groups",
+    "row_tasks",
+]
 
 ROWS_PER_TASK = 2**15
 
@@ -102,9 +110,19 @@ def block_units(values, starts, stops, device):
 
 
 def map_blocks(function, units, *, row_bytes, unit_bytes=0):
-    """Yield what a function computes of each block, arrays on the host, in order."""
-    for _, results in units.map(function, row_bytes=row_bytes, unit_bytes=unit_bytes):
+    """Yield what ``function(x, starts, stops)`` computes of each block, in order, on the host."""
+    for results in map_groups(function, units, row_bytes=row_bytes, unit_bytes=unit_bytes):
         yield from zip(*(to_host(result) for result in results), strict=True)
+
+
+def map_groups(function, units, *, row_bytes, unit_bytes=0):
+    """Yield what ``function(x, starts, stops)`` computes of each group of blocks, in order."""
+
+    def call(x, starts, stops, units):
+        return function(x, starts, stops)
+
+    for _, results in units.map(call, row_bytes=row_bytes, unit_bytes=unit_bytes):
+        yield results
 
 
 def row_tasks(values, starts, stops, *rest):

@@ -6,6 +6,7 @@ The axes A rotate to the principal directions and scale; the inverse of tanh, an
 are there for a feature map ``tanh(W z + b)`` to start at ``(x - m) A``.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,6 @@ from skfisher.backend import (
     asarray,
     empty,
     float_dtype,
-    is_cupy,
     rows_on,
     to_device,
     to_host,
@@ -23,7 +23,7 @@ from skfisher.backend import (
 from skfisher.bags import Bags
 from skfisher.ops.chunks import iter_row_chunks
 from skfisher.parallel import map_in_order
-from skfisher.passes import ROWS_PER_TASK
+from skfisher.passes import block_units, map_blocks, map_groups, row_tasks
 
 __all__ = ["Whitening", "principal_axes", "whiten", "whiten_bags"]
 
@@ -57,23 +57,35 @@ def whiten(x, whitening):
 
 
 def whiten_bags(bags, whitening, *, n_jobs=None, device=None):
-    """Return the bags with all their descriptors whitened."""
-    bags = bags.pack()
-    n_rows = max(1, 2**20 // bags.n_features)
-    firsts = range(0, len(bags.values), n_rows)
-    tasks = [(bags.values[first : first + n_rows], whitening, device) for first in firsts]
-    blocks = map_in_order(_whiten_block, tasks, n_jobs=n_jobs)
-    values = None
-    for first, block in zip(firsts, blocks, strict=True):
+    """Return the bags with all their descriptors whitened, in the library of `bags`."""
+    units = block_units(bags.values, bags.starts, bags.stops, device)
+    if units is None:
+        bags = bags.pack()
+        n_rows = max(1, 2**20 // bags.n_features)
+        firsts = range(0, len(bags.values), n_rows)
+        tasks = [(bags.values[first : first + n_rows], whitening, device) for first in firsts]
+        blocks = map_in_order(_whiten_block, tasks, n_jobs=n_jobs)
+    else:
+        row_bytes = 24 * (bags.n_features + whitening.axes.shape[1])
+        function = functools.partial(_whiten_blocks, whitening=whitening)
+        blocks = (block for (block,) in map_groups(function, units, row_bytes=row_bytes))
+    values, first = None, 0
+    for block in blocks:
         if values is None:
-            values = empty((len(bags.values), block.shape[1]), like=block)
-        values[first : first + len(block)] = block
-    return Bags(values, bags.starts, bags.stops)
+            shape = bags.n_descriptors, block.shape[1]
+            values = empty(shape, like=bags.values, dtype=block.dtype)
+        values[first : first + len(block)] = asarray(block, like=values)
+        first += len(block)
+    return Bags.from_lengths(values, bags.lengths)
 
 
 def _whiten_block(x, whitening, device):
-    z = whiten(to_device(x, device), whitening)
-    return z if is_cupy(x) else to_host(z)
+    return whiten(to_device(x, device), whitening)
+
+
+def _whiten_blocks(x, starts, stops, whitening):
+    blocks = zip(starts.tolist(), stops.tolist(), strict=True)
+    return [array_module(x).concatenate([whiten(x[a:b], whitening) for a, b in blocks])]
 
 
 def principal_axes(bags, *, equal, n_jobs=None, device=None):
@@ -93,12 +105,16 @@ def principal_axes(bags, *, equal, n_jobs=None, device=None):
         Column after column in the order of decreasing variance.
     """
     origin = to_host(bags.values[int(bags.starts[0])]).astype(np.float64)
-    tasks = [
-        (bags.values, *run, device, origin)
-        for run in iter_row_chunks(bags.starts, bags.stops, ROWS_PER_TASK)
-    ]
+    where = bags.values, bags.starts, bags.stops
+    units = block_units(*where, device)
+    if units is None:
+        tasks = row_tasks(*where, device, origin)
+        parts = map_in_order(_second_moments, tasks, n_jobs=n_jobs)
+    else:
+        function = functools.partial(_block_second_moments, origin=origin)
+        parts = map_blocks(function, units, row_bytes=16 * bags.n_features)
     total, products = 0.0, 0.0
-    for part in map_in_order(_second_moments, tasks, n_jobs=n_jobs):
+    for part in parts:
         total, products = total + part[0], products + part[1]
     n = bags.n_descriptors
     offset = total / n
@@ -123,3 +139,14 @@ def _second_moments(values, starts, stops, device, origin):
         total = total + block.sum(axis=0)
         products = products + block.T @ block
     return total, products
+
+
+def _block_second_moments(x, starts, stops, origin):
+    xp = array_module(x)
+    origin = asarray(origin, like=x)
+    total, products = [], []
+    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+        block = x[start:stop].astype(np.float64) - origin
+        total.append(block.sum(axis=0))
+        products.append(block.T @ block)
+    return [xp.stack(total), xp.stack(products)]

@@ -104,7 +104,7 @@ def test_a_long_bag_is_shared_among_threads(monkeypatch, offset):
     bags.insert(3, np.concatenate(bags))
     encoder = FisherVectorEncoder(3, random_state=0, tol=1e-2).fit(bags)
     whole = encoder.transform(bags)
-    monkeypatch.setattr("skfisher.encoding.LONG_BAG", 30)
+    monkeypatch.setattr("skfisher.fisher_encoding.LONG_BAG", 30)
     monkeypatch.setattr("skfisher.parallel.ROWS_PER_TASK", 50)
     one = encoder.transform(bags)
     np.testing.assert_allclose(one, whole, rtol=1e-9, atol=1e-12)
@@ -224,3 +224,28 @@ def test_cuda_without_a_gpu_says_what_to_install(bags, monkeypatch):
     auto = FisherVectorEncoder(2, device="auto", random_state=0).fit(bags)
     plain = FisherVectorEncoder(2, random_state=0).fit(bags)
     np.testing.assert_array_equal(auto.transform(bags), plain.transform(bags))
+
+
+@pytest.mark.parametrize("offset", [0, 50])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "uint8"])
+def test_devices_and_their_memory_do_not_change_a_bit(stand_in, monkeypatch, offset, dtype):
+    bags = [(b + offset).astype(dtype) for b in bags_of(n_bags=6)]
+    bags.insert(3, np.concatenate(bags))
+    encoder = FisherVectorEncoder(3, random_state=0, tol=1e-2).fit(bags)
+    monkeypatch.setattr("skfisher.fisher_encoding.LONG_BAG", 30)
+    monkeypatch.setattr("skfisher.parallel.ROWS_PER_TASK", 50)
+    expected = encoder.transform(bags)
+    found = []
+    for device in ("cuda", "cuda:1", "cuda:all", ["cuda:1", "cuda:0"]):
+        for n_bytes in (2**40, 4000):
+            monkeypatch.setattr("tests.device_array.Memory.n_bytes", n_bytes)
+            found.append(encoder.set_params(device=device).transform(bags))
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+    assert found[0].dtype == expected.dtype
+    tolerance = 1e-12 if expected.dtype == np.float64 else 1e-5
+    np.testing.assert_allclose(found[0], expected, rtol=0, atol=tolerance)
+    for subset in (bags[3:4], bags[:3]):
+        np.testing.assert_array_equal(
+            encoder.transform(subset), encoder.set_params(device="cuda").transform(subset)
+        )

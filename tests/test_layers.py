@@ -23,6 +23,7 @@ FLOORS = [
         "parallel.py",
         "passes.py",
         "em.py",
+        "fisher_encoding.py",
         "sdca.py",
         "linear_svm.py",
         "optimizers.py",

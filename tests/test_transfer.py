@@ -154,7 +154,8 @@ def memory(stand_in, monkeypatch):
     return lambda n_bytes: monkeypatch.setattr(device_array.Memory, "n_bytes", n_bytes)
 
 
-def sums_of_units(x, starts, stops):
+def sums_of_units(x, starts, stops, units):
+    assert units.stop - units.start == len(starts)
     xp = array_module(x)
     parts = [x[a:b].sum(axis=0) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
     return [xp.stack(parts)]
@@ -235,11 +236,11 @@ def test_after_a_failure_nothing_is_kept(memory, rng, devices):
     class InterruptError(BaseException):
         pass
 
-    def fail(x, starts, stops):
+    def fail(x, starts, stops, units):
         arrays.append(weakref.ref(x))
         if len(arrays) > 1:
             raise InterruptError
-        return sums_of_units(x, starts, stops)
+        return sums_of_units(x, starts, stops, units)
 
     units = transfer.Units(rng.normal(size=(50, 2)), *BAGS, LENGTHS, devices)
     try:

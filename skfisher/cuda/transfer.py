@@ -82,9 +82,9 @@ class Units:
         Parameters
         ----------
         function : callable
-            ``function(x, starts, stops)`` is given rows on the current device and the
-            places of the units in them, on the host. It returns a list of arrays, in
-            which the part of a unit must depend on the rows of that unit alone.
+            ``function(x, starts, stops, units)`` is given the rows of a slice of units on
+            the current device and, on the host, where each unit lies in them. It returns
+            a list of arrays, in which what belongs to a unit must follow from it alone.
         row_bytes, unit_bytes : int
             Memory it takes for each row, the row itself excluded, and for each unit.
 
@@ -141,15 +141,16 @@ class _Share:
             stops = np.cumsum(lengths)
             high = int(self._ends[units.stop - 1])
             rows = self._rows.read(high - int(stops[-1]), high)
-            results = lane.start(rows, lambda x: function(x, stops - lengths, stops))
-            return lambda: results if self._stays else lane.fetch(results)
+            names = slice(self._first_unit + units.start, self._first_unit + units.stop)
+            results = lane.start(rows, lambda x: function(x, stops - lengths, stops, names))
+            return lambda: (names, results if self._stays else lane.fetch(results))
 
         try:
-            for units, results in run_in_groups(
+            for _, named_results in run_in_groups(
                 start, n_bytes, budget,
                 n_ahead=len(lanes), out_of_memory=memory.error, recover=memory.recover,
             ):  # fmt: skip
-                yield slice(self._first_unit + units.start, self._first_unit + units.stop), results
+                yield named_results
         finally:
             for lane in lanes:
                 lane.close()
