@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from skfisher.cuda import module
-from skfisher.em import Mixture, expectation
+from skfisher.em import Mixture
 from skfisher.ops.fisher import fisher_sums, fisher_vector, fisher_vector_vjp
 from skfisher.ops.normalization import power_l2_normalize, power_l2_normalize_vjp
+from skfisher.passes import expectation
 
 pytestmark = pytest.mark.gpu
 
