@@ -8,7 +8,14 @@ from typing import NamedTuple
 from skfisher.cuda import module
 from skfisher.cuda.layout import component_tile
 
-__all__ = ["Configuration", "all_configurations", "moments", "score"]
+__all__ = [
+    "Configuration",
+    "all_configurations",
+    "descriptor_vjp",
+    "moments",
+    "posterior_vjp",
+    "score",
+]
 
 FLOAT = 4  # bytes
 
@@ -75,6 +82,43 @@ BAG_VECTORS = {t: Configuration(f"skfisher::bag_vectors<{c}>", 256) for t, c in 
 CHUNK_LOG_LIKELIHOOD = Configuration("skfisher::chunk_log_likelihood", 32)
 
 
+def _posterior_vjp(components, rows_per_thread):
+    threads, slab = 256, 32
+    rows = threads // (components // 4) * rows_per_thread
+    return Configuration(
+        f"skfisher::posterior_vjp<{components},{rows_per_thread}>",
+        threads,
+        FLOAT * (rows * (slab + 4) + 2 * slab * (2 * components + 4)),
+        rows=rows,
+        components=components,
+    )
+
+
+def _descriptor_vjp(features, rows_per_thread):
+    threads, slab = 256, 32
+    rows = threads // (features // 4) * rows_per_thread
+    return Configuration(
+        f"skfisher::descriptor_vjp<{features},{rows_per_thread}>",
+        threads,
+        FLOAT * (2 * rows * (slab + 4) + 4 * slab * features),
+        rows=rows,
+        features=features,
+    )
+
+
+def _normalization(name, threads=512):
+    warps = threads // 32
+    return Configuration(f"skfisher::{name}<{threads}>", threads, FLOAT * warps, rows=1)
+
+
+POSTERIOR_VJP = [_posterior_vjp(32, 4), _posterior_vjp(64, 4)]
+DESCRIPTOR_VJP = [_descriptor_vjp(32, 4), _descriptor_vjp(64, 4)]
+ADD_BAGS = Configuration("skfisher::add_bags", 256)
+ADD_DIRECT_GRADIENTS = Configuration("skfisher::add_direct_gradients", 256)
+POWER_L2_NORMALIZE = _normalization("power_l2_normalize")
+POWER_L2_NORMALIZE_VJP = _normalization("power_l2_normalize_vjp")
+
+
 def all_configurations():
     """Return every configuration that a launcher may choose."""
     return [
@@ -85,6 +129,12 @@ def all_configurations():
         *BAG_SUMS.values(),
         *BAG_VECTORS.values(),
         CHUNK_LOG_LIKELIHOOD,
+        *POSTERIOR_VJP,
+        *DESCRIPTOR_VJP,
+        ADD_BAGS,
+        ADD_DIRECT_GRADIENTS,
+        POWER_L2_NORMALIZE,
+        POWER_L2_NORMALIZE_VJP,
     ]
 
 
@@ -102,3 +152,13 @@ def moments(k, d, *, centred):
     choices = _of_tile(CENTRED_MOMENTS if centred else MOMENTS, k)
     fitting = [c for c in choices if c.features >= d]
     return fitting[0] if fitting else choices[-1]
+
+
+def posterior_vjp(k):
+    """Return the kernel of the gradients at the posteriors of K components."""
+    return _of_tile(POSTERIOR_VJP, k)[0]
+
+
+def descriptor_vjp(d):
+    """Return the kernel of the gradients at descriptors of D dimensions."""
+    return next((c for c in DESCRIPTOR_VJP if c.features >= d), DESCRIPTOR_VJP[-1])

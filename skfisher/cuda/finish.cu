@@ -33,7 +33,7 @@ __device__ __forceinline__ double sum_in_order(const T* terms, long long size, i
 // Sums the chunks, or the blocks, ranges[g] .. ranges[g + 1] - 1 of every group g.
 // Grid: groups, ceil(size / 256). Result: sums [groups][size].
 template <class T>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 2)
 add_chunks(const T* terms, long long size, const int* ranges, double* sums) {
   const long long at = blockIdx.y * 256ll + threadIdx.x;
   if (at < size)
@@ -58,13 +58,14 @@ struct Moments {
   double s0, s1, s2;
 };
 
-// The moments of u = alpha y + beta of component k and dimension d, for the terms `ranges` names.
+// The moments of u = alpha y + beta of component k and dimension d: of one group, whose terms
+// begin at range[0] and end before range[1].
 template <class T>
-__device__ __forceinline__ Moments moments_of(const T* terms, const int* ranges, double alpha,
+__device__ __forceinline__ Moments moments_of(const T* terms, const int* range, double alpha,
                                               double beta, int K, int D, int k, int d) {
   const int width = (K + 3) / 4 * 4, depth = (D + 3) / 4 * 4;
   const long long size = width + 2ll * K * depth, at = width + (long long)k * depth + d;
-  const int first = ranges[blockIdx.x], last = ranges[blockIdx.x + 1];
+  const int first = range[0], last = range[1];
   const double s0 = sum_in_order(terms + k, size, first, last);
   const double y1 = sum_in_order(terms + at, size, first, last);
   const double y2 = sum_in_order(terms + at + (long long)K * depth, size, first, last);
@@ -75,12 +76,13 @@ __device__ __forceinline__ Moments moments_of(const T* terms, const int* ranges,
 // Sums S0 [bags][K], S1 and S2 [bags][K][D] about u = alpha y + beta.
 // Grid: bags, ceil(K D / 256); alpha and beta [2][K][D].
 template <class T>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 2)
 bag_sums(const T* terms, const int* ranges, const double* affine, int K, int D, double* s0,
          double* s1, double* s2) {
   const int at = blockIdx.y * 256 + threadIdx.x, k = at / D;
   if (at >= K * D) return;
-  const Moments m = moments_of(terms, ranges, affine[at], affine[K * D + at], K, D, k, at % D);
+  const Moments m =
+      moments_of(terms, ranges + blockIdx.x, affine[at], affine[K * D + at], K, D, k, at % D);
   const long long to = (long long)blockIdx.x * K * D + at;
   s1[to] = m.s1;
   s2[to] = m.s2;
@@ -95,12 +97,13 @@ bag_sums(const T* terms, const int* ranges, const double* affine, int K, int D, 
 // Grid: bags, ceil(K D / 256); mixture: alpha and beta [2][K][D], then w and w^(-1/2) [2][K];
 // share: 1 / T of every bag.
 template <class T>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 2)
 bag_vectors(const T* terms, const int* ranges, const double* share, const double* mixture, int K,
             int D, int include_weights, float* encodings) {
   const int at = blockIdx.y * 256 + threadIdx.x, k = at / D;
   if (at >= K * D) return;
-  const Moments m = moments_of(terms, ranges, mixture[at], mixture[K * D + at], K, D, k, at % D);
+  const Moments m =
+      moments_of(terms, ranges + blockIdx.x, mixture[at], mixture[K * D + at], K, D, k, at % D);
   const double w = mixture[2ll * K * D + k], inverse_sqrt = mixture[2ll * K * D + K + k];
   const double c = inverse_sqrt * share[blockIdx.x];
   constexpr double sqrt_half = 0.70710678118654752440;

@@ -3,26 +3,24 @@
 import numpy as np
 
 from skfisher.backend import array_module, empty
-from skfisher.cuda import module
+from skfisher.cuda import configurations, module
 
 __all__ = ["power_l2_normalize", "power_l2_normalize_vjp", "takes"]
 
-THREADS = 512
-_SHARED_BYTES = 4 * (THREADS // 32)
-_LONGEST_ROW = 2**31 - 2 * THREADS  # columns are counted in int32
-_EXACT = -1.0
+LONGEST_ROW = 2**30  # columns are counted in int32
+_EXACT = -1.0  # in the place of eps^2
 
 
 def takes(x):
     """Tell whether the kernels serve these rows."""
-    return module.fused(x) and x.ndim == 2 and 0 < x.size and x.shape[1] < _LONGEST_ROW
+    return module.fused(x) and x.ndim == 2 and 0 < x.size and x.shape[1] < LONGEST_ROW
 
 
 def power_l2_normalize(x, *, power, eps):
     """Do what `skfisher.ops.normalization.power_l2_normalize` does, without blocks."""
     x = array_module(x).ascontiguousarray(x)
     y = empty(x.shape, like=x)
-    _launch("power_l2_normalize", x, (x, *_numbers(x, power, eps), y))
+    configurations.POWER_L2_NORMALIZE.launch((len(x),), x, *_numbers(x, power, eps), y)
     return y
 
 
@@ -32,16 +30,12 @@ def power_l2_normalize_vjp(g, x, *, power, eps, derivative_floor):
     x = xp.ascontiguousarray(x)
     g = xp.ascontiguousarray(g, dtype=np.float32)
     d_x = empty(x.shape, like=x)
-    floor = np.float32(derivative_floor)
-    _launch("power_l2_normalize_vjp", x, (g, x, *_numbers(x, power, eps), floor, d_x))
+    configurations.POWER_L2_NORMALIZE_VJP.launch(
+        (len(x),), g, x, *_numbers(x, power, eps), np.float32(derivative_floor), d_x
+    )
     return d_x
 
 
 def _numbers(x, power, eps):
     squared_eps = _EXACT if eps is None else float(eps) ** 2
     return np.int32(x.shape[1]), np.float32(power), np.float32(squared_eps)
-
-
-def _launch(name, x, arguments):
-    function = module.kernel(f"skfisher::{name}<{THREADS}>", _SHARED_BYTES)
-    function((len(x),), (THREADS,), arguments, shared_mem=_SHARED_BYTES)

@@ -17,6 +17,7 @@ import numpy as np
 
 from skfisher.backend import array_module, empty, float_dtype, zeros
 from skfisher.cuda import statistics as kernels
+from skfisher.cuda import vjp as vjp_kernels
 from skfisher.ops.gaussian import (
     framed_logits,
     logit_coefficients_vjp,
@@ -103,6 +104,11 @@ def fisher_vector_vjp(
     Source: this project, by the chain rule; agrees with the corrected appendix of
     Wieschollek et al. (2017).
     """
+    if vjp_kernels.takes(x, starts, stops, weights, means, variances):
+        return vjp_kernels.fisher_vector_vjp(
+            g, x, starts, stops, weights, means, variances,
+            include_weights=include_weights, with_x=with_x, with_parameters=with_parameters,
+        )  # fmt: skip
     frame, parameters, coefficients = framed_logits(x, weights, means, variances)
     counts = stops - starts
     d_x = zeros(x.shape, like=x) if with_x else None
