@@ -3,9 +3,9 @@
 import numpy as np
 
 from skfisher.backend import asarray
-from skfisher.cuda.layout import vector_aligned
+from skfisher.cuda.layout import partial_size, row_width, vector_aligned
 
-__all__ = ["CHUNKS_IN_BLOCK", "block_ranges", "cut", "window"]
+__all__ = ["CHUNKS_IN_BLOCK", "block_ranges", "cut", "scratch_numbers", "window"]
 
 # As in finish.cu: chunks whose sums are added to each other before they meet those of others.
 CHUNKS_IN_BLOCK = 32
@@ -26,6 +26,20 @@ def cut(costs, most):
         last = max(first + 1, int(np.searchsorted(ends, before + most, side="right")))
         yield first, last
         first = last
+
+
+def scratch_numbers(chunks, k, d):
+    """Return how many float32 numbers the posteriors and sums of each chunk take."""
+    starts, stops = chunks[:, 1].astype(np.int64), chunks[:, 2].astype(np.int64)
+    in_order = bool((starts[1:] >= stops[:-1]).all())
+    # out of order, what lies together in the list does not in memory, and is copied
+    copied = 0 if in_order and not _are_scattered(starts, stops) else d
+    return (stops - starts) * (row_width(k) + copied) + partial_size(k, d)
+
+
+def _are_scattered(starts, stops):
+    """Tell whether most rows from the first to the last of some runs are in none."""
+    return int(stops.max()) - int(starts.min()) > 2 * int((stops - starts).sum())
 
 
 def block_ranges(ranges):
@@ -57,8 +71,8 @@ def window(x, chunks):
     copy of the rows of scattered chunks.
     """
     starts, stops = chunks[:, 1].astype(np.int64), chunks[:, 2].astype(np.int64)
-    low, high = int(starts.min()), int(stops.max())
-    if high - low <= 2 * int((stops - starts).sum()):
+    if not _are_scattered(starts, stops):
+        low, high = int(starts.min()), int(stops.max())
         offsets = np.array([0, low, low], dtype=np.int32)
         return vector_aligned(x[low:high]), chunks - offsets
     ends = np.cumsum(stops - starts)

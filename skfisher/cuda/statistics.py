@@ -10,14 +10,15 @@ import numpy as np
 
 from skfisher.backend import asarray, empty, to_host
 from skfisher.cuda import configurations, module
-from skfisher.cuda.groups import CHUNKS_IN_BLOCK, block_ranges, cut, window
-from skfisher.cuda.layout import chunk_table, pack_mixture, partial_size, row_width
+from skfisher.cuda.groups import CHUNKS_IN_BLOCK, block_ranges, cut, scratch_numbers, window
+from skfisher.cuda.layout import chunk_table, pack_mixture, partial_size
 from skfisher.cuda.mixture import DeviceMixture
 
 __all__ = ["bag_expectations", "bag_sums", "fisher_vector", "takes"]
 
-# float32 numbers, 1 GiB: the posteriors of a million descriptors under 256 components.
-SCRATCH = 2**28
+# float32 numbers, 2 GiB: the posteriors of a million descriptors under 256 components and the
+# sums of their chunks in 512 dimensions.
+SCRATCH = 2**29
 # Reach up to which centred sums have errors of about 1e-5 of a Fisher vector.
 LARGEST_REACH = 64.0
 # K (2D + 1): a grid has so many blocks at most, and scratch space so many chunks at least.
@@ -138,9 +139,7 @@ def _summed_bags(x, table, mixture, log_likelihood=None):
         likelihood = None if log_likelihood is None else log_likelihood[part]
         return mixture.partial_sums(rows, asarray(moved, like=x), likelihood)
 
-    # what a chunk takes of the scratch space, a copy of its rows included
-    lengths = (chunks[:, 2] - chunks[:, 1]).astype(np.int64)
-    costs = lengths * (row_width(mixture.k) + mixture.d) + size
+    costs = scratch_numbers(chunks, mixture.k, mixture.d)
     for first, last in cut(np.add.reduceat(costs, bag_chunks[:-1]), SCRATCH):
         low, high = int(bag_chunks[first]), int(bag_chunks[last])
         ranges = bag_chunks[first : last + 1]
