@@ -22,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart test test-oldest lint format docs gpu benchmark clean
+.PHONY: help quickstart test test-oldest sanitize lint format docs gpu benchmark clean
 .SECONDARY:
 
 help: ## show this list
@@ -36,6 +36,12 @@ test: $(VENV)/.test ## run all tests (PYTEST_ARGS="-n auto" by default)
 
 test-oldest: $(OLDEST)/.test ## run all tests with the oldest supported NumPy, SciPy, scikit-learn, joblib
 	$(ONE_THREAD) $(OLDEST)/bin/python -m pytest $(PYTEST_ARGS)
+
+sanitize: $(VENV)/.test ## run the CUDA kernels on the CPU under the sanitizers of addresses and undefined behaviour
+	$(ONE_THREAD) ASAN_OPTIONS=detect_leaks=0,handle_segv=0 \
+	SKFISHER_HOST_FLAGS="-g1 -fsanitize=address,undefined -fno-sanitize-recover=undefined" \
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+	$(BIN)/python -m pytest -p no:faulthandler tests/cuda --ignore tests/cuda/test_compile.py
 
 lint: $(VENV)/.lint ## check style, imports, docstrings and spelling
 	$(BIN)/ruff check

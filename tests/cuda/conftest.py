@@ -2,9 +2,10 @@
 
 import sys
 
+import numpy as np
 import pytest
 
-from skfisher.cuda import module
+from skfisher.cuda import module, normalization, vjp  # noqa: F401  (and all they launch with)
 
 from .cuda_on_cpu import COMPILER, HostModule
 
@@ -40,6 +41,11 @@ def need_a_compiler():
         pytest.skip("no g++ on the path: install it to run CUDA kernels on the CPU")
 
 
+def full_of_nan(shape, *, like, dtype=None):
+    """Do what `skfisher.backend.empty` does, but leave no number there."""
+    return np.full(shape, np.nan, dtype=like.dtype if dtype is None else dtype)
+
+
 @pytest.fixture(scope="session")
 def _host_kernels():
     need_a_compiler()
@@ -50,12 +56,16 @@ def _host_kernels():
 def kernels_on_cpu(_host_kernels, monkeypatch):
     """Let the launchers take NumPy arrays and run the kernels on the CPU.
 
-    ``kernels_on_cpu.schedule = 0 | 1 | 2`` orders the threads of a block; the kernels
-    ``kernels_on_cpu.launched`` tells whether a launcher was reached at all.
+    ``kernels_on_cpu.schedule = 0 | 1 | 2`` orders the threads of a block, and
+    ``kernels_on_cpu.launched`` tells which kernels ran. What they are to fill is NaN
+    beforehand: all of it must be written.
     """
     _host_kernels.schedule = 0
     _host_kernels.launched.clear()
     monkeypatch.delenv("SKFISHER_FUSED", raising=False)
     monkeypatch.setattr(module, "kernel", _host_kernels.kernel)
     monkeypatch.setattr(module, "on_device", lambda x: True)
+    for name, launchers in list(sys.modules.items()):
+        if name.startswith("skfisher.cuda.") and hasattr(launchers, "empty"):
+            monkeypatch.setattr(launchers, "empty", full_of_nan)
     return _host_kernels

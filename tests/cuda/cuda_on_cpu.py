@@ -88,7 +88,9 @@ def _compiled(unit, flags):
                 source, built = Path(work, "kernels.cpp"), Path(work, "kernels.so")
                 source.write_text(unit)
                 command = [COMPILER, *flags, source, "-o", built]
-                done = subprocess.run(command, capture_output=True, text=True)
+                # what is preloaded for the kernels, such as a sanitizer, is not for the compiler
+                without = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
+                done = subprocess.run(command, capture_output=True, text=True, env=without)
                 if done.returncode:
                     raise RuntimeError(f"the kernels do not compile for the CPU:\n{done.stderr}")
                 built.replace(library)
