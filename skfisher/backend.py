@@ -21,6 +21,7 @@ __all__ = [
     "current_device",
     "device_of",
     "empty",
+    "finished",
     "float_dtype",
     "from_dlpack",
     "is_cupy",
@@ -29,6 +30,7 @@ __all__ = [
     "single_threaded_blas",
     "to_device",
     "to_host",
+    "work_context",
     "zeros",
 ]
 
@@ -97,7 +99,18 @@ def to_device(x, device):
     import cupy
 
     with current_device(place):
-        return cupy.asarray(x)
+        return cupy.asarray(finished(x))
+
+
+def finished(x):
+    """Return `x`; on a GPU, wait until what computes it is done, so that others may read it.
+
+    Streams of one device do not wait for those of another.
+    """
+    if is_cupy(x):
+        with device_of(x):
+            sys.modules["cupy"].cuda.get_current_stream().synchronize()
+    return x
 
 
 def rows_on(device, x, starts, stops):
@@ -151,6 +164,12 @@ def cuda_devices(device, x):
     if isinstance(place, tuple):
         return place
     return () if place == "cpu" else (place,)
+
+
+def work_context(device, x):
+    """Return a context in which the one device to work on descriptors `x` is the current one."""
+    devices = cuda_devices(device, x)
+    return current_device(devices[0]) if devices else contextlib.nullcontext()
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from skfisher._compat import get_namespace
 from skfisher.backend import is_cupy, to_host
 from skfisher.ragged import as_indices, check_real, gather, is_mapped, stack
 from skfisher.storage import read_folder, write_folder
+from skfisher.tensors import as_array, is_tensor
 
 __all__ = ["Bags"]
 
@@ -33,8 +34,8 @@ class Bags:
     ----------
     values : array of shape (n, n_features)
         The descriptors of all bags, stacked: a NumPy or CuPy array of booleans,
-        integers or real numbers. Read-only arrays and memory maps are welcome; it is
-        never written to, and not copied.
+        integers or real numbers, or a PyTorch tensor. Read-only arrays and memory maps
+        are welcome; it is never written to, and not copied.
     starts, stops : array-like of int of shape (n_bags,)
         Bag `i` is ``values[starts[i]:stops[i]]``. Bags may overlap, repeat, and leave
         descriptors out.
@@ -42,7 +43,10 @@ class Bags:
     Attributes
     ----------
     values, starts, stops
-        As given; the boundaries are int64 ndarrays on the host.
+        As given; the boundaries are int64 ndarrays on the host, the values of a tensor
+        the array that shares its memory.
+    of_tensors : bool
+        Whether the values came as tensors; estimators then return tensors too.
     shape, ndim : tuple, int
         ``(n_bags,)`` and 1.
 
@@ -74,8 +78,11 @@ class Bags:
     """
 
     ndim = 1
+    of_tensors = False
 
     def __init__(self, values, starts, stops):
+        if is_tensor(values):
+            values, self.of_tensors = as_array(values, "values"), True
         if not is_cupy(values) and not isinstance(values, np.memmap):
             values = np.asarray(values)
         if values.ndim != 2:
@@ -102,6 +109,12 @@ class Bags:
         """Return other bags over the same values; trusts its arguments."""
         view = object.__new__(Bags)
         view.values, view.starts, view.stops = self.values, starts, stops
+        view.of_tensors = self.of_tensors
+        return view
+
+    def _as_tensors(self, of_tensors=True):
+        view = self._view(self.starts, self.stops)
+        view.of_tensors = of_tensors
         return view
 
     @classmethod
@@ -134,7 +147,8 @@ class Bags:
         >>> Bags.from_list([np.zeros((3, 2)), np.ones((5, 2))]).lengths
         array([3, 5])
         """
-        return cls.from_lengths(*stack(arrays))
+        arrays = list(arrays)
+        return cls.from_lengths(*stack(arrays))._as_tensors(any(map(is_tensor, arrays)))
 
     @classmethod
     def from_lengths(cls, values, lengths):
@@ -206,7 +220,8 @@ class Bags:
                 np.concatenate([part.stops for part in parts]),
             )
         values, _ = stack([part.pack().values for part in parts], name="parts")
-        return cls.from_lengths(values, np.concatenate([part.lengths for part in parts]))
+        bags = cls.from_lengths(values, np.concatenate([part.lengths for part in parts]))
+        return bags._as_tensors(parts[0].of_tensors)
 
     @property
     def shape(self):
@@ -344,8 +359,9 @@ class Bags:
         """
         ends = np.cumsum(self.lengths)
         values = gather(self.values, self.starts, self.stops, ends, 0, self.n_descriptors)
-        same = len(values) == len(self.values) and np.array_equal(ends, self.stops)
-        return self if same else Bags(values, ends - self.lengths, ends)
+        if len(values) == len(self.values) and np.array_equal(ends, self.stops):
+            return self
+        return Bags(values, ends - self.lengths, ends)._as_tensors(self.of_tensors)
 
     def __getstate__(self):
         small = 2 * self.n_descriptors < len(self.values)
@@ -354,7 +370,8 @@ class Bags:
             n_bytes = self.n_descriptors * self.n_features * self.dtype.itemsize
             small &= n_bytes <= PACK_MAPPED_BYTES
         source = self.pack() if small else self
-        return {"values": source.values, "starts": source.starts, "stops": source.stops}
+        names = "values", "starts", "stops", "of_tensors"
+        return {name: getattr(source, name) for name in names}
 
     def save(self, folder):
         """Write the bags to plain ``.npy`` files that any program can read.

@@ -15,6 +15,7 @@ from skfisher.backend import asarray, empty, float_dtype, to_host
 from skfisher.bags import Bags
 from skfisher.em import draw_rows
 from skfisher.estimator import BagEstimator
+from skfisher.interchange import reads_input
 from skfisher.ops.chunks import iter_row_chunks
 from skfisher.output import BagOutputMixin, is_table
 from skfisher.parallel import map_in_order
@@ -112,6 +113,7 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
+    @reads_input
     def fit(self, X, y=None):
         """Fit a clone of the transformer on the descriptors.
 
@@ -150,6 +152,7 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
 
     @available_if(lambda self: _has_partial_fit(self.transformer))
     @_fit_context(prefer_skip_nested_validation=False)
+    @reads_input
     def partial_fit(self, X, y=None):
         """Fit on, with all descriptors of more bags.
 
@@ -274,6 +277,7 @@ class PositionAppender(BagOutputMixin, TransformerMixin, BagEstimator):
         self.scale = scale
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @reads_input
     def fit(self, X, y=None):
         """Check the parameters and the bags, and remember the width of descriptors.
 

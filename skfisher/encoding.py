@@ -8,9 +8,10 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import HasMethods, _fit_context, check_feature_names_in
-from skfisher.backend import array_module, parse_device
+from skfisher.backend import array_module, parse_device, to_host
 from skfisher.estimator import BagEstimator
 from skfisher.fisher_encoding import encode_fisher
+from skfisher.interchange import mirrors_input, reads_input
 from skfisher.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
 from skfisher.mixture_fitter import MixtureFitter, too_far
 from skfisher.validation import check_bags
@@ -166,6 +167,7 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=False)
+    @reads_input
     def fit(self, X, y=None):
         """Fit the mixture to the descriptors of all bags.
 
@@ -202,7 +204,7 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         bags = check_bags(self, X, reset=True, min_descriptors=least)
         if not fitted:
             with config_context(array_api_dispatch=False):
-                mixture = clone(mixture).fit(bags if ours else bags.pack().values)
+                mixture = clone(mixture).fit(bags if ours else to_host(bags.pack().values))
         parameters = mixture_of(mixture)
         width = parameters.means.shape[1]
         if bags.n_features != width:
@@ -214,6 +216,7 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
 
     @available_if(_trains_its_own_mixture)
     @_fit_context(prefer_skip_nested_validation=True)
+    @reads_input
     def partial_fit(self, X, y=None):
         """Take one step of online EM with a batch of bags.
 
@@ -236,6 +239,7 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         self._partial_fit_mixture(bags)
         return self
 
+    @mirrors_input
     def transform(self, X):
         """Encode bags.
 

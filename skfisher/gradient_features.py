@@ -153,7 +153,7 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
                     f"The network is fitted on the classes {wanted}, and y has {found}: a clone of "
                     "it is trained on (X, y). Pass FrozenEstimator(network) to use it as it is.",
                     UserWarning,
-                    stacklevel=4,
+                    stacklevel=5,
                 )
         self.network_ = clone(network).fit(to_host(X), y)
         return DenseHead.from_sklearn(self.network_)
@@ -170,7 +170,7 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
                 f"target='uniform' has only {n_directions} direction{'s' * (n_directions != 1)}; "
                 "target='jacobian' is usually better.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _draw_cotangents(self, head):
@@ -204,7 +204,7 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
                 f"{len(zero)} of {len(x)} samples have a gradient factor of zero (X[{shown}]): "
                 "all units of a layer are off, or the error vanishes. Their gradient is 0.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _factors(self, x):

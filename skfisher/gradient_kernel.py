@@ -7,6 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 from skfisher._compat import _fit_context
 from skfisher.backend import asarray, to_host
 from skfisher.gradient_features import GradientFeatures, at_home
+from skfisher.interchange import mirrors_input, reads_input
 from skfisher.ops.trace_kernel import jacobian_trace_kernel, linear_kernel, trace_kernel
 
 __all__ = ["GradientFeatureKernel"]
@@ -184,6 +185,7 @@ class GradientFeatureKernel(GradientFeatures):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
+    @reads_input
     def fit(self, X, y=None):
         """Train the network, unless it is pretrained, and keep the factors of the samples.
 
@@ -202,6 +204,7 @@ class GradientFeatureKernel(GradientFeatures):
         return self
 
     @_fit_context(prefer_skip_nested_validation=False)
+    @mirrors_input
     def fit_transform(self, X, y=None):
         """Fit, and return the kernel of the training samples at half the work of `transform`.
 
@@ -219,6 +222,7 @@ class GradientFeatureKernel(GradientFeatures):
         X, factors = self._fit(X, y)
         return at_home(self._kernel(factors), X)
 
+    @mirrors_input
     def transform(self, X):
         """Return the kernel of samples against the training samples.
 
@@ -235,6 +239,7 @@ class GradientFeatureKernel(GradientFeatures):
         X = self._check_samples(X, reset=False)
         return at_home(self._kernel(self._factors(X), self.factors_), X)
 
+    @mirrors_input
     def __call__(self, X, Y=None):
         """Return the kernel between two sets of samples, for ``SVC(kernel=...)``.
 

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from skfisher._compat import Interval, StrOptions, _fit_context
 from skfisher.backend import array_module, asarray, empty, to_device, to_host
 from skfisher.gradient_features import GradientFeatures, at_home
+from skfisher.interchange import mirrors_input, reads_input
 from skfisher.ops.outer_map import energetic_pairs, pair_features, principal_axes, tensor_sketch
 
 __all__ = ["GradientFeatureMap"]
@@ -160,6 +161,7 @@ class GradientFeatureMap(GradientFeatures):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
+    @reads_input
     def fit(self, X, y=None):
         """Train the network, unless it is pretrained, and learn the map.
 
@@ -186,6 +188,7 @@ class GradientFeatureMap(GradientFeatures):
 
     @available_if(_is_pretrained)
     @_fit_context(prefer_skip_nested_validation=False)
+    @reads_input
     def partial_fit(self, X, y=None):
         """Learn the map from more samples; it needs a pretrained network.
 
@@ -210,6 +213,7 @@ class GradientFeatureMap(GradientFeatures):
             self._n_features_out = self.n_components_
         return self
 
+    @mirrors_input
     def transform(self, X):
         """Return the features of samples.
 

@@ -4,6 +4,7 @@ from sklearn.base import ClassifierMixin, TransformerMixin
 
 from skfisher._compat import _fit_context
 from skfisher.estimator import BagEstimator
+from skfisher.interchange import reads_input
 from skfisher.joint_fit import JointFitter
 from skfisher.joint_input import kept_if_refused, read_all, read_input, read_known_classes
 from skfisher.joint_settings import CONSTRAINTS, check_continues, course_of, in_parts
@@ -316,6 +317,7 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         return cls(n_components, **{**paper, **parameters})
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @reads_input
     def fit(self, X, y, *, X_val=None, y_val=None):
         """Fit the frozen model, train it, and fit the last SVM.
 
@@ -354,6 +356,7 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @reads_input
     def partial_fit(self, X, y, classes=None):
         """Pass once over a part of the bags.
 

@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score, average_precision_score
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
-from skfisher.backend import float_dtype, single_threaded_blas, to_host
+from skfisher.backend import device_of, float_dtype, single_threaded_blas, to_host, work_context
 from skfisher.bags import Bags
 from skfisher.em import draw_rows
 from skfisher.joint_fitted import FittedJointModel
@@ -126,8 +126,12 @@ class JointFitter(FittedJointModel):
         """Return the mixture of the mapped descriptors before training, and their moments."""
         n_rows = max(INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT * self.n_components)
         rows, _ = draw_rows(bags.starts, bags.stops, n_rows, self._seeds["rows"])
-        _, sample = chain.mapped(first_map, Bags.from_lengths(bags.values[rows], [len(rows)]))
-        sample = Bags(to_host(sample.values), sample.starts, sample.stops)
+        with device_of(bags.values):
+            sample = Bags.from_lengths(bags.values[rows], [len(rows)])
+        chain = chain.on(0, sample.values)
+        with work_context(chain.device, sample.values):
+            _, sample = chain.mapped(first_map, sample)
+            sample = Bags(to_host(sample.values), sample.starts, sample.stops)
         moments = global_moments(sample.values, sample.starts, sample.stops)
         mixture = self.mixture
         if mixture is None:
@@ -222,7 +226,7 @@ class JointFitter(FittedJointModel):
                 f"In epoch {epoch + 1} {fault} was no longer finite. Training stopped with the "
                 f"parameters of epoch {epoch}: lower learning_rate, or clip_norm.",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     def _keep(self, chain, results, record, training):
@@ -336,7 +340,7 @@ class JointFitter(FittedJointModel):
                 "The validation loss never fell below that of the start, so that nothing was "
                 "learnt: lower learning_rate, raise n_iter_no_change or train on more bags.",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
         self.__dict__.update(
             self._attributes(chain, training["best"]),
@@ -386,7 +390,7 @@ class JointFitter(FittedJointModel):
             f"Training has made the model worse: on the bags it was fitted to, {fault}. Lower "
             "learning_rate; history_ tells the epoch where it began.",
             ConvergenceWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
 
     def _split(self, targets):

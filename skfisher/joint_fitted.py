@@ -4,8 +4,9 @@ import numpy as np
 from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skfisher.backend import asarray, is_cupy, parse_device
+from skfisher.backend import asarray, parse_device
 from skfisher.em import Mixture
+from skfisher.interchange import mirrors_input, reads_input
 from skfisher.joint_model import Chain, encode_bags
 from skfisher.targets import Targets
 from skfisher.validation import check_bags
@@ -74,14 +75,15 @@ class FittedJointModel(TransformerMixin):
         }  # fmt: skip
 
     def _encodings(self, X):
-        """Yield encodings and classifier of each model."""
+        """Return the bags, and encodings and classifier of each model, on the host."""
         check_is_fitted(self)
         parse_device(self.device)
         bags = check_bags(self, X, reset=False)
         chain = self._chain()
-        for parameters in self._parameters():
-            yield encode_bags(chain, parameters, bags), parameters
+        models = self._parameters()
+        return bags, [(encode_bags(chain, parameters, bags), parameters) for parameters in models]
 
+    @mirrors_input
     def decision_function(self, X):
         """Return the decision values of the SVM.
 
@@ -94,15 +96,15 @@ class FittedJointModel(TransformerMixin):
         decision : ndarray of shape (n_bags, n_classes), or (n_bags,) for two classes
             Positive for the class, for the second one of two.
         """
-        decision = self._decision(X)
-        return _in_library_of(X, decision[:, 0] if self._kind == "binary" else decision)
+        bags, decision = self._decision(X)
+        return asarray(decision[:, 0] if self._kind == "binary" else decision, like=bags.values)
 
     def _decision(self, X):
-        decision = [
-            (e @ p["coef"].T + p["intercept"]).astype(e.dtype) for e, p in self._encodings(X)
-        ]
-        return np.hstack(decision)
+        bags, models = self._encodings(X)
+        decision = [(e @ p["coef"].T + p["intercept"]).astype(e.dtype) for e, p in models]
+        return bags, np.hstack(decision)
 
+    @reads_input
     def predict(self, X):
         """Return the class of each bag, or label indicators if `y` was of that kind.
 
@@ -114,9 +116,10 @@ class FittedJointModel(TransformerMixin):
         -------
         y : ndarray of shape (n_bags,) or (n_bags, n_labels)
         """
-        decision = self._decision(X)
+        _, decision = self._decision(X)
         return Targets(self._kind, self.classes_, decision).labels(decision)
 
+    @mirrors_input
     def transform(self, X):
         """Return the learnt encodings, after normalisation.
 
@@ -130,8 +133,8 @@ class FittedJointModel(TransformerMixin):
             With ``multi_class="ovr"``, those of all classes beside each other. float32 for
             descriptors of up to 32 bits (integers: 16), else float64.
         """
-        encodings = np.hstack([encodings for encodings, _ in self._encodings(X)])
-        return _in_library_of(X, encodings)
+        bags, models = self._encodings(X)
+        return asarray(np.hstack([encodings for encodings, _ in models]), like=bags.values)
 
     def get_feature_names_out(self, input_features=None):
         """Name the columns of the encodings.
@@ -162,9 +165,3 @@ class FittedJointModel(TransformerMixin):
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "coef_")
-
-
-def _in_library_of(X, output):
-    """Return an array on the host in the library of bags given as arrays of one."""
-    values = getattr(X, "values", X)
-    return asarray(output, like=values) if is_cupy(values) else output

@@ -12,7 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skfisher.backend import asarray, float_dtype, rows_on, to_host
+from skfisher.backend import (
+    asarray,
+    cuda_devices,
+    empty,
+    float_dtype,
+    rows_on,
+    to_host,
+    work_context,
+)
 from skfisher.bags import Bags
 from skfisher.em import Mixture
 from skfisher.ops.feature_map import linear_map, linear_map_vjp, tanh_map, tanh_map_vjp
@@ -75,7 +83,7 @@ class Chain:
     include_weights: bool
     whitening: Whitening | None = None  # None where descriptors are whitened already
     n_jobs: int | None = None
-    device: str | None = None
+    device: str | list | None = None
 
     def mixture(self, parameters):
         """Return the mixture that free parameters stand for."""
@@ -91,8 +99,23 @@ class Chain:
             "log_variances": floored_log(mixture.variances, floor=self.floor),
         }
 
+    def on(self, turn, values):
+        """Return the chain of task number `turn`: several devices take turns."""
+        devices = cuda_devices(self.device, values)
+        if len(devices) < 2:
+            return self
+        return replace(self, device=f"cuda:{devices[turn % len(devices)]}")
+
+    def n_threads(self, values):
+        """Return how many tasks to run at a time: one for each device, or as asked for."""
+        devices = cuda_devices(self.device, values)
+        return len(devices) if len(devices) > 1 else self.n_jobs
+
     def mapped(self, parameters, bags):
-        """Return the descriptors of bags as they enter and as they leave the feature map."""
+        """Return the descriptors of bags as they enter and as they leave the feature map.
+
+        They are on the one device of the chain, which must be the current one.
+        """
         x, starts, stops = rows_on(self.device, bags.values, bags.starts, bags.stops)
         bags = Bags(x, starts, stops).pack()
         x = bags.values
@@ -113,11 +136,13 @@ class Chain:
         """Encode bags, all at once: `encode_bags` does it for any number of them."""
         assignment = Assignment(self.mixture(parameters), bags)
         owners, parts = cut_long(bags)
+        cuts = self._cut(parameters, parts)
         tasks = [
-            (self, parameters, parts[part], assignment) for part in self._cut(parameters, parts)
+            (self.on(turn, bags.values), parameters, parts[part], assignment, len(cuts) == 1)
+            for turn, part in enumerate(cuts)
         ]
-        tasks = [(*task, len(tasks) == 1) for task in tasks]
-        results = list(map_in_order(_sum_task, tasks, n_jobs=self.n_jobs))
+        n_threads = self.n_threads(bags.values)
+        results = list(map_in_order(_sum_task, tasks, n_jobs=n_threads))
         mapped = results[-1][1]
         sums = Sums(*(np.concatenate(s) for s in zip(*(r[0] for r in results), strict=True)))
         if len(parts) > len(bags):
@@ -154,7 +179,7 @@ class Chain:
         owners, parts = cut_long(bags)
         tasks = [
             (
-                self,
+                self.on(turn, bags.values),
                 parameters,
                 parts[part],
                 assignment,
@@ -162,10 +187,11 @@ class Chain:
                 d_sums.of(owners[part]),
                 features,
             )
-            for part in self._cut(parameters, parts)
+            for turn, part in enumerate(self._cut(parameters, parts))
         ]
         total = None
-        for part in map_in_order(_gradient_task, tasks, n_jobs=self.n_jobs):
+        n_threads = self.n_threads(bags.values)
+        for part in map_in_order(_gradient_task, tasks, n_jobs=n_threads):
             total = part if total is None else [a + b for a, b in zip(total, part, strict=True)]
         d_coefficients, d_map = total[:3], total[3:]
         gradients = dict(zip(("map_weight", "map_bias"), d_map, strict=True)) if features else {}
@@ -213,20 +239,26 @@ class Assignment:
 
 def _sum_task(chain, parameters, bags, assignment, keep):
     """Return the sums of bags, and their descriptors before and after the map to be kept."""
-    z, h = chain.mapped(parameters, bags)
-    coefficients, frame = assignment.on(h.values)
-    sums = soft_statistics(h.values, h.starts, h.stops, coefficients, frame=frame)
-    return Sums(*(to_host(s) for s in sums)), (z, h) if keep else None
+    with work_context(chain.device, bags.values):
+        z, h = chain.mapped(parameters, bags)
+        coefficients, frame = assignment.on(h.values)
+        sums = soft_statistics(h.values, h.starts, h.stops, coefficients, frame=frame)
+        return Sums(*(to_host(s) for s in sums)), (z, h) if keep else None
 
 
 def _gradient_task(chain, parameters, bags, assignment, mapped, d_sums, features):
     """Return the gradients by the coefficients, and by the map if wanted, of some bags."""
+    with work_context(chain.device, bags.values):
+        return _gradients(chain, parameters, bags, assignment, mapped, d_sums, features)
+
+
+def _gradients(chain, parameters, bags, assignment, mapped, d_sums, features):
     z, h = chain.mapped(parameters, bags) if mapped is None else mapped
     h, starts, stops = h.values, h.starts, h.stops
     coefficients, frame = assignment.on(h)
     d_sums = Sums(*(asarray(s, like=h, dtype=s.dtype) for s in d_sums))
     d_coefficients = new_gradients(coefficients)
-    d_h = np.empty_like(h) if features else None
+    d_h = empty(h.shape, like=h) if features else None
     steps = iter_statistics_vjp(
         d_sums.of, h, starts, stops, coefficients,
         frame=frame, d_coefficients=d_coefficients, d_x=d_h, with_sums=False,
@@ -270,11 +302,12 @@ def encode_bags(chain, parameters, bags):
     n_out = chain.n_out(parameters)
     encodings = np.empty((len(bags), n_out), dtype=float_dtype(bags.dtype))
     parts = cut_bags(bags.lengths, n_out)
-    tasks = [(replace(chain, n_jobs=1), parameters, bags[part]) for part in parts]
+    n_threads, single = chain.n_threads(bags.values), replace(chain, n_jobs=1)
+    tasks = [
+        (single.on(turn, bags.values), parameters, bags[part]) for turn, part in enumerate(parts)
+    ]
     # not named: an exception's traceback would keep its threads and limits alive
-    for part, block in zip(
-        parts, map_in_order(_encode_task, tasks, n_jobs=chain.n_jobs), strict=True
-    ):
+    for part, block in zip(parts, map_in_order(_encode_task, tasks, n_jobs=n_threads), strict=True):
         encodings[part] = block
     return encodings
 

@@ -59,7 +59,7 @@ CONSTRAINTS = {
     "class_weight": [StrOptions({"balanced"}), dict, None],
     "verbose": ["verbose"],
     "n_jobs": [Integral, None],
-    "device": [str, None],
+    "device": [str, list, tuple, None],
     "random_state": ["random_state"],
 }
 
@@ -93,7 +93,7 @@ def recipe_of(estimator, n_bags, seed, *, n_seen=None):
             f"batch_size={estimator.batch_size} is larger than n_samples={n_bags} and is clipped "
             "to it.",
             UserWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
     alpha = estimator.alpha
     return Recipe(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skfisher.backend import device_of
 from skfisher.bags import Bags
 from skfisher.joint_model import encode_bags
 from skfisher.ops import losses
@@ -199,16 +200,18 @@ def _batch_gradient(chain, recipe, parameters, batch, duals):
     Some bags at a time go forward and back, so that their mapped descriptors can be kept.
     """
     parts = cut_bags(batch.bags.lengths, chain.n_out(parameters))
-    n_jobs = chain.n_jobs
+    values, n_threads = batch.bags.values, chain.n_threads(batch.bags.values)
+    chains = [chain]
     if len(parts) > 1:  # threads over the parts, none within
         chain = replace(chain, n_jobs=1)
+        chains = [chain.on(turn, values) for turn in range(len(parts))]
     share = 1 / len(batch.bags)
     tasks = [
-        (chain, recipe, parameters, batch.take(p), None if duals is None else duals[p], share)
-        for p in parts
+        (c, recipe, parameters, batch.take(p), None if duals is None else duals[p], share)
+        for c, p in zip(chains, parts, strict=True)
     ]
     loss, gradients = 0.0, {}
-    for part_loss, part in map_in_order(_part_gradient, tasks, n_jobs=n_jobs):
+    for part_loss, part in map_in_order(_part_gradient, tasks, n_jobs=n_threads):
         loss += part_loss
         for name, g in part.items():
             gradients[name] = gradients[name] + g if name in gradients else g
@@ -354,4 +357,6 @@ def draw_descriptors(bags, most, rng):
         else start + np.sort(rng.choice(length, most, replace=False))
         for start, length in zip(bags.starts.tolist(), lengths.tolist(), strict=True)
     ]
-    return Bags.from_lengths(bags.values[np.concatenate(rows)], np.minimum(lengths, most))
+    with device_of(bags.values):
+        values = bags.values[np.concatenate(rows)]
+    return Bags.from_lengths(values, np.minimum(lengths, most))

@@ -13,6 +13,7 @@ from skfisher._compat import _fit_context
 from skfisher.backend import array_module, asarray, empty, float_dtype, parse_device, rows_on
 from skfisher.em import Mixture
 from skfisher.estimator import BagEstimator
+from skfisher.interchange import mirrors_input, reads_input
 from skfisher.mixture_fitter import MixtureFitter
 from skfisher.ops.chunks import iter_row_chunks
 from skfisher.ops.gaussian import log_joint, softmax_rows
@@ -138,6 +139,7 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @reads_input
     def fit(self, X, y=None):
         """Fit the mixture to the descriptors of all bags by EM.
 
@@ -157,6 +159,7 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @reads_input
     def partial_fit(self, X, y=None):
         """Take one step of online EM with a batch of bags.
 
@@ -184,6 +187,7 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         self._fit_on_bags = False
         return bags
 
+    @mirrors_input
     def score_samples(self, X):
         """Return the log density of every descriptor.
 
@@ -198,6 +202,7 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         """
         return self._rows(X, "density")
 
+    @mirrors_input
     def predict_proba(self, X):
         """Return the posterior probabilities of the components for every descriptor.
 
@@ -212,6 +217,7 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         """
         return self._rows(X, "posteriors")
 
+    @mirrors_input
     def predict(self, X):
         """Return the most probable component of every descriptor, bag after bag.
 
@@ -225,6 +231,7 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         """
         return self._rows(X, "component")
 
+    @mirrors_input
     def fit_predict(self, X, y=None):
         """Fit the mixture, then return the most probable component of every descriptor.
 
@@ -263,6 +270,7 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
             first += len(part)
         return result
 
+    @reads_input
     def score(self, X, y=None):
         """Return the mean log density per descriptor, in nats.
 
@@ -278,6 +286,7 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         """
         return float(self.score_samples(X).mean(dtype=np.float64))
 
+    @reads_input
     def bic(self, X):
         """Return the Bayesian information criterion on `X`; lower is better.
 
@@ -294,6 +303,7 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         log_likelihood = float(densities.sum(dtype=np.float64))
         return self._n_parameters() * np.log(len(densities)) - 2 * log_likelihood
 
+    @reads_input
     def aic(self, X):
         """Return the Akaike information criterion on `X`; lower is better.
 

@@ -40,7 +40,7 @@ class MixtureFitter:
         "max_descriptors": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "n_jobs": [Integral, None],
-        "device": [str, None],
+        "device": [str, list, tuple, None],
         "random_state": ["random_state"],
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
@@ -111,7 +111,7 @@ class MixtureFitter:
                 f"EM did not gain less than tol={self.tol} within max_iter={self.max_iter} "
                 "iterations: raise max_iter or tol, lower n_components, or give more data.",
                 ConvergenceWarning,
-                stacklevel=4,  # past fit and scikit-learn's decorator, to the caller
+                stacklevel=5,  # past fit and its decorators, to the caller
             )
         progress.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
 

@@ -8,6 +8,7 @@ from sklearn.utils.validation import validate_data
 
 from skfisher._compat import Interval, _fit_context
 from skfisher.estimator import BagEstimator
+from skfisher.interchange import mirrors_input, reads_input
 from skfisher.ops.normalization import power_l2_normalize
 
 __all__ = ["PowerL2Normalizer", "fisher_vector_blocks"]
@@ -79,6 +80,7 @@ class PowerL2Normalizer(OneToOneFeatureMixin, TransformerMixin, BagEstimator):
         self.blocks = blocks
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @reads_input
     def fit(self, X, y=None):
         """Check the parameters and remember the features' names; nothing is learned.
 
@@ -102,6 +104,7 @@ class PowerL2Normalizer(OneToOneFeatureMixin, TransformerMixin, BagEstimator):
         block_labels(self.blocks, X.shape[1])
         return self
 
+    @mirrors_input
     def transform(self, X):
         """Normalise each sample.
 

@@ -2,6 +2,7 @@
 
 from skfisher._compat import wrap_output
 from skfisher.bags import Bags
+from skfisher.interchange import mirrors_input
 from skfisher.ragged import nesting
 
 __all__ = ["BagOutputMixin", "is_table"]
@@ -15,6 +16,7 @@ class BagOutputMixin:
     form, so they are let through as they are, and pipelines may ask for data frames throughout.
     """
 
+    @mirrors_input
     def transform(self, X):
         """Transform every descriptor.
 

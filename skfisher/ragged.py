@@ -5,7 +5,8 @@ import mmap
 import numpy as np
 from scipy.sparse import issparse
 
-from skfisher.backend import array_module, is_cupy, to_host
+from skfisher.backend import array_module, device_of, is_cupy, to_host
+from skfisher.tensors import as_array, is_tensor
 
 __all__ = ["as_indices", "check_real", "gather", "is_mapped", "nesting", "stack"]
 
@@ -68,8 +69,8 @@ def stack(arrays, name="X"):
     Raises
     ------
     TypeError
-        If an array is sparse or not made of real numbers, or if some are on a GPU and
-        others are not.
+        If an array is sparse or not made of real numbers, or if they are on different
+        devices.
     ValueError
         If there are none, one is complex or not two-dimensional, or the widths differ.
     """
@@ -88,12 +89,20 @@ def stack(arrays, name="X"):
                 f"{name}[{i}] is a {array_module(array).__name__} array, but {name}[0] is a "
                 f"{array_module(first).__name__} array: keep all bags on one device."
             )
-    return array_module(first).concatenate(arrays), [len(array) for array in arrays]
+        if is_cupy(first) and array.device != first.device:
+            raise TypeError(
+                f"{name}[{i}] is on {array.device}, but {name}[0] is on {first.device}: keep all "
+                "bags on one device."
+            )
+    with device_of(first):
+        return array_module(first).concatenate(arrays), [len(array) for array in arrays]
 
 
 def _as_bag(array, name):
     if issparse(array):
         raise TypeError(f"{name} is sparse: bags must be dense, write {name}.toarray().")
+    if is_tensor(array):
+        array = as_array(array, name)
     if not is_cupy(array):
         try:
             array = np.asarray(array)

@@ -281,7 +281,10 @@ class StandIn(ModuleType):
         super().__init__("cupy")
         self.__version__ = "stand-in"
         runtime = SimpleNamespace(getDeviceCount=lambda: n_devices)
-        self.cuda = SimpleNamespace(Device=Device, runtime=runtime)
+        stream = SimpleNamespace(synchronize=lambda: None)
+        self.cuda = SimpleNamespace(
+            Device=Device, runtime=runtime, get_current_stream=lambda: stream
+        )
 
     @staticmethod
     def asarray(x, dtype=None):

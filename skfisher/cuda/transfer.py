@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skfisher.backend import current_device, device_of, is_cupy
+from skfisher.backend import current_device, device_of, finished, is_cupy
 from skfisher.cuda.planning import run_in_groups, share_units
 from skfisher.ragged import gather
 
@@ -250,11 +250,9 @@ class Lane:
 
     def start(self, rows, function):
         """Copy the rows to the device and call ``function(x)`` there, and do not wait."""
-        if self._buffer is None:  # they are on another device, perhaps just being written
-            with device_of(rows):
-                self._cupy.cuda.get_current_stream().synchronize()
+        rows = finished(rows)
         with current_device(self._device), self._stream:
-            if self._buffer is None:
+            if self._buffer is None:  # they are on another device
                 return function(self._cupy.asarray(rows))
             x = self._cupy.empty(rows.shape, rows.dtype)
             for low in range(0, len(rows), self._n_rows):

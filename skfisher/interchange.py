@@ -1,0 +1,95 @@
+"""What goes in comes out: arrays of the kind, and on the device, of the samples."""
+
+import contextlib
+import functools
+import inspect
+import sys
+
+import numpy as np
+
+from skfisher.backend import device_of, is_cupy, to_host
+from skfisher.bags import Bags
+from skfisher.tensors import as_array, as_tensor, is_tensor
+
+__all__ = ["mirrors_input", "reads_input"]
+
+# Arguments that are samples, as X is; all others are labels.
+SAMPLES = {"X", "Y", "X_val"}
+
+
+def reads_input(method, *, mirror=False):
+    """Let a method of samples `X` take tensors, and work on the device of `X`.
+
+    Tensors of PyTorch enter as the arrays that share their memory, and labels on a GPU come
+    to the host. The GPU that `X` is on, if it is, is the current device meanwhile.
+
+    Parameters
+    ----------
+    method : callable
+    mirror : bool
+        Whether arrays and `Bags` leave as tensors if `X` is made of tensors.
+    """
+    names = list(inspect.signature(method).parameters)[2:]
+
+    @functools.wraps(method)
+    def call(self, X, *args, **kwargs):
+        of_tensors = mirror and _is_of_tensors(X)
+        X = _read("X", X)
+        others = dict(zip(names, args, strict=False)) | kwargs
+        others = {name: _read(name, value) for name, value in others.items()}
+        for name in SAMPLES & others.keys():
+            _check_same_device(name, others[name], X)
+        with _device_of_samples(X):
+            result = method(self, X, *args[len(names) :], **others)
+        return _mirrored(result) if of_tensors else result
+
+    return call
+
+
+mirrors_input = functools.partial(reads_input, mirror=True)
+
+
+def _is_of_tensors(x):
+    if "torch" not in sys.modules:
+        return False
+    if isinstance(x, Bags):
+        return x.of_tensors
+    return is_tensor(x) or (isinstance(x, list | tuple) and any(map(is_tensor, x)))
+
+
+def _read(name, x):
+    """Return an argument with arrays in the place of tensors."""
+    if _is_of_tensors(x) and not isinstance(x, Bags):
+        if is_tensor(x):
+            x = as_array(x, name)
+        else:
+            x = [as_array(y, f"{name}[{i}]") if is_tensor(y) else y for i, y in enumerate(x)]
+    return to_host(x) if name not in SAMPLES and is_cupy(x) else x
+
+
+def _values_of(samples):
+    """Return an array that is on the device of samples."""
+    if isinstance(samples, Bags):
+        return samples.values
+    return samples[0] if isinstance(samples, list | tuple) and len(samples) else samples
+
+
+def _check_same_device(name, samples, X):
+    found, wanted = (
+        str(values.device) if is_cupy(values) else "the CPU"
+        for values in map(_values_of, (samples, X))
+    )
+    if samples is not None and found != wanted:
+        raise TypeError(f"{name} is on {found}, but X is on {wanted}: keep both on one device.")
+
+
+def _device_of_samples(X):
+    values = _values_of(X)
+    return device_of(values) if is_cupy(values) else contextlib.nullcontext()
+
+
+def _mirrored(result):
+    if isinstance(result, Bags):
+        return result._as_tensors()
+    is_array = is_cupy(result) or (isinstance(result, np.ndarray) and result.dtype.kind in "biuf")
+    return as_tensor(result) if is_array else result
