@@ -61,15 +61,41 @@ def array_code():
             os.environ["SKFISHER_FUSED"] = before
 
 
-def launches_of(call):
-    """Return the launches of our kernels in a call, to be launched again; None without any."""
-    launches, loaded = [], module.kernel
+class Launches:
+    """Launches of our kernels, to be repeated without the call that they came from."""
 
-    def kernel(*args, **kwargs):
-        function = loaded(*args, **kwargs)
+    def __init__(self):
+        self._launches = []
+
+    def append(self, name, launch):
+        self._launches.append((name, launch))
+
+    def __bool__(self):
+        return bool(self._launches)
+
+    def __call__(self):
+        for _, launch in self._launches:
+            launch()
+
+    def names(self):
+        return dict.fromkeys(name for name, _ in self._launches)
+
+    def of(self, wanted):
+        """Return those of one kernel."""
+        some = Launches()
+        some._launches = [(name, launch) for name, launch in self._launches if name == wanted]
+        return some
+
+
+def launches_of(call):
+    """Return the launches of our kernels in a call."""
+    launches, loaded = Launches(), module.kernel
+
+    def kernel(name, *args, **kwargs):
+        function = loaded(name, *args, **kwargs)
 
         def launch(*args, **kwargs):
-            launches.append(lambda: function(*args, **kwargs))
+            launches.append(name, lambda: function(*args, **kwargs))
             return function(*args, **kwargs)
 
         return launch
@@ -79,7 +105,7 @@ def launches_of(call):
         call()
     finally:
         module.kernel = loaded
-    return (lambda: [launch() for launch in launches]) if launches else None
+    return launches
 
 
 class Gpu:
@@ -239,13 +265,20 @@ def measure(machine, case, quick):
             check(case, as_tuple(calls[0]()), expected)
         del expected
         launches = [launches_of(call) for call in calls]
-        kernels = [machine.time(launches) for _ in range(2)] if all(launches) else [None]
+        kernels, each = [None], None
+        if all(launches):
+            kernels = [machine.time(launches) for _ in range(2)]
+            each = {
+                name: machine.time([some.of(name) for some in launches])
+                for name in launches[0].names()
+            }
         del launches
         peers = [problem.scikit_learn(x, machine.xp) for x in copies]
         yield (
             work,
             Times(
                 kernels=None if None in kernels else min(kernels),
+                each=each,
                 noise=None if None in kernels else max(kernels) / min(kernels) - 1,
                 call=machine.time(calls),
                 array=array,

@@ -25,6 +25,7 @@ class Times(NamedTuple):
     """Of one pass over one case, in seconds."""
 
     kernels: float | None = None  # kernels of this package alone, launched again and again
+    each: dict | None = None  # each kernel by its name, launched alone
     noise: float | None = None  # by which share two such measurements differ
     call: float | None = None  # the whole call, data on the device
     array: float | None = None  # the whole call without kernels of this package
@@ -35,7 +36,8 @@ class Times(NamedTuple):
 
     def in_seconds(self):
         """Return the times that were measured, by name."""
-        return {n: t for n, t in self._asdict().items() if t is not None and n != "noise"}
+        times = {n: t for n, t in self._asdict().items() if n not in ("noise", "each")}
+        return {n: t for n, t in times.items() if t is not None}
 
 
 def ratio(slow, fast):
@@ -105,6 +107,16 @@ def peers_table(results):
     return table(header, rows)
 
 
+def kernels_table(results):
+    """Return the table of every kernel's own time."""
+    rows = [
+        [str(case), work, f"`{name}`", show(seconds)]
+        for (case, work), times in results.items()
+        for name, seconds in (times.each or {}).items()
+    ]
+    return table(["case", "work", "kernel", "us"], rows)
+
+
 def page(title, about, results, ceilings, notes=()):
     """Return the whole page of results."""
     case = f"{PAPER.n_bags} bags of {PAPER.length} descriptors, D = {PAPER.d}, K = {PAPER.k}"
@@ -113,6 +125,7 @@ def page(title, about, results, ceilings, notes=()):
     lines += targets_table(results)
     if any(any(t) for t in results.values()):
         lines += ["", "## All cases", "", *cases_table(results, ceilings)]
+        lines += ["", "## Every kernel alone", "", *kernels_table(results)]
         lines += ["", "## EM against scikit-learn", "", *peers_table(results)]
     lines += ["", *(f"- {note}" for note in notes)]
     return "\n".join(lines).rstrip() + "\n"

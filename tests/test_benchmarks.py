@@ -159,11 +159,14 @@ def test_times_in_tf32_come_from_a_process_of_its_own(gpu, load, small, capsys, 
 def test_launches_are_recorded_and_repeated(gpu, monkeypatch):
     launched = []
     monkeypatch.setattr(gpu.module, "kernel", lambda name, shared: launched.append)
-    replay = gpu.launches_of(lambda: [gpu.module.kernel(n, 0)(n) for n in ("score", "moments")])
+    launches = gpu.launches_of(lambda: [gpu.module.kernel(n, 0)(n) for n in ("score", "moments")])
     assert launched == ["score", "moments"]
-    replay()
+    launches()
     assert launched == ["score", "moments"] * 2
-    assert gpu.launches_of(lambda: None) is None
+    launches.of("moments")()
+    assert launched == ["score", "moments"] * 2 + ["moments"]
+    assert list(launches.names()) == ["score", "moments"]
+    assert not gpu.launches_of(lambda: None)
     with contextlib.suppress(ZeroDivisionError):
         gpu.launches_of(lambda: 1 / 0)
     gpu.module.kernel("finish", 0)("finish")  # put back, also after an error
