@@ -20,10 +20,12 @@ import itertools
 import json
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.metrics import accuracy_score, average_precision_score
@@ -33,7 +35,7 @@ from sklearn.model_selection import (
     StratifiedKFold,
     train_test_split,
 )
-from sklearn.preprocessing import label_binarize
+from sklearn.preprocessing import StandardScaler, label_binarize
 from sklearn.svm import LinearSVC
 
 from skfisher import (
@@ -73,12 +75,14 @@ def fsdd():
     return bags, recordings.target, splits, options
 
 
-def scenes():
+def scenes(n=300, positions=False):
     """Five folds of the 1500 training images; 300 dense SIFT descriptors of each, PCA 32."""
     scenes = load_scene15()
-    bags = cached("scenes-sift", lambda: sampled_sift(scenes.images, 300))
+    bags = cached(f"scenes-sift-{n}", lambda: sampled_sift(scenes.images, n))
     splits = StratifiedKFold(5, shuffle=True, random_state=0).split(scenes.target, scenes.target)
     options = {"n_components": [2, 8, 32], "max_iter": 15, "max_descriptors": 100, "pca": 32}
+    if not positions:
+        bags = Bags(bags.values[:, :-2], bags.starts, bags.stops)
     return bags, scenes.target, list(splits), options
 
 
@@ -93,7 +97,17 @@ def vowels():
     return bags, y, list(splits), options
 
 
-DATA = {"digits": digits, "fsdd": fsdd, "scenes": scenes, "vowels": vowels}
+DATA = {
+    "digits": digits,
+    "fsdd": fsdd,
+    "scenes": scenes,
+    "vowels": vowels,
+    # what more a bag of descriptors may know
+    "scenes-1000": partial(scenes, 1000),
+    "scenes-where": partial(scenes, positions=True),
+    "scenes-1000-where": partial(scenes, 1000, positions=True),
+}
+DEFAULT = ("digits", "fsdd", "scenes", "vowels")
 
 
 def thinned(bag, most):
@@ -102,15 +116,31 @@ def thinned(bag, most):
 
 
 def sampled_sift(images, n):
-    """Return `n` dense SIFT descriptors of each image, their square roots as RootSIFT."""
+    """Return `n` dense SIFT descriptors of each image, their square roots as RootSIFT, and places.
+
+    The last two columns are where in the grid of its scale a descriptor is, from -0.5 to 0.5:
+    other than in pixels they do not tell how large an image is, which the classes differ in.
+    """
     rng = np.random.default_rng(0)
     sampled = []
     for first in range(0, len(images), 100):
-        for bag in dense_sift(images[first : first + 100]):
+        part = images[first : first + 100]
+        for image, bag in zip(part, dense_sift(part), strict=True):
             rows = np.sort(rng.choice(len(bag), min(n, len(bag)), replace=False))
-            rows = bag[rows].astype(np.float32)
-            sampled.append(np.sqrt(rows / np.maximum(rows.sum(axis=1, keepdims=True), 1e-9)))
+            sift = bag[rows].astype(np.float32)
+            sift = np.sqrt(sift / np.maximum(sift.sum(axis=1, keepdims=True), 1e-9))
+            sampled.append(np.hstack([sift, places(image.shape)[rows]]))
     return Bags.from_list(sampled)
+
+
+def places(shape, patch_size=24, step=8, scales=(1.0, 0.707, 0.5, 0.354)):
+    """Return where the descriptors of an image are, (n, 2), in the order of `dense_sift`."""
+    found = []
+    for scale in scales:
+        n_rows, n_columns = (int((round(side * scale) - patch_size) // step) + 1 for side in shape)
+        y, x = np.divmod(np.arange(max(n_rows, 0) * max(n_columns, 0)), max(n_columns, 1))
+        found.append(np.column_stack([(y + 0.5) / n_rows - 0.5, (x + 0.5) / n_columns - 0.5]))
+    return np.concatenate(found).astype(np.float32)
 
 
 def cached(name, make):
@@ -145,6 +175,14 @@ def chosen(bags, y, model, seed, floors):
     return max(accuracies, key=accuracies.get)
 
 
+def reduced(n, width):
+    """Return a reduction of descriptors to `n` principal components; what follows SIFT stays."""
+    parts = [("pca", PCA(n, whiten=True), slice(128))]
+    if width > 128:
+        parts.append(("where", StandardScaler(), slice(128, None)))
+    return DescriptorTransformer(ColumnTransformer(parts), random_state=0)
+
+
 def with_floor(model, floor):
     """Return a clone with another variance floor, that of its mixture included."""
     model = clone(model).set_params(variance_floor=floor)
@@ -158,8 +196,8 @@ def run(bags, y, split, seed, *, pca=None, em=None, choose_floor=False, **parame
     """
     (fitted, unseen), (y, y_unseen) = (bags[i] for i in split), (y[i] for i in split)
     if pca is not None:
-        reduce = DescriptorTransformer(PCA(pca, whiten=True), random_state=0).fit(fitted)
-        fitted, unseen = reduce.transform(fitted), reduce.transform(unseen)
+        reduce = reduced(pca, fitted.n_features)
+        fitted, unseen = reduce.fit_transform(fitted), reduce.transform(unseen)
     model = JointFisherSVC(random_state=seed, **parameters)
     if em is not None:
         mixture = DiagonalGaussianMixture(model.n_components, max_iter=em, random_state=seed)
@@ -207,7 +245,7 @@ min K w | s |
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("data", nargs="*", choices=[[], *DATA], default=list(DATA))
+    parser.add_argument("data", nargs="*", choices=[[], *DATA], default=list(DEFAULT))
     parser.add_argument("--components", type=int, nargs="*", help="in place of each set's own")
     parser.add_argument("--runs", type=int, help="only the first so many")
     parser.add_argument("--seeds", type=int, default=1, help="times that each split is run")
