@@ -9,7 +9,6 @@ import numpy as np
 from sklearn import get_config
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import accuracy_score, average_precision_score
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
@@ -20,25 +19,19 @@ from skfisher.joint_fitted import FittedJointModel
 from skfisher.joint_model import encode_bags
 from skfisher.joint_settings import course_of, form_of, recipe_of
 from skfisher.joint_training import Diverged, Model, mean_loss, run_epoch
+from skfisher.joint_verdict import decide, fault_of, judge, score_of
 from skfisher.linear_svm import fit_columns
 from skfisher.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
 from skfisher.mixture_fitter import INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT
-from skfisher.ops import losses
 from skfisher.passes import global_moments
 from skfisher.targets import Targets
 from skfisher.whitening import principal_axes, whiten_bags
 
 __all__ = ["JointFitter"]
 
-
 # From clusters by k-means. More of them raise the likelihood, leave some components light and
 # narrow, and encode worse: benchmarks/results has the figures.
 EM_ITERATIONS = 2
-# Training has made a model worse if on the training bags its score is so much lower, or its loss so
-# much and half again higher, than that of the frozen model, or if it has left a
-# component less than this share of its fair weight, 1/K.
-WIDE_MARGIN = 0.1
-LOST_WEIGHT = 1e-3
 
 
 class JointFitter(FittedJointModel):
@@ -306,17 +299,10 @@ class JointFitter(FittedJointModel):
     def _validate(self, chain, recipe, models, problem):
         """Return loss and score on bags held back."""
         decision = decide(chain, models, problem.bags)
-        return mean_loss(recipe, decision, problem), self._score(decision, problem.signs)
+        return mean_loss(recipe, decision, problem), score_of(self._targets(problem), decision)
 
-    def _score(self, decision, signs):
-        """Return the accuracy of decisions, or for many labels their mean average precision."""
-        if self._kind == "multilabel":
-            columns = zip((signs > 0).T, decision.T, strict=True)
-            # a label that no bag has cannot be found
-            scores = [average_precision_score(*column) for column in columns if column[0].any()]
-            return float(np.mean(scores)) if scores else np.nan
-        targets = Targets(self._kind, self.classes_, signs)
-        return float(accuracy_score(targets.labels(signs), targets.labels(decision)))
+    def _targets(self, problem):
+        return Targets(self._kind, self.classes_, problem.signs)
 
     def _advanced(self, training, models, epoch, record):
         """Return the state of training after an epoch."""
@@ -371,20 +357,16 @@ class JointFitter(FittedJointModel):
         """Warn of training that has ended far below its start on the very bags it had."""
         frozen = self.baseline_
         chain = frozen._chain(whitened=chain.whitening is None)
-        at_first = decide(chain, frozen._parameters(), problem.bags)
-        old_score, score = (self._score(d, problem.signs) for d in (at_first, decision))
-        loss = getattr(losses, self._svm_loss)
-        old_loss, new_loss = (
-            loss(d, problem.signs, weights=problem.weights)[0].mean() for d in (at_first, decision)
-        )
-        old_weight, weight = (m.weights_.min() * m.weights_.shape[-1] for m in (frozen, self))
-        if score < old_score - WIDE_MARGIN:
-            fault = f"the score of the last SVM is {score:.3g}, that of baseline_ {old_score:.3g}"
-        elif new_loss > 1.5 * old_loss + WIDE_MARGIN:
-            fault = f"the loss of the last SVM is {new_loss:.3g}, that of baseline_ {old_loss:.3g}"
-        elif weight < min(LOST_WEIGHT, old_weight):
-            fault = f"K times the smallest weight of the mixture is {weight:.2g}"
-        else:
+        start = decide(chain, frozen._parameters(), problem.bags)
+        before, after = (
+            judge(
+                self._targets(problem), problem.weights, d,
+                loss=self._svm_loss, mixture_weights=model.weights_,
+            )
+            for model, d in ((frozen, start), (self, decision))
+        )  # fmt: skip
+        fault = fault_of(before, after)
+        if fault is None:
             return
         warnings.warn(
             f"Training has made the model worse: on the bags it was fitted to, {fault}. Lower "
@@ -399,8 +381,3 @@ class JointFitter(FittedJointModel):
         labels = None if targets.kind == "multilabel" else targets.labels(targets.signs)
         options = {"test_size": self.validation_fraction, "random_state": self._seeds["split"]}
         return train_test_split(index, stratify=labels, **options)
-
-
-def decide(chain, models, bags):
-    """Return the decision values of bags by all models, beside each other."""
-    return np.hstack([encode_bags(chain, m, bags) @ m["coef"].T + m["intercept"] for m in models])

@@ -27,6 +27,7 @@ from skfisher import (
     JointFisherSVC,
     PowerL2Normalizer,
     joint_fit,
+    joint_verdict,
 )
 from skfisher.joint_training import Diverged, run_epoch
 
@@ -607,10 +608,10 @@ def test_finite_numbers_that_make_a_model_worse_are_told(problem, monkeypatch):
     assert [w.filename for w in caught] == [__file__]
     assert model.score(X, y) < model.baseline_.score(X, y) - 0.1
     # where the score does not tell, the loss does, and where that does not, the mixture
-    monkeypatch.setattr(JointFisherSVC, "_score", lambda *_: np.nan)
+    monkeypatch.setattr(joint_verdict, "score_of", lambda *_: np.nan)
     with pytest.warns(ConvergenceWarning, match="loss of the last SVM is .*, that of baseline_"):
         JointFisherSVC(**options).fit(X, y)
-    monkeypatch.setattr(joint_fit, "WIDE_MARGIN", np.inf)
+    monkeypatch.setattr(joint_verdict, "WIDE_MARGIN", np.inf)
     with pytest.warns(ConvergenceWarning, match="K times the smallest weight .* is .*e-"):
         model = JointFisherSVC(**options).fit(X, y)
     assert 4 * model.weights_.min() < 1e-3

@@ -33,6 +33,7 @@ FLOORS = [
         "targets.py",
         "joint_model.py",
         "joint_training.py",
+        "joint_verdict.py",
     ],
     [
         "mixture_fitter.py",
