@@ -1,8 +1,10 @@
 """A mixture on the device, and the two kernels that every pass over descriptors is made of."""
 
+import functools
+
 import numpy as np
 
-from skfisher.backend import asarray, empty
+from skfisher.backend import asarray, empty, to_host
 from skfisher.cuda import configurations
 from skfisher.cuda.layout import partial_size, row_width
 
@@ -34,6 +36,31 @@ class DeviceMixture:
             np.int32(self.d), self.shift, self.params,
             np.int32(packed.kp), np.int32(packed.dp), np.int32(self.k),
         )  # fmt: skip
+
+    @functools.cached_property
+    def component_tables(self):
+        """``inv_std`` and ``scaled_mean`` once more, (2, kp, dp): a row per component."""
+        packed = self.packed
+        tables = packed.params[: -packed.kp].reshape(2, packed.dp, packed.kp)
+        return asarray(np.ascontiguousarray(tables.transpose(0, 2, 1)), like=self.params)
+
+    def affine(self, coordinates=None):
+        """Return alpha and beta, (k, d), on the host, of the coordinates ``alpha y + beta``.
+
+        With them, finish.cu turns moments of what the kernels sum, ``y``, into others.
+
+        Parameters
+        ----------
+        coordinates : means, variances, optional
+            Of the mixture in the coordinates that moments are wanted in; by default
+            ``(x - mu) / sigma`` of each component.
+        """
+        alpha, beta = self.packed.affine(centred=self.centred)
+        if coordinates is None:
+            return alpha, beta
+        means, variances = (to_host(p) for p in coordinates)
+        deviations = np.sqrt(variances)
+        return deviations * alpha, deviations * beta + means
 
     def posteriors(self, x):
         """Return posteriors (n, row_width(k)), zeros from column k on, and their normalisers.

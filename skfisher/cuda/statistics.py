@@ -47,7 +47,7 @@ def fisher_vector(x, starts, stops, weights, means, variances, *, include_weight
     shape = len(starts), 2 * k * d + (k if include_weights else 0)
     direct = out is not None and out.flags.c_contiguous and out.dtype == np.float32
     encodings = out if direct else empty(shape, like=x)
-    parameters = _on_device([*_affine(mixture), *mixture.packed.weight_factors], like=x)
+    parameters = _on_device([*mixture.affine(), *mixture.packed.weight_factors], like=x)
     shares = asarray(1 / (stops - starts), like=x)
     for bags, terms, ranges in _summed_bags(x, chunk_table(starts, stops, k, d), mixture):
         configurations.BAG_VECTORS[terms.dtype.name].launch(
@@ -102,7 +102,7 @@ def bag_expectations(x, starts, stops, weights, means, variances, *, coordinates
 def _bag_sums(x, table, mixture, coordinates, log_likelihood=None):
     k, d = mixture.k, mixture.d
     n_bags = len(table[1]) - 1
-    parameters = _on_device(_affine(mixture, coordinates), like=x)
+    parameters = _on_device(mixture.affine(coordinates), like=x)
     shapes = (n_bags, k), (n_bags, k, d), (n_bags, k, d)
     sums = tuple(empty(shape, like=x, dtype=np.float64) for shape in shapes)
     for bags, terms, ranges in _summed_bags(x, table, mixture, log_likelihood):
@@ -161,16 +161,6 @@ def _add(terms, ranges, out):
     configurations.ADD_CHUNKS[terms.dtype.name].launch(
         (len(out), -(-size // 256)), terms, np.int64(size), asarray(ranges, like=terms), out
     )
-
-
-def _affine(mixture, coordinates=None):
-    """Return alpha and beta of finish.cu, for ``(x - mu) / sigma`` or for coordinates of x."""
-    alpha, beta = mixture.packed.affine(centred=mixture.centred)
-    if coordinates is None:
-        return alpha, beta
-    means, variances = (to_host(p) for p in coordinates)
-    deviations = np.sqrt(variances)
-    return deviations * alpha, deviations * beta + means
 
 
 def _on_device(parts, *, like):

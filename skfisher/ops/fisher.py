@@ -37,6 +37,7 @@ __all__ = [
     "fisher_from_statistics_vjp",
     "fisher_from_sums",
     "fisher_sums",
+    "fisher_sums_vjp",
     "fisher_vector",
     "fisher_vector_vjp",
 ]
@@ -159,6 +160,31 @@ def fisher_sums(x, starts, stops, weights, means, variances):
         mixture = weights, means, variances
         return Sums(*kernels.bag_sums(x, starts, stops, *mixture, coordinates=coordinates[1:]))
     return soft_statistics(x, starts, stops, coefficients, frame=frame)
+
+
+def fisher_sums_vjp(g, x, starts, stops, weights, means, variances, *, with_x=True):
+    """Return ``d_x, d_coefficients`` for the gradients `g`, `Sums`, at `fisher_sums`.
+
+    `d_coefficients` is what `logit_coefficients_vjp` takes, with the mixture in the
+    coordinates of the sums: float64, so that those of parts of a batch can be added up.
+    With ``with_x=False`` `d_x` is None, and less is computed.
+    """
+    frame, coordinates, coefficients = framed_logits(x, weights, means, variances)
+    if vjp_kernels.takes(x, starts, stops, weights, means, variances):
+        d_x, r0, r1, r2 = vjp_kernels.bag_sums_vjp(
+            g, x, starts, stops, weights, means, variances,
+            coordinates=coordinates[1:], with_x=with_x,
+        )  # fmt: skip
+        return d_x, (r1, r2, r0)
+    d_x = zeros(x.shape, like=x) if with_x else None
+    d_coefficients = new_gradients(coefficients)
+    steps = iter_statistics_vjp(
+        g.of, x, starts, stops, coefficients,
+        frame=frame, d_coefficients=d_coefficients, d_x=d_x, with_sums=False,
+    )  # fmt: skip
+    for _ in steps:
+        pass
+    return d_x, d_coefficients
 
 
 def fisher_from_sums(sums, counts, weights, means, variances, *, dtype, include_weights=True):

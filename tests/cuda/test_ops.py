@@ -5,7 +5,7 @@ import pytest
 
 from tests.ops.test_all import OPS, arguments_of
 
-WITH_KERNELS = {"fisher_vector", "power_l2_normalize"}
+WITH_KERNELS = {"fisher_vector", "fisher_sums", "power_l2_normalize"}
 
 
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from skfisher.cuda import vjp
-from skfisher.ops.fisher import fisher_vector_vjp
+from skfisher.ops.fisher import fisher_sums_vjp, fisher_vector_vjp
+from skfisher.ops.statistics import Sums
 
 # Components and dimensions about the tiles of 32 and 64, few and many, D a multiple of 4 or not.
 SHAPES = [(1, 5), (4, 3), (17, 39), (32, 64), (33, 31), (64, 24), (65, 33), (130, 8), (5, 130)]
@@ -181,3 +182,28 @@ def test_what_the_kernels_do_not_serve_goes_to_the_array_code(kernels_on_cpu, rn
     case.starts[1] -= 1  # a descriptor in two bags
     case.gradients()
     assert kernels_on_cpu.launched == []
+
+
+@pytest.mark.parametrize("offset", [0.0, 20.0])  # about the origin, or in coordinates of its own
+def test_gradients_through_sums_agree_with_float64(kernels_on_cpu, rng, monkeypatch, offset):
+    case = Case(rng, 20, 15, [70, 1, 300], offset=offset)
+    shapes = (3, 20), (3, 20, 15), (3, 20, 15)
+    g = Sums(*(rng.normal(size=shape) for shape in shapes))
+    bags = case.starts, case.stops, *case.mixture
+
+    def gradients(x, **options):
+        d_x, d_coefficients = fisher_sums_vjp(g, x, *bags, **options)
+        return d_x, *d_coefficients
+
+    found = gradients(case.x)
+    assert "posterior_vjp" in kernels_on_cpu.launched[0]
+    for a, b in zip(found, gradients(case.x.astype(np.float64)), strict=True):
+        assert np.linalg.norm(a - b) < allowed(15) * np.linalg.norm(b)
+    assert found[0].dtype == np.float32
+    assert all(gradient.dtype == np.float64 for gradient in found[1:])
+    none, *rest = gradients(case.x, with_x=False)
+    assert none is None
+    monkeypatch.setattr(vjp, "SCRATCH", 5000)
+    for result in (rest, gradients(case.x)[1:]):
+        for a, b in zip(result, found[1:], strict=True):
+            np.testing.assert_array_equal(a, b)

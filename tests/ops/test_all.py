@@ -175,6 +175,24 @@ def fisher_op(name, arguments, **options):
     )
 
 
+def fisher_by_sums(x, *mixture):
+    sums = fisher.fisher_sums(x, STARTS, STOPS, *mixture)
+    return fisher.fisher_from_sums(sums, STOPS - STARTS, *mixture, dtype=x.dtype).astype(x.dtype)
+
+
+def fisher_by_sums_vjp(g, x, *mixture):
+    # with the frame held fixed: the vectors do not depend on it
+    frame, coordinates, _ = gaussian.framed_logits(x, *mixture)
+    sums = fisher.fisher_sums(x, STARTS, STOPS, *mixture)
+    d_sums, *direct = fisher.fisher_from_statistics_vjp(g, sums, STOPS - STARTS, *coordinates)
+    d_x, d_coefficients = fisher.fisher_sums_vjp(d_sums, x, STARTS, STOPS, *mixture)
+    via = gaussian.logit_coefficients_vjp(d_coefficients, *coordinates)
+    scale = gaussian.scale_of(frame)
+    d_weights, d_means, d_variances = (a + b for a, b in zip(direct, via, strict=True))
+    d_mixture = d_weights, d_means / scale, d_variances / scale**2
+    return d_x, *(d.astype(x.dtype) for d in d_mixture)
+
+
 OPS = [
     Op(
         "log_joint",
@@ -211,6 +229,20 @@ OPS = [
         "fisher_vector-no-weights",
         lambda rng: (descriptors(rng), *mixture(rng)),
         include_weights=False,
+    ),
+    *(
+        Op(
+            "fisher_sums" + name,
+            fisher_by_sums,
+            fisher_by_sums_vjp,
+            arguments,
+            lambda *a: references.fisher_vector(a[0], STARTS, STOPS, *a[1:]),
+            per_bag=True,
+        )
+        for name, arguments in [
+            ("", lambda rng: (descriptors(rng), *mixture(rng))),
+            ("-offset", lambda rng: (descriptors(rng, 20), *offset_mixture(rng))),
+        ]
     ),
     normalize(0.5),
     normalize(0.3),
