@@ -49,9 +49,12 @@ def array_module(*arrays):
 
 
 def asarray(x, *, like, dtype=None):
-    """Return `x` as an array of the library of `like`, of the given or its own dtype."""
-    xp = array_module(like)
-    return xp.asarray(to_host(x) if xp is np else x, dtype=dtype)
+    """Return `x` as an array of the library and device of `like`, of the given or its own dtype."""
+    if not is_cupy(like):
+        return np.asarray(to_host(x), dtype=dtype)
+    elsewhere = is_cupy(x) and x.device != like.device
+    with device_of(like):
+        return array_module(like).asarray(finished(x) if elsewhere else x, dtype=dtype)
 
 
 def empty(shape, *, like, dtype=None):

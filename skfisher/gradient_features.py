@@ -10,18 +10,17 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clon
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.multiclass import unique_labels
-from sklearn.utils.validation import validate_data
 
 from skfisher._compat import Interval, StrOptions
 from skfisher.backend import (
     array_module,
     asarray,
+    device_of,
     empty,
-    float_dtype,
-    is_cupy,
     parse_device,
     to_device,
     to_host,
+    work_context,
 )
 from skfisher.estimator import BagEstimator
 from skfisher.networks import (
@@ -40,6 +39,7 @@ from skfisher.ops.gradients import (
     unit_rows,
 )
 from skfisher.torch_modules import is_torch_module
+from skfisher.validation import check_table
 
 __all__ = ["GradientFeatures", "at_home"]
 
@@ -76,18 +76,18 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
 
     def _fit_network(self, X, y):
         """Check `X`, read or train the network, set everything that `_factors` needs."""
-        parse_device(self.device)  # before any work
+        parse_device(self.device, several=False)  # before any work
         vars(self).pop("network_", None)  # of an earlier fit
         if self._is_precomputed():
-            X = self._check_samples(X, reset=True)
+            X = check_table(self, X, reset=True)
             self._fit_precomputed(X)
             return X
         head = pretrained_head(self.network)
         if head is None:
-            X = self._check_samples(X, y, reset=True)
+            X = check_table(self, X, y, reset=True)
             head = self._train(X, y)
         else:
-            X = self._check_samples(X, reset=True)
+            X = check_table(self, X, reset=True)
         if X.shape[1] != head.n_features_in:
             raise ValueError(
                 f"X has {X.shape[1]} features, but the first layer of the network takes "
@@ -107,21 +107,6 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
         """Tell whether `fit` trains the network, and so needs `y`."""
         network = self.network
         return hasattr(network, "fit") and not isinstance(network, FrozenEstimator)
-
-    def _check_samples(self, X, y="no_validation", *, reset):
-        if not is_cupy(X):
-            dtypes = [np.float64, np.float32]
-            if isinstance(y, str):
-                return validate_data(self, X, reset=reset, dtype=dtypes)
-            return validate_data(self, X, y, reset=reset, dtype=dtypes, multi_output=True)[0]
-        xp = array_module(X)
-        if X.ndim != 2:
-            raise ValueError(f"X must be of shape (n_samples, n_features), got {X.shape}.")
-        X = X.astype(float_dtype(X.dtype), copy=False)
-        bad = ~xp.isfinite(X).all(axis=1)
-        if bad.any():
-            raise ValueError(f"X[{int(bad.argmax())}] contains NaN or infinity.")
-        return validate_data(self, X, reset=reset, skip_check_array=True)
 
     def _fit_precomputed(self, X):
         if self.n_activations is None:
@@ -187,12 +172,21 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
     def _is_jacobian(self):
         return isinstance(self.target, str) and self.target == "jacobian"
 
+    def _at_work(self, x):
+        """Return a context in which the device to work on samples `x` is the current one."""
+        return work_context(self.device, x)
+
     def _factor_batches(self, x):
-        """Yield (slice, parts) for `batch_size` rows of `x` at a time; warn of zero factors."""
+        """Yield (slice, parts) for `batch_size` rows of `x` at a time; warn of zero factors.
+
+        To be called in `_at_work`, as everything that computes with factors.
+        """
         zero = []
         arrays = None
         for rows in gen_batches(len(x), self.batch_size):
-            batch = to_device(x[rows], self.device)
+            with device_of(x):
+                batch = x[rows]
+            batch = to_device(batch, self.device)
             arrays = arrays or self._arrays(batch)
             parts = self._parts(batch, arrays, rows.start)
             is_zero = sum(~array.any(axis=1) for part in parts for array in part)

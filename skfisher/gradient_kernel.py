@@ -9,6 +9,7 @@ from skfisher.backend import asarray, to_host
 from skfisher.gradient_features import GradientFeatures, at_home
 from skfisher.interchange import mirrors_input, reads_input
 from skfisher.ops.trace_kernel import jacobian_trace_kernel, linear_kernel, trace_kernel
+from skfisher.validation import check_table
 
 __all__ = ["GradientFeatureKernel"]
 
@@ -220,7 +221,9 @@ class GradientFeatureKernel(GradientFeatures):
             Equal to ``fit(X, y).transform(X)`` up to rounding, and exactly symmetric.
         """
         X, factors = self._fit(X, y)
-        return at_home(self._kernel(factors), X)
+        with self._at_work(X):
+            kernel = self._kernel(factors)
+        return at_home(kernel, X)
 
     @mirrors_input
     def transform(self, X):
@@ -236,8 +239,10 @@ class GradientFeatureKernel(GradientFeatures):
             float32 if `X` is, else float64.
         """
         check_is_fitted(self)
-        X = self._check_samples(X, reset=False)
-        return at_home(self._kernel(self._factors(X), self.factors_), X)
+        X = check_table(self, X, reset=False)
+        with self._at_work(X):
+            kernel = self._kernel(self._factors(X), self.factors_)
+        return at_home(kernel, X)
 
     @mirrors_input
     def __call__(self, X, Y=None):
@@ -261,16 +266,17 @@ class GradientFeatureKernel(GradientFeatures):
             self._fit_network(X, None)
         else:
             check_is_fitted(self)
-        X_checked = self._check_samples(X, reset=False)
-        factors = self._factors(X_checked)
-        if Y is None or Y is X:
-            return at_home(self._kernel(factors), X_checked)
-        factors_y = self._factors(self._check_samples(Y, reset=False))
-        return at_home(self._kernel(factors, factors_y), X_checked)
+        alone = Y is None or Y is X
+        X = check_table(self, X, reset=False)
+        Y = None if alone else check_table(self, Y, reset=False)
+        with self._at_work(X):
+            kernel = self._kernel(self._factors(X), None if alone else self._factors(Y))
+        return at_home(kernel, X)
 
     def _fit(self, X, y):
         X = self._fit_network(X, y)
-        factors = self._factors(X)
+        with self._at_work(X):
+            factors = self._factors(X)
         self.factors_ = [tuple(map(to_host, part)) for part in factors]
         self._n_features_out = len(X)
         return X, factors

@@ -9,10 +9,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import Interval, StrOptions, _fit_context
-from skfisher.backend import array_module, asarray, empty, to_device, to_host
+from skfisher.backend import array_module, asarray, device_of, empty, to_device, to_host
 from skfisher.gradient_features import GradientFeatures, at_home
 from skfisher.interchange import mirrors_input, reads_input
 from skfisher.ops.outer_map import energetic_pairs, pair_features, principal_axes, tensor_sketch
+from skfisher.validation import check_table
 
 __all__ = ["GradientFeatureMap"]
 
@@ -206,7 +207,7 @@ class GradientFeatureMap(GradientFeatures):
         """
         if not hasattr(self, "n_components_"):
             return self.fit(X)
-        X = self._check_samples(X, reset=False)
+        X = check_table(self, X, reset=False)
         if self.method == "spectral":
             self._add_moments(X)
             self._choose_pairs()
@@ -227,10 +228,13 @@ class GradientFeatureMap(GradientFeatures):
             float32 if `X` is, else float64.
         """
         check_is_fitted(self)
-        X = self._check_samples(X, reset=False)
+        X = check_table(self, X, reset=False)
         features = empty((len(X), self.n_components_), like=X)
-        for rows, parts in self._factor_batches(X):
-            features[rows] = at_home(self._features(parts), X)
+        with self._at_work(X):
+            for rows, parts in self._factor_batches(X):
+                batch = at_home(self._features(parts), X)
+                with device_of(features):
+                    features[rows] = batch
         return features
 
     def _pairs_of_factors(self, parts):
@@ -246,17 +250,18 @@ class GradientFeatureMap(GradientFeatures):
 
     def _add_moments(self, X):
         totals = self.moments_
-        for _, parts in self._factor_batches(X):
-            moments = [
-                tuple(to_host(f.T @ f).astype(np.float64) for f in pair)
-                for pair in self._pairs_of_factors(parts)
-            ]
-            if totals is not None:
+        with self._at_work(X):
+            for _, parts in self._factor_batches(X):
                 moments = [
-                    tuple(total + new for total, new in zip(*pair, strict=True))
-                    for pair in zip(totals, moments, strict=True)
+                    tuple(to_host(f.T @ f).astype(np.float64) for f in pair)
+                    for pair in self._pairs_of_factors(parts)
                 ]
-            totals = moments
+                if totals is not None:
+                    moments = [
+                        tuple(total + new for total, new in zip(*pair, strict=True))
+                        for pair in zip(totals, moments, strict=True)
+                    ]
+                totals = moments
         self.moments_ = totals  # all of X or, after an error, none of it
         self.n_samples_seen_ += len(X)
 
@@ -279,11 +284,12 @@ class GradientFeatureMap(GradientFeatures):
 
     def _draw_sketch(self, X):
         one = to_device(X[:1], self.device)
-        parts = self._parts(one, self._arrays(one))
+        with self._at_work(X):
+            pairs = list(self._pairs_of_factors(self._parts(one, self._arrays(one))))
         rng = check_random_state(self.random_state)
         self.n_components_ = self.n_components
         self.buckets_, self.signs_ = [], []
-        for factors in self._pairs_of_factors(parts):
+        for factors in pairs:
             widths = [f.shape[1] for f in factors]
             self.buckets_.append(tuple(rng.randint(self.n_components, size=d) for d in widths))
             self.signs_.append(tuple(2 * rng.randint(2, size=d) - 1 for d in widths))

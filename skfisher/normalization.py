@@ -4,12 +4,12 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
-from sklearn.utils.validation import validate_data
 
 from skfisher._compat import Interval, _fit_context
 from skfisher.estimator import BagEstimator
 from skfisher.interchange import mirrors_input, reads_input
 from skfisher.ops.normalization import power_l2_normalize
+from skfisher.validation import check_table
 
 __all__ = ["PowerL2Normalizer", "fisher_vector_blocks"]
 
@@ -100,7 +100,7 @@ class PowerL2Normalizer(OneToOneFeatureMixin, TransformerMixin, BagEstimator):
         ValueError
             If `blocks` does not fit the number of features.
         """
-        X = validate_data(self, X, dtype=[np.float64, np.float32])
+        X = check_table(self, X, reset=True)
         block_labels(self.blocks, X.shape[1])
         return self
 
@@ -115,10 +115,10 @@ class PowerL2Normalizer(OneToOneFeatureMixin, TransformerMixin, BagEstimator):
 
         Returns
         -------
-        X_normalized : ndarray of shape (n_samples, n_features)
-            float32 if `X` is, else float64.
+        X_normalized : array of shape (n_samples, n_features)
+            float32 if `X` is, else float64; on a GPU if `X` is a CuPy array or tensor there.
         """
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        X = check_table(self, X, reset=False)
         blocks = block_labels(self.blocks, X.shape[1])
         return power_l2_normalize(X, power=self.power, blocks=blocks)
 

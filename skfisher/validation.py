@@ -7,11 +7,11 @@ import numpy as np
 from sklearn import config_context
 from sklearn.utils.validation import check_array, validate_data
 
-from skfisher.backend import array_module, is_cupy
+from skfisher.backend import array_module, float_dtype, is_cupy
 from skfisher.bags import Bags
 from skfisher.ragged import check_real, nesting
 
-__all__ = ["check_bags"]
+__all__ = ["check_bags", "check_table"]
 
 FINITE_BLOCK_BYTES = 2**23
 
@@ -82,6 +82,44 @@ def check_bags(estimator, X, *, reset, min_descriptors=1):
     if reset:
         estimator._fit_on_bags = on_bags
     return bags
+
+
+def check_table(estimator, X, y="no_validation", *, reset):
+    """Read the input of an estimator of vectors: float32 or float64, finite, two-dimensional.
+
+    As scikit-learn's ``validate_data``, which reads arrays on the host; on a device the same
+    holds, and nothing leaves it.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+    X : array-like of shape (n_samples, n_features)
+    y : array-like, optional
+        Labels; checked and dropped.
+    reset : bool
+        True in `fit`.
+
+    Returns
+    -------
+    X : array of shape (n_samples, n_features)
+    """
+    if not is_cupy(X):
+        options = {"reset": reset, "dtype": [np.float64, np.float32]}
+        if isinstance(y, str):
+            return validate_data(estimator, X, **options)
+        return validate_data(estimator, X, y, multi_output=True, **options)[0]
+    if X.ndim != 2:
+        raise ValueError(f"X must be of shape (n_samples, n_features), got {X.shape}.")
+    if 0 in X.shape:
+        raise ValueError(
+            f"X holds {X.shape[0]} sample(s) of {X.shape[1]} feature(s): at least 1 is required."
+        )
+    check_real(X, "X")
+    X = X.astype(float_dtype(X.dtype), copy=False)
+    bad = ~array_module(X).isfinite(X).all(axis=1)
+    if bad.any():
+        raise ValueError(f"X[{int(bad.argmax())}] contains NaN or infinity.")
+    return validate_data(estimator, X, reset=reset, skip_check_array=True)
 
 
 def _as_members(X):

@@ -1,14 +1,33 @@
 """Devices: how they are named, and that every estimator works on any of them."""
 
+import pickle
 import subprocess
 import sys
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.mixture import GaussianMixture
 
-from skfisher import backend
+from skfisher import (
+    Bags,
+    DenseHead,
+    DescriptorTransformer,
+    DiagonalGaussianMixture,
+    FisherVectorEncoder,
+    GradientFeatureKernel,
+    GradientFeatureMap,
+    JointFisherSVC,
+    PositionAppender,
+    PowerL2Normalizer,
+    backend,
+)
 from skfisher.backend import cuda_devices, cuda_usable, parse_device
+
+from . import device_array
 
 
 @pytest.fixture
@@ -126,3 +145,151 @@ def test_work_is_where_the_data_are_or_where_it_is_asked_for(stand_in):
     assert cuda_devices(None, x) == (1,)
     assert cuda_devices("cuda", x) == cuda_devices("cuda:0", host) == (0,)
     assert cuda_devices("cuda:all", host) == (0, 1)
+
+
+# Every estimator, wherever its samples are and wherever it is asked to work.
+
+quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+RNG = np.random.default_rng(0)
+LABELS = np.arange(12) % 2
+BAGS = [RNG.normal(size=(5 + 3 * i, 4)) + LABELS[i] for i in range(12)]
+TABLE = RNG.normal(size=(12, 6))
+HEAD = DenseHead([RNG.normal(size=(6, 7)), RNG.normal(size=(7, 20))])
+EM = {"max_iter": 3, "tol": 0, "random_state": 0}
+JOINT = {"max_iter": 2, "batch_size": 5, "random_state": 0}
+CASES = {
+    "encoder": (FisherVectorEncoder(2, **EM), ["transform"], BAGS),
+    "encoder, no weights": (
+        FisherVectorEncoder(2, include_weights=False, **EM),
+        ["transform"],
+        BAGS,
+    ),
+    "encoder, batches": (FisherVectorEncoder(2, batch_size=5, **EM), ["transform"], BAGS),
+    "encoder, subset": (FisherVectorEncoder(2, max_descriptors=90, **EM), ["transform"], BAGS),
+    "encoder, other mixture": (
+        FisherVectorEncoder(mixture=GaussianMixture(2, covariance_type="diag", random_state=0)),
+        ["transform"],
+        BAGS,
+    ),
+    "mixture": (
+        DiagonalGaussianMixture(2, **EM),
+        ["predict_proba", "score_samples", "predict", "score", "bic", "aic"],
+        BAGS,
+    ),
+    "joint": (JointFisherSVC(2, **JOINT), ["decision_function", "transform", "predict"], BAGS),
+    "joint, identity": (
+        JointFisherSVC(2, feature_map="identity", max_descriptors=9, **JOINT),
+        ["decision_function", "transform"],
+        BAGS,
+    ),
+    "joint, one for each class": (
+        JointFisherSVC.wieschollek(2, multi_class="ovr", random_state=0, max_iter=2),
+        ["decision_function", "transform"],
+        BAGS,
+    ),
+    "joint, line search": (
+        JointFisherSVC.sydorov(2, max_iter=2, random_state=0),
+        ["transform"],
+        BAGS,
+    ),
+    "descriptors": (DescriptorTransformer(PCA(2)), ["transform"], BAGS),
+    "positions": (PositionAppender(), ["transform"], BAGS),
+    "normalizer": (PowerL2Normalizer(), ["transform"], TABLE),
+    "normalizer, blocks": (PowerL2Normalizer(0.3, blocks=2), ["transform"], TABLE),
+    "kernel": (GradientFeatureKernel(HEAD), ["transform"], TABLE),
+    "kernel, Jacobian": (
+        GradientFeatureKernel(HEAD, layer=0, target="jacobian", batch_size=5),
+        ["transform"],
+        TABLE,
+    ),
+    "map": (GradientFeatureMap(HEAD, n_components=9, batch_size=5), ["transform"], TABLE),
+}
+every_case = pytest.mark.parametrize("case", CASES)
+
+
+def on_host(result):
+    """Return a result as NumPy array, from wherever it is."""
+    if isinstance(result, Bags):
+        result = result.values
+    return result.get() if hasattr(result, "get") else np.asarray(result)
+
+
+def assert_same(result, expected):
+    # signs of eigenvectors are those of the smallest differences
+    assert_allclose(abs(on_host(result)), abs(on_host(expected)), rtol=0, atol=1e-6)
+
+
+def kind_of(result):
+    """Return where a result is: "cpu", or the number of its device."""
+    if isinstance(result, Bags):
+        result = result.values
+    return result.device.id if hasattr(result, "get") else "cpu"
+
+
+def placed(stand_in, samples, place):
+    """Return samples on the host, or on a device of the stand-in."""
+    if place == "cpu":
+        return samples
+    with stand_in.cuda.Device(place):
+        if isinstance(samples, list):
+            return [stand_in.asarray(bag) for bag in samples]
+        return stand_in.asarray(samples)
+
+
+def places_to_work(estimator):
+    if "device" not in estimator.get_params():
+        return [None]
+    one = [None, "cpu", "cuda", "cuda:1", "auto"]
+    if isinstance(estimator, GradientFeatureKernel | GradientFeatureMap):
+        return one
+    return [*one, "cuda:all", ["cuda:1", "cuda:0"]]
+
+
+@quiet
+@pytest.mark.filterwarnings("ignore:batch_size")
+@every_case
+@pytest.mark.parametrize("place", ["cpu", 0, 1])
+def test_results_and_their_place_are_those_of_the_input(stand_in, monkeypatch, case, place):
+    monkeypatch.setattr("skfisher.passes.ROWS_PER_TASK", 50)
+    monkeypatch.setattr("skfisher.parallel.ROWS_PER_TASK", 50)
+    estimator, methods, samples = CASES[case]
+    expected = clone(estimator).fit(samples, LABELS)
+    here = placed(stand_in, samples, place)
+    for device in places_to_work(estimator):
+        ours = clone(estimator)
+        if device is not None:
+            ours.set_params(device=device)
+        ours.fit(here, LABELS)
+        for method in methods:
+            wanted, result = (
+                getattr(fitted, method)(x) for fitted, x in ((expected, samples), (ours, here))
+            )
+            assert_same(result, wanted)
+            is_array = np.ndim(on_host(result)) > 0 and not (
+                method == "predict" and "joint" in case
+            )
+            assert kind_of(result) == (place if is_array else "cpu")
+        for name, value in vars(ours).items():
+            values = value if isinstance(value, list | tuple) else [value]
+            assert not any(isinstance(v, stand_in.ndarray) for v in values), name
+        # what was fitted anywhere works on the host
+        again = pickle.loads(pickle.dumps(ours))
+        if device is not None:
+            again.set_params(device=None)
+        assert_same(getattr(again, methods[0])(samples), getattr(expected, methods[0])(samples))
+    assert device_array.current_device() == 0
+
+
+@quiet
+@pytest.mark.filterwarnings("ignore:batch_size")
+@pytest.mark.parametrize("case", [case for case in CASES if "kernel" not in case and "map" != case])
+def test_partial_fit_on_devices(stand_in, case):
+    estimator, methods, samples = CASES[case]
+    if not hasattr(estimator, "partial_fit"):
+        pytest.skip("it has no partial_fit")
+    options = {"classes": [0, 1]} if isinstance(estimator, JointFisherSVC) else {}
+    expected, ours = clone(estimator), clone(estimator)
+    for _ in range(2):
+        expected.partial_fit(samples, LABELS, **options)
+        ours.partial_fit(placed(stand_in, samples, 1), stand_in.asarray(LABELS), **options)
+    assert_same(getattr(ours, methods[0])(samples), getattr(expected, methods[0])(samples))
