@@ -38,7 +38,7 @@ from gpu_work import CASES, Case, Ceilings, Problem
 
 import skfisher
 from skfisher.backend import cuda_usable, to_device, to_host
-from skfisher.cuda import module
+from skfisher.cuda import configurations, module
 
 RESULTS = Path(__file__).parent / "results"
 CALLS = 20  # between two events
@@ -59,6 +59,16 @@ def array_code():
         del os.environ["SKFISHER_FUSED"]
         if before is not None:
             os.environ["SKFISHER_FUSED"] = before
+
+
+@contextlib.contextmanager
+def one_kernel():
+    """Let one kernel do the work of `score` and `moments` where it can."""
+    before, configurations.PREFER_FUSED = configurations.PREFER_FUSED, True
+    try:
+        yield
+    finally:
+        configurations.PREFER_FUSED = before
 
 
 class Launches:
@@ -247,46 +257,54 @@ def as_tuple(result):
     return result if isinstance(result, tuple) else (result,)
 
 
+def kernel_times(machine, case, calls, expected):
+    """Return the times of our kernels alone, if any serve these calls."""
+    launches = [launches_of(call) for call in calls]
+    if not all(launches):
+        return {}
+    twice = [machine.time(launches) for _ in range(2)]
+    names = launches[0].names()
+    times = {
+        "kernels": min(twice),
+        "noise": max(twice) / min(twice) - 1,
+        "each": {name: machine.time([some.of(name) for some in launches]) for name in names},
+    }
+    with one_kernel():
+        launches = [launches_of(call) for call in calls]
+        if any("fused" in name for name in launches[0].names()):
+            times["fused"] = machine.time(launches)
+            if expected:
+                check(case, as_tuple(calls[0]()), expected)
+    return times
+
+
 def measure(machine, case, quick):
     """Yield every pass over a case, with its `Times`."""
     problem = Problem(case)
     copies = machine.copies(problem.bags.values, case)
     g = machine.place(problem.g)
     passes = [problem.passes(x, g) for x in copies]
+    peers = [problem.scikit_learn(x, machine.xp) for x in copies]
     with_host = fits_the_host(case)
     on_host = problem.passes_from_host(None)
     from_host = problem.passes_from_host(machine.device)
     for work in passes[0]:
-        calls = [p[work] for p in passes]
+        calls, is_em = [p[work] for p in passes], work == "EM iteration"
         with array_code():
-            expected = as_tuple(calls[0]()) if work != "EM iteration" else ()
+            expected = () if is_em else as_tuple(calls[0]())
             array = machine.time(calls)
-        if expected:
+        if not is_em:  # whose every call is another iteration
             check(case, as_tuple(calls[0]()), expected)
-        del expected
-        launches = [launches_of(call) for call in calls]
-        kernels, each = [None], None
-        if all(launches):
-            kernels = [machine.time(launches) for _ in range(2)]
-            each = {
-                name: machine.time([some.of(name) for some in launches])
-                for name in launches[0].names()
-            }
-        del launches
-        peers = [problem.scikit_learn(x, machine.xp) for x in copies]
-        yield (
-            work,
-            Times(
-                kernels=None if None in kernels else min(kernels),
-                each=each,
-                noise=None if None in kernels else max(kernels) / min(kernels) - 1,
-                call=machine.time(calls),
-                array=array,
-                host=machine.wall(from_host[work]) if with_host else None,
-                cpu=machine.wall(on_host[work]) if with_host and not quick else None,
-                peer=machine.time(peers) if work == "EM iteration" and all(peers) else None,
-            ),
+        times = Times(
+            **kernel_times(machine, case, calls, expected),
+            call=machine.time(calls),
+            array=array,
+            host=machine.wall(from_host[work]) if with_host else None,
+            cpu=machine.wall(on_host[work]) if with_host and not quick else None,
+            peer=machine.time(peers) if is_em and all(peers) else None,
         )
+        yield work, times
+        del expected
         machine.free()
 
 
