@@ -49,34 +49,22 @@ class Case:
         return float((np.linalg.norm(found - expected, axis=1) / norms).max())
 
 
-@pytest.fixture
-def kernels(kernels_on_cpu, monkeypatch):
-    """Kernels on the CPU that find NaN in what they are to fill: all of it must be written."""
-
-    def unwritten(shape, *, like, dtype=None):
-        return np.full(shape, np.nan, dtype=like.dtype if dtype is None else dtype)
-
-    for launchers in (statistics, mixture):
-        monkeypatch.setattr(launchers, "empty", unwritten)
-    return kernels_on_cpu
-
-
 # Relative to the length of a Fisher vector, which shrinks with the square root of its bag's.
 # Found: up to 3e-6.
 TOLERANCE = 5e-6
 
 
 @pytest.mark.parametrize(("k", "d"), SHAPES)
-def test_agrees_with_float64(kernels, rng, k, d):
+def test_agrees_with_float64(kernels_on_cpu, rng, k, d):
     case = Case(rng, k, d, [130, 1, 65])
     assert case.error() < TOLERANCE
-    assert [name.partition("<")[0] for name in kernels.launched] == [
+    assert [name.partition("<")[0] for name in kernels_on_cpu.launched] == [
         "skfisher::score", "skfisher::moments", "skfisher::bag_vectors"
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("include_weights", [True, False])
-def test_agrees_with_a_plain_loop(kernels, rng, include_weights):
+def test_agrees_with_a_plain_loop(kernels_on_cpu, rng, include_weights):
     case = Case(rng, 3, 5, [4, 1, 9])
     expected = references.fisher_vector(
         case.x, case.starts, case.stops, *case.mixture, include_weights=include_weights
@@ -86,7 +74,7 @@ def test_agrees_with_a_plain_loop(kernels, rng, include_weights):
 
 
 @pytest.mark.parametrize(("k", "d"), [(9, 7), (40, 12)])
-def test_bags_of_any_length(kernels, rng, k, d):
+def test_bags_of_any_length(kernels_on_cpu, rng, k, d):
     assert Case(rng, k, d, LENGTHS).error() < TOLERANCE
 
 
@@ -99,31 +87,31 @@ def test_bags_of_any_length(kernels, rng, k, d):
     lengths=st.lists(st.integers(1, 70), min_size=1, max_size=6),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_any_shape(kernels, k, d, lengths, seed):
+def test_any_shape(kernels_on_cpu, k, d, lengths, seed):
     # twice as much for the worst of many draws
     assert Case(np.random.default_rng(seed), k, d, lengths).error() < 2 * TOLERANCE
 
 
 @pytest.mark.parametrize("offset", [0.0, 100.0])
 @pytest.mark.parametrize(("spread", "centred"), [(0.0, False), (2.0, False), (8.0, True)])
-def test_components_far_apart(kernels, rng, offset, spread, centred):
+def test_components_far_apart(kernels_on_cpu, rng, offset, spread, centred):
     # far from each other posteriors are 0 and 1, and sums are taken about each mean
     case = Case(rng, 17, 10, [300, 20], offset=offset, spread=spread)
     assert case.error() < 1e-5
-    assert any("moments" in name and "true" in name for name in kernels.launched) == centred
+    assert any("moments" in name and "true" in name for name in kernels_on_cpu.launched) == centred
 
 
-def test_components_at_the_edge_of_reach(kernels, rng):
+def test_components_at_the_edge_of_reach(kernels_on_cpu, rng):
     # two clouds 90 deviations apart in every dimension, components overlapping in each
     case = Case(rng, 16, 16, [300, 1], spread=0.3)
     case.mixture[1][...] += np.where(np.arange(16) % 2, -45, 45)[:, None]
     case.mixture[2][...] = 1
     case.x += np.where(rng.random(301) < 0.5, -45, 45)[:, None].astype(np.float32)
     assert case.error() < 1e-5
-    assert kernels.launched
+    assert kernels_on_cpu.launched
 
 
-def test_a_descriptor_far_from_everything(kernels, rng):
+def test_a_descriptor_far_from_everything(kernels_on_cpu, rng):
     case = Case(rng, 6, 5, [20, 30])
     case.x[3] = 1e4
     assert case.error() < 1e-5
@@ -134,7 +122,7 @@ def test_a_descriptor_far_from_everything(kernels, rng):
     assert np.isfinite(vectors[1]).all()
 
 
-def test_a_component_of_weight_zero(kernels, rng):
+def test_a_component_of_weight_zero(kernels_on_cpu, rng):
     case = Case(rng, 4, 5, [20, 30])
     case.mixture[0][2] = 0
     vectors = case.vectors()
@@ -145,16 +133,16 @@ def test_a_component_of_weight_zero(kernels, rng):
 
 @pytest.mark.parametrize(("k", "d"), [(7, 5), (40, 70)])
 @pytest.mark.parametrize("spread", [0.7, 8.0])
-def test_threads_in_any_order_give_equal_bits(kernels, rng, k, d, spread):
+def test_threads_in_any_order_give_equal_bits(kernels_on_cpu, rng, k, d, spread):
     case = Case(rng, k, d, [70, 5], spread=spread)
     results = []
-    for kernels.schedule in (0, 1, 2):
+    for kernels_on_cpu.schedule in (0, 1, 2):
         sums, log_likelihood = expectation_sums(case.x, case.starts, case.stops, *case.mixture)
         results.append([case.vectors().tobytes(), *(s.tobytes() for s in (*sums, log_likelihood))])
     assert results[0] == results[1] == results[2]
 
 
-def test_neighbours_do_not_matter(kernels, rng):
+def test_neighbours_do_not_matter(kernels_on_cpu, rng):
     case = Case(rng, 6, 5, [20, 300, 40, 1, 7])
     vectors = case.vectors()
     order = rng.permutation(5)
@@ -162,27 +150,27 @@ def test_neighbours_do_not_matter(kernels, rng):
     np.testing.assert_array_equal(case.keep([2]).vectors(), vectors[order[[2]]])
 
 
-def test_a_batch_in_groups_gives_equal_bits(kernels, rng, monkeypatch):
+def test_a_batch_in_groups_gives_equal_bits(kernels_on_cpu, rng, monkeypatch):
     # the bag of 8449 descriptors has 34 chunks, more than the 32 that are summed first
     case = Case(rng, 2, 3, [3] * 30 + [8449] + [2] * 40)
     whole = case.vectors()
-    kernels.launched.clear()
+    kernels_on_cpu.launched.clear()
     for scratch in (1, 1000, 30_000):
         monkeypatch.setattr(statistics, "SCRATCH", scratch)
         np.testing.assert_array_equal(case.vectors(), whole)
-    assert "skfisher::add_chunks<float>" in kernels.launched
+    assert "skfisher::add_chunks<float>" in kernels_on_cpu.launched
     monkeypatch.undo()
 
 
-def test_blocks_of_chunks_are_summed_alike_in_one_step_or_two(kernels, rng, monkeypatch):
+def test_blocks_of_chunks_are_summed_alike_in_one_step_or_two(kernels_on_cpu, rng, monkeypatch):
     case = Case(rng, 2, 3, [8449, 5])
     direct = case.vectors()
     monkeypatch.setattr(statistics, "LONG_BAG", 33)
     np.testing.assert_array_equal(case.vectors(), direct)
-    assert "skfisher::bag_vectors<double>" in kernels.launched
+    assert "skfisher::bag_vectors<double>" in kernels_on_cpu.launched
 
 
-def test_bags_anywhere_in_the_rows(kernels, rng):
+def test_bags_anywhere_in_the_rows(kernels_on_cpu, rng):
     case = Case(rng, 5, 6, rng.integers(1, 9, size=200))
     assert case.keep(rng.permutation(200)[:60]).error() < 1e-5  # rows are gathered
     # one within another, one twice, and out of order
@@ -191,7 +179,7 @@ def test_bags_anywhere_in_the_rows(kernels, rng):
 
 
 @pytest.mark.parametrize("d", [4, 6])
-def test_rows_at_any_address(kernels, rng, d):
+def test_rows_at_any_address(kernels_on_cpu, rng, d):
     case = Case(rng, 3, d, [50, 5])
     expected = case.vectors()
     room = np.empty(case.x.size + 3, dtype=np.float32)
@@ -202,7 +190,7 @@ def test_rows_at_any_address(kernels, rng, d):
         np.testing.assert_array_equal(case.vectors(view), expected)
 
 
-def test_writes_where_it_is_told_and_nothing_else(kernels, rng):
+def test_writes_where_it_is_told_and_nothing_else(kernels_on_cpu, rng):
     case = Case(rng, 3, 4, [50, 5])
     copies = [a.copy() for a in (case.x, case.starts, case.stops, *case.mixture)]
     expected = case.vectors()
@@ -217,12 +205,12 @@ def test_writes_where_it_is_told_and_nothing_else(kernels, rng):
 
 @pytest.mark.parametrize("offset", [0.0, 30.0])
 @pytest.mark.parametrize("spread", [0.5, 6.0])
-def test_sums_are_those_of_the_array_code(kernels, rng, offset, spread):
+def test_sums_are_those_of_the_array_code(kernels_on_cpu, rng, offset, spread):
     # in coordinates of their own, where the mixture has them
     case = Case(rng, 9, 7, [300, 2, 40], offset=offset, spread=spread)
     arguments = case.starts, case.stops, *case.mixture
     sums = fisher_sums(case.x, *arguments)
-    assert kernels.launched
+    assert kernels_on_cpu.launched
     wide = case.x.astype(np.float64)
     expected = fisher_sums(wide, *arguments)
     again, log_likelihood = expectation_sums(case.x, *arguments)
@@ -237,7 +225,7 @@ def test_sums_are_those_of_the_array_code(kernels, rng, offset, spread):
     np.testing.assert_allclose(vectors, case.vectors(), rtol=0, atol=1e-5)
 
 
-def test_parts_of_a_bag_add_up_to_it(kernels, rng):
+def test_parts_of_a_bag_add_up_to_it(kernels_on_cpu, rng):
     case = Case(rng, 3, 2, [2 * 8192 + 700])
     whole = fisher_sums(case.x, case.starts, case.stops, *case.mixture)
     borders = np.array([0, 8192, 16384, len(case.x)])
@@ -270,7 +258,7 @@ def test_one_launch_a_stage(kernels_on_cpu, monkeypatch, k, d, lengths):
     assert [name[10:].partition("<")[0] for name in launched] == stages
 
 
-def test_what_the_kernels_leave_to_the_array_code(kernels, rng, monkeypatch):
+def test_what_the_kernels_leave_to_the_array_code(kernels_on_cpu, rng, monkeypatch):
     case = Case(rng, 3, 4, [5])
     weights, means, variances = case.mixture
     assert statistics.takes(case.x, *case.mixture)
@@ -286,14 +274,14 @@ def test_what_the_kernels_leave_to_the_array_code(kernels, rng, monkeypatch):
     monkeypatch.setenv("SKFISHER_FUSED", "0")
     assert not statistics.takes(case.x, *case.mixture)
     case.vectors()
-    assert not kernels.launched
+    assert not kernels_on_cpu.launched
 
 
 @pytest.fixture
-def one_kernel(kernels, monkeypatch):
-    """`kernels`, with posteriors and moments by one where that can be."""
+def one_kernel(kernels_on_cpu, monkeypatch):
+    """`kernels_on_cpu`, with posteriors and moments by one where that can be."""
     monkeypatch.setattr(configurations, "PREFER_FUSED", True)
-    return kernels
+    return kernels_on_cpu
 
 
 @pytest.mark.parametrize(("k", "d"), [(1, 3), (32, 32), (17, 33), (32, 64), (33, 6), (64, 64)])
