@@ -116,7 +116,7 @@ def test_all_devices_give_the_bits_of_one(cupy):
     assert result.device.id == 1
     with cupy.cuda.Device(0):
         mixed = [cupy.asarray(bags[0]), there[1]]
-    with pytest.raises(ValueError, match="device"):
+    with pytest.raises(TypeError, match="keep all bags on one device"):
         one.transform(mixed)
 
 
