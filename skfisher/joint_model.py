@@ -15,7 +15,6 @@ import numpy as np
 from skfisher.backend import (
     asarray,
     cuda_devices,
-    empty,
     float_dtype,
     rows_on,
     to_host,
@@ -24,8 +23,13 @@ from skfisher.backend import (
 from skfisher.bags import Bags
 from skfisher.em import Mixture
 from skfisher.ops.feature_map import linear_map, linear_map_vjp, tanh_map, tanh_map_vjp
-from skfisher.ops.fisher import fisher_from_statistics, fisher_from_statistics_vjp
-from skfisher.ops.gaussian import framed_logits, logit_coefficients_vjp, scale_of
+from skfisher.ops.fisher import (
+    fisher_from_statistics,
+    fisher_from_statistics_vjp,
+    fisher_sums,
+    fisher_sums_vjp,
+)
+from skfisher.ops.gaussian import logit_coefficients_vjp, scale_of, to_frame
 from skfisher.ops.normalization import power_l2_normalize, power_l2_normalize_vjp
 from skfisher.ops.parameters import (
     floored_exp,
@@ -37,12 +41,7 @@ from skfisher.ops.parameters import (
     softmax,
     softmax_vjp,
 )
-from skfisher.ops.statistics import (
-    Sums,
-    iter_statistics_vjp,
-    new_gradients,
-    soft_statistics,
-)
+from skfisher.ops.statistics import Sums
 from skfisher.parallel import cut_bags, map_in_order
 from skfisher.whitening import Whitening, whiten
 
@@ -221,28 +220,20 @@ class Chain:
 
 
 class Assignment:
-    """A mixture in the coordinates and dtype to compute in, and its logits' coefficients."""
+    """A mixture, and the same in the coordinates that sums are taken in."""
 
     def __init__(self, mixture, bags):
         like = np.empty((0, 1), dtype=float_dtype(bags.dtype))
-        self.frame, parameters, self.coefficients = framed_logits(like, *mixture)
+        self.given = mixture
+        self.frame, *parameters, _ = to_frame(like, *mixture)
         self.mixture = Mixture(*parameters)
-
-    def on(self, like):
-        """Return coefficients and frame in the library of `like`."""
-        coefficients = [asarray(c, like=like, dtype=c.dtype) for c in self.coefficients]
-        frame = self.frame
-        if frame is not None:
-            frame = type(frame)(*(asarray(f, like=like, dtype=f.dtype) for f in frame))
-        return coefficients, frame
 
 
 def _sum_task(chain, parameters, bags, assignment, keep):
     """Return the sums of bags, and their descriptors before and after the map to be kept."""
     with work_context(chain.device, bags.values):
         z, h = chain.mapped(parameters, bags)
-        coefficients, frame = assignment.on(h.values)
-        sums = soft_statistics(h.values, h.starts, h.stops, coefficients, frame=frame)
+        sums = fisher_sums(h.values, h.starts, h.stops, *assignment.given)
         return Sums(*(to_host(s) for s in sums)), (z, h) if keep else None
 
 
@@ -255,16 +246,10 @@ def _gradient_task(chain, parameters, bags, assignment, mapped, d_sums, features
 def _gradients(chain, parameters, bags, assignment, mapped, d_sums, features):
     z, h = chain.mapped(parameters, bags) if mapped is None else mapped
     h, starts, stops = h.values, h.starts, h.stops
-    coefficients, frame = assignment.on(h)
     d_sums = Sums(*(asarray(s, like=h, dtype=s.dtype) for s in d_sums))
-    d_coefficients = new_gradients(coefficients)
-    d_h = empty(h.shape, like=h) if features else None
-    steps = iter_statistics_vjp(
-        d_sums.of, h, starts, stops, coefficients,
-        frame=frame, d_coefficients=d_coefficients, d_x=d_h, with_sums=False,
-    )  # fmt: skip
-    for _ in steps:
-        pass
+    d_h, d_coefficients = fisher_sums_vjp(
+        d_sums, h, starts, stops, *assignment.given, with_x=features
+    )
     gradients = list(d_coefficients)
     if features:
         vjp = MAPS[chain.feature_map][1]
