@@ -71,8 +71,9 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
     n_jobs : int, default=None
         Number of threads, in `fit` and `transform`; None for 1, -1 for all cores. It
         does not change the result.
-    device : str, default=None
-        "cpu", "cuda", "cuda:<index>" or "auto"; by default where the descriptors are.
+    device : str or list of str, default=None
+        "cpu", "cuda", "cuda:<index>", "cuda:all" or "auto", or several devices in a list;
+        by default where the descriptors are.
     random_state : int, RandomState instance or None, default=None
         Of the start of EM, the subset and the batches.
     warm_start : bool, default=False

@@ -114,8 +114,9 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         Print a line an epoch.
     n_jobs : int, default=None
         Number of threads; it does not change the result.
-    device : str, default=None
-        "cpu", "cuda", "cuda:<index>" or "auto"; by default where the descriptors are.
+    device : str or list of str, default=None
+        "cpu", "cuda", "cuda:<index>", "cuda:all" or "auto", or several devices in a list;
+        by default where the descriptors are.
     random_state : int, RandomState instance or None, default=None
         Of the mixture's start, the map, the batches and the SVM.
 

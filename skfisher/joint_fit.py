@@ -12,8 +12,17 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
-from skfisher.backend import device_of, float_dtype, single_threaded_blas, to_host, work_context
+from skfisher.backend import (
+    cuda_devices,
+    device_of,
+    float_dtype,
+    is_cupy,
+    single_threaded_blas,
+    to_host,
+    work_context,
+)
 from skfisher.bags import Bags
+from skfisher.cuda.transfer import hold
 from skfisher.em import draw_rows
 from skfisher.joint_fitted import FittedJointModel
 from skfisher.joint_model import encode_bags
@@ -90,7 +99,11 @@ class JointFitter(FittedJointModel):
         if problem is None:
             return None
         options = {"n_jobs": self.n_jobs, "device": self.device}
-        return problem._replace(bags=whiten_bags(problem.bags, self._whitening(), **options))
+        bags = whiten_bags(problem.bags, self._whitening(), **options)
+        devices = cuda_devices(self.device, bags.values)
+        if len(devices) == 1 and not is_cupy(bags.values):  # to be read there in every epoch
+            bags = Bags(hold(bags.values, devices[0]), bags.starts, bags.stops)
+        return problem._replace(bags=bags)
 
     # Phase 1: mixture and SVM, nothing of it trained together.
 

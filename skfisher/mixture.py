@@ -55,8 +55,9 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         Fit by online EM over random batches of that many bags; by default by exact EM.
     n_jobs : int, default=None
         Number of threads; None for 1, -1 for all cores. It does not change the result.
-    device : str, default=None
-        "cpu", "cuda", "cuda:<index>" or "auto"; by default where the descriptors are.
+    device : str or list of str, default=None
+        "cpu", "cuda", "cuda:<index>", "cuda:all" or "auto", or several devices in a list;
+        by default where the descriptors are.
     random_state : int, RandomState instance or None, default=None
         Of the start, the subset and the batches.
     warm_start : bool, default=False

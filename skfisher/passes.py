@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skfisher.backend import array_module, asarray, cuda_devices, rows_on, to_host
+from skfisher.backend import array_module, asarray, cuda_devices, float_dtype, rows_on, to_host
 from skfisher.cuda.layout import scratch_bytes
 from skfisher.cuda.transfer import Units
 from skfisher.ops.chunks import Frame, iter_row_chunks
@@ -161,6 +161,7 @@ def expectation(values, starts, stops, mixture, *, n_jobs=None, device=None, uni
         parts = map_in_order(_expectation, tasks, n_jobs=n_jobs)
     else:
         row_bytes, unit_bytes = scratch_bytes(*mixture.means.shape)
+        row_bytes += 8 * values.shape[1]  # for a copy in floating point
         function = functools.partial(_block_expectations, mixture=mixture)
         parts = map_blocks(function, units, row_bytes=row_bytes, unit_bytes=unit_bytes)
     total, log_likelihood = None, 0.0
@@ -187,5 +188,6 @@ def _expectation(values, starts, stops, coefficients, frame, device):
 @np.errstate(over="ignore", invalid="ignore")
 def _block_expectations(x, starts, stops, mixture):
     """Return S0, S1, S2 and the log-likelihood of each block."""
+    x = x.astype(float_dtype(x.dtype), copy=False)
     sums, log_likelihood = expectation_sums(x, starts, stops, *mixture)
     return [*sums, log_likelihood]

@@ -14,6 +14,7 @@ from skfisher.ragged import check_real, nesting
 __all__ = ["check_bags", "check_table"]
 
 FINITE_BLOCK_BYTES = 2**23
+DEVICE_BLOCK_BYTES = 2**28
 
 
 def check_bags(estimator, X, *, reset, min_descriptors=1):
@@ -212,7 +213,9 @@ def _check_finite(bags):
     if bags.dtype.kind != "f":
         return
     xp = array_module(bags.values)
-    n_rows = max(1, FINITE_BLOCK_BYTES // (bags.n_features * bags.dtype.itemsize))
+    # on the host what fits the cache, on a device what makes few of them
+    block_bytes = DEVICE_BLOCK_BYTES if is_cupy(bags.values) else FINITE_BLOCK_BYTES
+    n_rows = max(1, block_bytes // (bags.n_features * bags.dtype.itemsize))
     # A sum is finite only if all its terms are; it is several times as fast as looking
     # at each, which is left for sums that overflow. float16 sums would do so at once.
     wide = np.float32 if bags.dtype.itemsize == 2 else None

@@ -1,8 +1,10 @@
 """Devices: how they are named, and that every estimator works on any of them."""
 
+import gc
 import pickle
 import subprocess
 import sys
+import weakref
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -293,3 +295,116 @@ def test_partial_fit_on_devices(stand_in, case):
         expected.partial_fit(samples, LABELS, **options)
         ours.partial_fit(placed(stand_in, samples, 1), stand_in.asarray(LABELS), **options)
     assert_same(getattr(ours, methods[0])(samples), getattr(expected, methods[0])(samples))
+
+
+# Wrong input, and what is left behind.
+
+
+@pytest.mark.parametrize("form", ["list", "Bags", "cube"])
+@pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "infinity")])
+def test_bad_descriptors_on_a_device_are_named(stand_in, form, value, word):
+    bags = [np.ones((7, 3)) for _ in range(4)]
+    bags[2][5, 1] = value
+    with stand_in.cuda.Device(1):
+        given = {
+            "list": [stand_in.asarray(bag) for bag in bags],
+            "Bags": Bags.from_list([stand_in.asarray(bag) for bag in bags]),
+            "cube": stand_in.asarray(np.stack(bags)),
+        }[form]
+    for estimator in (DiagonalGaussianMixture(2), FisherVectorEncoder(2), JointFisherSVC(2)):
+        with pytest.raises(ValueError, match=rf"X\[2\] contains {word} in descriptor 5"):
+            estimator.fit(given, [0, 1, 0, 1])
+
+
+def test_bad_vectors_on_a_device_are_named(stand_in):
+    X = TABLE.copy()
+    X[4, 2] = np.inf
+    for estimator in (PowerL2Normalizer(), GradientFeatureKernel(HEAD), GradientFeatureMap(HEAD)):
+        with pytest.raises(ValueError, match=r"X\[4\] contains NaN or infinity"):
+            estimator.fit(stand_in.asarray(X))
+        with pytest.raises(ValueError, match=r"shape \(n_samples, n_features\), got \(12,\)"):
+            estimator.fit(stand_in.asarray(X[:, 0]))
+        with pytest.raises(ValueError, match=r"X holds 0 sample\(s\) of 6 feature\(s\)"):
+            estimator.fit(stand_in.asarray(X[:0]))
+        with pytest.raises(ValueError, match="X has 5 features, but"):
+            estimator.fit(stand_in.asarray(TABLE)).transform(stand_in.asarray(TABLE[:, :5]))
+
+
+def test_samples_on_different_devices_are_refused(stand_in):
+    here, there = placed(stand_in, BAGS, 0), placed(stand_in, BAGS, 1)
+    with pytest.raises(TypeError, match=r"X\[1\] is on <CUDA Device 1>, but X\[0\] is on <CUDA D"):
+        FisherVectorEncoder(2).fit([here[0], there[1]])
+    with pytest.raises(TypeError, match=r"X\[2\] is a numpy array, but X\[0\] is a cupy array"):
+        FisherVectorEncoder(2).fit([here[0], here[1], BAGS[2]])
+    with pytest.raises(TypeError, match="X_val is on the CPU, but X is on <CUDA Device 0>"):
+        JointFisherSVC(2).fit(here, LABELS, X_val=BAGS, y_val=LABELS)
+    with pytest.raises(TypeError, match="X_val is on <CUDA Device 1>, but X is on <CUDA Device 0>"):
+        JointFisherSVC(2).fit(here, LABELS, X_val=Bags.from_list(there), y_val=LABELS)
+    kernel = GradientFeatureKernel(HEAD)
+    with pytest.raises(TypeError, match="Y is on <CUDA Device 0>, but X is on the CPU"):
+        kernel(TABLE, stand_in.asarray(TABLE))
+
+
+def test_an_encoding_that_overflows_on_a_device_is_named(stand_in):
+    bags = [bag.astype(np.float32) for bag in BAGS]
+    encoder = FisherVectorEncoder(2, max_iter=3, random_state=0).fit(bags)
+    bags[3][1, 2] = 3e38
+    with pytest.raises(ValueError, match=r"X\[3\] has a descriptor .* standard deviations from"):
+        encoder.transform(placed(stand_in, bags, 1))
+    with pytest.raises(ValueError, match=r"X\[3\] has a descriptor .* standard deviations from"):
+        encoder.set_params(device="cuda:all").transform(bags)
+
+
+def test_memory_that_does_not_suffice_is_said(stand_in, monkeypatch):
+    encoder = FisherVectorEncoder(2, max_iter=3, random_state=0).fit(BAGS)
+    monkeypatch.setattr(device_array.Memory, "n_bytes", 100)
+    with pytest.raises(MemoryError, match="The GPU's memory does not suffice: about"):
+        encoder.set_params(device="cuda").transform(BAGS)
+
+
+@quiet
+@pytest.mark.parametrize("device", [None, "cuda:1", "cuda:all"])
+@pytest.mark.parametrize("case", ["encoder", "joint", "mixture"])
+def test_an_interrupted_fit_keeps_nothing_on_a_device(stand_in, monkeypatch, case, device):
+    estimator, _, samples = CASES[case]
+    estimator = clone(estimator).set_params(device=device, max_iter=20)
+    given = placed(stand_in, samples, 1) if device is None else samples
+    alive, matmul = [], device_array.lookup("matmul")
+    begin = device_array.DeviceArray.__init__
+
+    def remembered(self, *args):
+        begin(self, *args)
+        alive.append(weakref.ref(self))
+
+    def interrupted(*args, **kwargs):
+        if len(alive) > 150:
+            raise KeyboardInterrupt
+        return matmul(*args, **kwargs)
+
+    gc.collect()
+    monkeypatch.setattr(device_array.DeviceArray, "__init__", remembered)
+    monkeypatch.setattr(device_array.StandIn, "matmul", staticmethod(interrupted), raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(given, LABELS)
+    gc.collect()
+    assert [array() for array in alive if array() is not None] == []
+    assert device_array.current_device() == 0
+
+
+@quiet
+def test_joint_training_reads_descriptors_from_the_device(stand_in, monkeypatch):
+    # whitened once and kept there, they are not moved again
+    moved = []
+    asarray = device_array.StandIn.asarray
+
+    def counted(x, dtype=None):
+        if isinstance(x, np.ndarray) and x.ndim == 2 and x.shape[1] == 4 and len(x) > 12:
+            moved.append(len(x))
+        return asarray(x, dtype=dtype)
+
+    monkeypatch.setattr(device_array.StandIn, "asarray", staticmethod(counted))
+    model = JointFisherSVC(2, max_iter=4, random_state=0, batch_size=12, device="cuda:1")
+    model.fit(BAGS, LABELS)
+    n = sum(map(len, BAGS))
+    # for the axes, for whitening, whitened to stay, and a sample for the first mixture
+    assert sum(moved) <= 4 * n

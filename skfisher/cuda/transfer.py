@@ -20,7 +20,7 @@ from skfisher.backend import current_device, device_of, finished, is_cupy
 from skfisher.cuda.planning import run_in_groups, share_units
 from skfisher.ragged import gather
 
-__all__ = ["Units"]
+__all__ = ["Units", "hold"]
 
 # Bytes of a lane's pinned buffer, and of the descriptors that make a group on their way through.
 PINNED_BYTES = 2**26
@@ -98,6 +98,20 @@ class Units:
         return work[0] if len(work) == 1 else _side_by_side(work)
 
 
+def hold(values, device):
+    """Return an array on a device, if half of the memory free there is enough, else as it is."""
+    memory = Memory(device)
+    if memory.free() / 2 < values.nbytes:
+        return values
+    lane = Lane(device, values, len(values))
+    try:
+        return lane.start(values, lambda x: x)
+    except memory.error:
+        return values
+    finally:
+        lane.close()
+
+
 class _Share:
     """The units of one device."""
 
@@ -113,14 +127,8 @@ class _Share:
 
     def hold(self):
         n_rows = int(self._ends[-1])
-        if self._is_home() or n_rows * self._row_bytes > Memory(self._device).free() / 2:
-            return
-        lane = Lane(self._device, self._rows.values, n_rows)
-        try:
-            (x,) = lane.start(self._rows.read(0, n_rows), lambda x: [x])
-        finally:
-            lane.close()
-        self._rows = Rows.of(x)
+        if not self._is_home() and n_rows * self._row_bytes <= Memory(self._device).free() / 2:
+            self._rows = Rows.of(hold(self._rows.read(0, n_rows), self._device))
 
     def map(self, function, row_bytes, unit_bytes):
         """Yield slices of units, counted over all shares, and their results."""
