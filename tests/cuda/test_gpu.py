@@ -28,18 +28,22 @@ def gpu(cupy, monkeypatch):
     monkeypatch.delenv("SKFISHER_FUSED", raising=False)
     with cupy.cuda.using_allocator(None):
         yield cupy
-        # a fault shows here, in the test that caused it
-        cupy.cuda.runtime.deviceSynchronize()
 
 
 @pytest.fixture
 def launched(gpu, monkeypatch):
-    """Names of the kernels launched."""
+    """Names of the kernels launched; each is waited for, so that a fault names its kernel."""
     names, load = [], module.kernel
 
     def kernel(expression, *args, **kwargs):
-        names.append(expression)
-        return load(expression, *args, **kwargs)
+        function = load(expression, *args, **kwargs)
+
+        def launch(*args, **kwargs):
+            names.append(expression)
+            function(*args, **kwargs)
+            gpu.cuda.runtime.deviceSynchronize()
+
+        return launch
 
     monkeypatch.setattr(module, "kernel", kernel)
     return names
