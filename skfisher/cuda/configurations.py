@@ -134,8 +134,10 @@ def _normalization(name, threads=512):
 
 POSTERIOR_VJP = [_posterior_vjp(32, 4), _posterior_vjp(64, 4)]
 DESCRIPTOR_VJP = [_descriptor_vjp(32, 4), _descriptor_vjp(64, 4)]
-ADD_BAGS = Configuration("skfisher::add_bags", 256)
-ADD_DIRECT_GRADIENTS = Configuration("skfisher::add_direct_gradients", 256)
+ADD_BAGS = {t: Configuration(f"skfisher::add_bags<{c}>", 256) for t, c in _TYPES.items()}
+ADD_DIRECT_GRADIENTS = {
+    t: Configuration(f"skfisher::add_direct_gradients<{c}>", 256) for t, c in _TYPES.items()
+}
 POWER_L2_NORMALIZE = _normalization("power_l2_normalize")
 POWER_L2_NORMALIZE_VJP = _normalization("power_l2_normalize_vjp")
 
@@ -153,8 +155,8 @@ def all_configurations():
         CHUNK_LOG_LIKELIHOOD,
         *POSTERIOR_VJP,
         *DESCRIPTOR_VJP,
-        ADD_BAGS,
-        ADD_DIRECT_GRADIENTS,
+        *ADD_BAGS.values(),
+        *ADD_DIRECT_GRADIENTS.values(),
         POWER_L2_NORMALIZE,
         POWER_L2_NORMALIZE_VJP,
     ]

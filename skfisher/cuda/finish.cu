@@ -58,6 +58,13 @@ struct Moments {
   double s0, s1, s2;
 };
 
+// The moments of u = alpha y + beta, from those of y.
+__device__ __forceinline__ Moments in_coordinates(double s0, double y1, double y2, double alpha,
+                                                  double beta) {
+  const double s1 = alpha * y1 + beta * s0;
+  return {s0, s1, alpha * (alpha * y2 + beta * y1) + beta * s1};
+}
+
 // The moments of u = alpha y + beta of component k and dimension d: of one group, whose terms
 // begin at range[0] and end before range[1].
 template <class T>
@@ -69,8 +76,7 @@ __device__ __forceinline__ Moments moments_of(const T* terms, const int* range, 
   const double s0 = sum_in_order(terms + k, size, first, last);
   const double y1 = sum_in_order(terms + at, size, first, last);
   const double y2 = sum_in_order(terms + at + (long long)K * depth, size, first, last);
-  const double s1 = alpha * y1 + beta * s0;
-  return {s0, s1, alpha * (alpha * y2 + beta * y1) + beta * s1};
+  return in_coordinates(s0, y1, y2, alpha, beta);
 }
 
 // Sums S0 [bags][K], S1 and S2 [bags][K][D] about u = alpha y + beta.

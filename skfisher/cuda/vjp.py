@@ -11,7 +11,7 @@ import numpy as np
 
 from skfisher.backend import array_module, asarray, empty, zeros
 from skfisher.cuda import configurations, statistics
-from skfisher.cuda.groups import cut, window
+from skfisher.cuda.groups import CHUNKS_IN_BLOCK, block_ranges, cut, window
 from skfisher.cuda.layout import (
     chunk_table,
     pack_mixture,
@@ -81,9 +81,9 @@ def fisher_vector_vjp(
             if with_parameters:
                 sums.append((part.sums(), part.d_sums()))
         if with_parameters:
-            partial, d_partial = (_joined(part) for part in zip(*sums, strict=True))
-            direct.add(bags, partial, ranges, gradient.of(bags))
-            through_logits.add(bags, d_partial, ranges)
+            of_bags, d_of_bags = (_bag_sums(s, ranges) for s in zip(*sums, strict=True))
+            direct.add(bags, of_bags, gradient.of(bags))
+            through_logits.add(bags, d_of_bags)
     if not with_parameters:
         return d_x, None, None, None
     # of sums about each mean, in its deviations
@@ -135,7 +135,7 @@ def bag_sums_vjp(g, x, starts, stops, weights, means, variances, *, coordinates,
             if with_x:
                 part.write_descriptor_gradients(d_x)
             d_sums.append(part.d_sums())
-        through_logits.add(bags, _joined(d_sums), ranges)
+        through_logits.add(bags, _bag_sums(d_sums, ranges))
     return d_x, *through_logits.sums(coordinates)
 
 
@@ -154,7 +154,7 @@ def _groups(x, starts, stops, mixture, gradient):
     ------
     bags : slice
     ranges : int32 array of shape (n_bags + 1,)
-        The chunks of each of these bags; on the device.
+        The chunks of each of these bags; on the host.
     parts : iterable of _Part
         All chunks of these bags, in order, as many at a time as the scratch space holds.
     """
@@ -170,11 +170,31 @@ def _groups(x, starts, stops, mixture, gradient):
             _Part(x, of_group[a:b], mixture, gradient.of(bags))
             for a, b in cut(row_costs[low:high], SCRATCH)
         )
-        yield bags, asarray(bag_chunks[first : last + 1] - low, like=x), parts
+        yield bags, bag_chunks[first : last + 1] - low, parts
 
 
-def _joined(parts):
-    return parts[0] if len(parts) == 1 else array_module(*parts).concatenate(parts)
+def _bag_sums(partial, ranges):
+    """Return the sums of bags, (n_bags, size), of a list of arrays of sums of chunks.
+
+    Float64, in the order that finish.cu tells; sums of chunks where every bag is one chunk.
+    """
+    sums = partial[0] if len(partial) == 1 else array_module(*partial).concatenate(partial)
+    if len(sums) == len(ranges) - 1:
+        return sums
+    if np.diff(ranges).max() > CHUNKS_IN_BLOCK:
+        blocks, ranges = block_ranges(ranges)
+        sums = _added(sums, blocks)
+    return _added(sums, ranges)
+
+
+def _added(terms, ranges):
+    """Return the sums of the terms ``ranges[i]:ranges[i + 1]``, float64."""
+    n_sums, size = len(ranges) - 1, terms.shape[1]
+    sums = empty((n_sums, size), like=terms, dtype=np.float64)
+    configurations.ADD_CHUNKS[terms.dtype.name].launch(
+        (n_sums, -(-size // 256)), terms, np.int64(size), asarray(ranges, like=terms), sums
+    )
+    return sums
 
 
 def pieces(chunks, rows):
@@ -245,23 +265,24 @@ class _LogitGradients:
         shape = -(-n_bags // BAGS_IN_BLOCK), partial_size(mixture.k, mixture.d)
         self._blocks = zeros(shape, like=like, dtype=np.float64)
 
-    def add(self, bags, partial, ranges):
-        """Add the sums of the chunks of a slice of bags, whose chunks `ranges` tells."""
-        size = partial.shape[1]
-        configurations.ADD_BAGS.launch(
+    def add(self, bags, sums):
+        """Add the sums of a slice of bags."""
+        size = sums.shape[1]
+        configurations.ADD_BAGS[sums.dtype.name].launch(
             (_n_blocks(bags), -(-size // 256)),
-            partial, np.int64(size), ranges, *_numbers(bags), self._blocks,
+            sums, np.int64(size), *_numbers(bags), self._blocks,
         )  # fmt: skip
 
     def sums(self, coordinates=None):
         """Return the moments in coordinates, of shape (k,), (k, d) and (k, d)."""
         k, d = self._mixture.k, self._mixture.d
         like = self._blocks
+        everything = asarray(np.array([0, len(like)], dtype=np.int32), like=like)
         affine = np.concatenate([part.ravel() for part in self._mixture.affine(coordinates)])
         sums = tuple(empty(shape, like=like) for shape in [(1, k), (1, k, d), (1, k, d)])
         configurations.BAG_SUMS["float64"].launch(
             (1, -(-k * d // 256)),
-            like, _everything(like), asarray(affine, like=like), np.int32(k), np.int32(d), *sums,
+            like, everything, asarray(affine, like=like), np.int32(k), np.int32(d), *sums,
         )  # fmt: skip
         return tuple(s[0] for s in sums)
 
@@ -278,23 +299,19 @@ class _DirectGradients:
         parts = [*mixture.affine(), np.sqrt(mixture.packed.weights)]
         self._parameters = asarray(np.concatenate([p.ravel() for p in parts]), like=like)
 
-    def add(self, bags, partial, ranges, gradient):
-        """Add those of a slice of bags, from the sums of the chunks that `ranges` tells."""
+    def add(self, bags, sums, gradient):
+        """Add those of a slice of bags, of which the sums are given."""
         k, d = self._mixture.k, self._mixture.d
-        configurations.ADD_DIRECT_GRADIENTS.launch(
+        configurations.ADD_DIRECT_GRADIENTS[sums.dtype.name].launch(
             (_n_blocks(bags), -(-k * d // 256)),
-            partial, ranges, self._factor[bags], gradient.g, self._parameters,
+            sums, self._factor[bags], gradient.g, self._parameters,
             np.int32(k), np.int32(d), gradient.include_weights, *_numbers(bags), self._blocks,
         )  # fmt: skip
 
     def sums(self):
         """Return the sums that vjp_finish.cu describes, of shape (k,), (k, d) and (k, d)."""
         k, d = self._mixture.k, self._mixture.d
-        size = self._blocks.shape[1]
-        total = empty((1, size), like=self._blocks)
-        configurations.ADD_CHUNKS["float64"].launch(
-            (1, -(-size // 256)), self._blocks, np.int64(size), _everything(self._blocks), total
-        )
+        total = _added(self._blocks, np.array([0, len(self._blocks)], dtype=np.int32))
         along, by_mean, by_variance = total[0, k:].reshape(3, k, d)
         return total[0, :k] + along.sum(axis=1), by_mean, by_variance
 
@@ -306,8 +323,3 @@ def _n_blocks(bags):
 
 def _numbers(bags):
     return np.int32(bags.start), np.int32(bags.stop - bags.start)
-
-
-def _everything(blocks):
-    """Return the range of all blocks."""
-    return asarray(np.array([0, len(blocks)], dtype=np.int32), like=blocks)

@@ -1,9 +1,11 @@
-// From the partial sums of chunks to gradients by the parameters, in double precision.
+// From the sums of bags to gradients by the parameters, in double precision.
 //
 // Sums over bags, like those over chunks in finish.cu, are taken in an order that is the same
 // however a batch is split: 32 bags make a block, counted from the first bag of the batch. Bags
 // are added to their block one after another, in several launches if need be; blocks are added
 // up at the end.
+//
+// The sums of bags are [n_bags][size]: T = float where every bag is one chunk, else double.
 namespace skfisher {
 
 constexpr int BAGS_IN_BLOCK = 32;
@@ -19,17 +21,17 @@ struct BagsOfBlock {
   }
 };
 
-// Adds the sums of bags, the chunks bag_chunks[i] .. bag_chunks[i + 1] - 1 each, to their blocks.
+// Adds the sums of bags to their blocks.
 // Grid: blocks of bags, ceil(size / 256). Result: totals [blocks of the batch][size].
+template <class T>
 __global__ void __launch_bounds__(256, 2)
-add_bags(const float* partial, long long size, const int* bag_chunks, int first_bag, int n_bags,
-         double* totals) {
+add_bags(const T* sums, long long size, int first_bag, int n_bags, double* totals) {
   const long long at = blockIdx.y * 256ll + threadIdx.x;
   if (at >= size) return;
   const BagsOfBlock bags(first_bag, n_bags);
   double total = totals[bags.block * size + at];
-  for (int bag = bags.first; bag < bags.last; ++bag)
-    total += sum_in_order(partial + at, size, bag_chunks[bag], bag_chunks[bag + 1]);
+#pragma unroll 8
+  for (int bag = bags.first; bag < bags.last; ++bag) total += sums[bag * size + at];
   totals[bags.block * size + at] = total;
 }
 
@@ -46,13 +48,16 @@ add_bags(const float* partial, long long size, const int* bag_chunks, int first_
 // alpha and beta of finish.cu, [2][K][D], and sqrt w [K].
 // Result: totals [blocks of the batch][K + 3 K D]: G_w (c S0 + sqrt w); G_mu F_mu + G_v F_v, not
 // yet summed over d; the terms of the means; those of the variances.
+template <class T>
 __global__ void __launch_bounds__(256, 2)
-add_direct_gradients(const float* partial, const int* bag_chunks, const double* factor,
-                     const float* g, const double* mixture, int K, int D, int include_weights,
-                     int first_bag, int n_bags, double* totals) {
+add_direct_gradients(const T* sums, const double* factor, const float* g, const double* mixture,
+                     int K, int D, int include_weights, int first_bag, int n_bags,
+                     double* totals) {
   constexpr double SQRT_TWO = 1.4142135623730951, HALF_SQRT_TWO = 0.7071067811865476;
   const int at = blockIdx.y * 256 + threadIdx.x, k = at / D, d = at % D;
-  const long long KD = (long long)K * D;
+  const int width = (K + 3) / 4 * 4, depth = (D + 3) / 4 * 4;
+  const long long KD = (long long)K * D, size = width + 2ll * K * depth;
+  const long long at_s1 = width + (long long)k * depth + d, at_s2 = at_s1 + (long long)K * depth;
   if (at >= KD) return;
   const BagsOfBlock bags(first_bag, n_bags);
   const double alpha = mixture[at], beta = mixture[KD + at], root = mixture[2 * KD + k];
@@ -60,8 +65,10 @@ add_direct_gradients(const float* partial, const int* bag_chunks, const double* 
   double* to = totals + bags.block * (K + 3 * KD);
   double by_weight = d == 0 ? to[k] : 0.;
   double along = to[K + at], by_mean = to[K + KD + at], by_variance = to[K + 2 * KD + at];
+#pragma unroll 2
   for (int bag = bags.first; bag < bags.last; ++bag) {
-    const Moments m = moments_of(partial, bag_chunks + bag, alpha, beta, K, D, k, d);
+    const T* of_bag = sums + bag * size;
+    const Moments m = in_coordinates(of_bag[k], of_bag[at_s1], of_bag[at_s2], alpha, beta);
     const double c = factor[(long long)bag * K + k], share = c * m.s0;
     const double f_mean = c * m.s1, f_variance = HALF_SQRT_TWO * (c * m.s2 - share);
     const float* g_bag = g + bag * (first + 2 * KD);

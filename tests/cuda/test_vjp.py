@@ -65,6 +65,15 @@ def test_bags_of_any_length(kernels_on_cpu, rng, include_weights):
     assert max(errors(case)) < allowed(7)
 
 
+def test_a_bag_of_more_chunks_than_a_block_has(kernels_on_cpu, rng, monkeypatch):
+    case = Case(rng, 2, 3, [40 * 256 + 1, 10])
+    assert max(errors(case)) < allowed(3)
+    whole = case.gradients()
+    monkeypatch.setattr(vjp, "SCRATCH", 50_000)
+    for a, b in zip(case.gradients(), whole, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_many_bags_in_any_order_with_rows_between(kernels_on_cpu, rng):
     case = Case(rng, 5, 6, rng.integers(1, 9, size=200))
     kept = rng.permutation(200)[:70]  # scattered, so that rows are gathered
