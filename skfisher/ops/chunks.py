@@ -1,4 +1,4 @@
-"""How the descriptors of bags are cut into chunks that fit the cache.
+"""How the descriptors of bags are cut into chunks: that fit the cache, or fill a GPU.
 
 The cuts follow from the bags' lengths and from K and D alone, never from the number
 of threads, so that every sum is taken in the same order on every machine.
@@ -8,9 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skfisher.backend import array_module, empty
+from skfisher.backend import array_module, empty, is_cupy
 
-__all__ = ["Chunk", "Frame", "Rows", "chunk_rows", "iter_chunks", "iter_row_chunks"]
+__all__ = ["Chunk", "Frame", "Rows", "chunk_rows", "iter_chunks", "iter_row_chunks", "row_indices"]
+
+# Numbers in the arrays of a chunk on a device: some milliseconds of work.
+DEVICE_NUMBERS = 2**25
 
 
 class Frame(NamedTuple):
@@ -43,25 +46,31 @@ class Chunk(NamedTuple):
         return (len(lengths), int(lengths[0])) if same else None
 
 
-def chunk_rows(n_components, n_features):
+def chunk_rows(n_components, n_features, *, like=None):
     """Return the number of descriptors a chunk holds, for K components in D dimensions.
 
     Enough rows that NumPy's overhead does not count, few enough that ``y``, ``y^2`` and
-    the K logits stay in cache, and never more than 32 MiB of float32 numbers.
+    the K logits stay in cache, and never more than 32 MiB of float32 numbers. On a device,
+    that of the array `like`, enough that the time to launch kernels does not count.
     """
     width = 2 * n_features + n_components
+    if is_cupy(like):
+        return max(DEVICE_NUMBERS // width, 1)
     return int(min(max(2**19 // width, 1024), 2048, max(2**23 // width, 1)))
 
 
-def chunk_bags(n_components, n_features):
+def chunk_bags(n_components, n_features, *, like=None):
     """Return the number of bags whose statistics, K (2D + 1) numbers each, share a chunk."""
-    return max(1, 2**16 // (n_components * (2 * n_features + 1)))
+    size = n_components * (2 * n_features + 1)
+    if is_cupy(like):
+        return max(1, min(1024, DEVICE_NUMBERS // size))
+    return max(1, 2**16 // size)
 
 
-def iter_chunks(starts, stops, n_components, n_features):
+def iter_chunks(starts, stops, n_components, n_features, *, like=None):
     """Cut bags into chunks: short bags together, long bags into parts of nearly equal length."""
-    rows = chunk_rows(n_components, n_features)
-    most_bags = chunk_bags(n_components, n_features)
+    rows = chunk_rows(n_components, n_features, like=like)
+    most_bags = chunk_bags(n_components, n_features, like=like)
     ends = np.cumsum(stops - starts)
     bag = 0
     while bag < len(starts):
@@ -105,6 +114,12 @@ def iter_row_chunks(starts, stops, rows):
         yield run_starts, run_stops
 
 
+def row_indices(starts, stops):
+    """Return the indices of the rows of several runs, one run after the other."""
+    ends = np.cumsum(stops - starts)
+    return np.arange(ends[-1]) + np.repeat(stops - ends, stops - starts)
+
+
 class Rows:
     """Reads runs of descriptors as ``y`` and ``y^2`` in a frame, in buffers of its own.
 
@@ -119,10 +134,11 @@ class Rows:
         self._squares = empty((n_rows, x.shape[1]), like=x, dtype=dtype)
         self._y = None  # many callers never need it
         if frame is not None:
-            # repeated for every row: broadcasting a short row is several times slower
+            # repeated for every row: broadcasting a short row is several times slower, in NumPy
             xp = array_module(x)
-            self._shift = xp.tile(frame.shift.astype(dtype), (n_rows, 1))
-            self._inverse_scale = xp.tile((1 / frame.scale).astype(dtype), (n_rows, 1))
+            shape = (1 if is_cupy(x) else n_rows), 1
+            self._shift = xp.tile(frame.shift.astype(dtype), shape)
+            self._inverse_scale = xp.tile((1 / frame.scale).astype(dtype), shape)
 
     def read(self, starts, stops):
         """Return ``y`` and ``y^2`` of the rows of these runs, valid until the next call."""
@@ -145,9 +161,8 @@ class Rows:
         y = self._y[:n]
         if one_run:
             y[...] = x[int(starts[0]) : int(stops[-1])]
-        elif n < 8 * len(starts):  # scattered short runs: one gather beats many slices
-            ends = np.cumsum(stops - starts)
-            y[...] = x[np.arange(n) + np.repeat(stops - ends, stops - starts)]
+        elif is_cupy(x) or n < 8 * len(starts):  # one gather beats many slices of short runs
+            y[...] = x[row_indices(starts, stops)]
         else:
             end = 0
             for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skfisher.backend import array_module, empty, zeros
-from skfisher.ops.chunks import Rows, chunk_rows, iter_chunks, iter_row_chunks
+from skfisher.backend import array_module, empty, is_cupy, zeros
+from skfisher.ops.chunks import Rows, chunk_rows, iter_chunks, iter_row_chunks, row_indices
+from skfisher.ops.pieces import Pieces
 
 __all__ = [
     "Sums",
@@ -111,9 +112,10 @@ def iter_statistics(x, starts, stops, coefficients, *, frame=None):
     """
     k, d = coefficients[0].shape
     dtype = coefficients[0].dtype
-    reader = Rows(chunk_rows(k, d), x, frame, dtype)
-    assign = _Assignment(coefficients, chunk_rows(k, d))
-    for chunk in iter_chunks(starts, stops, k, d):
+    n_rows = _buffer_rows(x, starts, stops, k, d)
+    reader = Rows(n_rows, x, frame, dtype)
+    assign = _Assignment(coefficients, n_rows)
+    for chunk in iter_chunks(starts, stops, k, d, like=x):
         y, y2 = reader.read(chunk.starts, chunk.stops)
         posteriors = assign(y, y2)[0]
         part = Sums.empty(len(chunk.starts), k, d, like=x, dtype=dtype)
@@ -138,13 +140,13 @@ def total_statistics(x, starts, stops, coefficients, *, frame=None):
     xp = array_module(x)
     k, d = coefficients[0].shape
     dtype = coefficients[0].dtype
-    n_rows = chunk_rows(k, d)
+    n_rows = _buffer_rows(x, starts, stops, k, d)
     reader = Rows(n_rows, x, frame, dtype)
     assign = _Assignment(coefficients, n_rows)
     part = Sums.empty(1, k, d, like=x, dtype=dtype)
     total = Sums(*(xp.zeros(p.shape) for p in part))
     log_likelihood = 0.0
-    for run_starts, run_stops in iter_row_chunks(starts, stops, n_rows):
+    for run_starts, run_stops in iter_row_chunks(starts, stops, chunk_rows(k, d, like=x)):
         y, y2 = reader.read(run_starts, run_stops)
         posteriors, largest, log_sum = assign(y, y2)
         xp.matmul(posteriors, y, out=part.s1[0])
@@ -197,12 +199,12 @@ def iter_statistics_vjp(
     xp = array_module(x)
     k, d = coefficients[0].shape
     dtype = coefficients[0].dtype
-    n_rows = chunk_rows(k, d)
+    n_rows = _buffer_rows(x, starts, stops, k, d)
     reader = Rows(n_rows, x, frame, dtype)
     assign = _Assignment(coefficients, n_rows, extra=k)
     slopes = empty((2, n_rows, d), like=x, dtype=dtype)
     total = None
-    for chunk in iter_chunks(starts, stops, k, d):
+    for chunk in iter_chunks(starts, stops, k, d, like=x):
         y, y2 = reader.read(chunk.starts, chunk.stops)
         n = len(y)
         posteriors, _, _ = assign(y, y2)
@@ -233,12 +235,15 @@ def iter_statistics_vjp(
             d_y = _slopes_per_bag(both, c, coefficients, y, chunk, slopes)
             if frame is not None:
                 d_y /= frame.scale
-            for (a, b), start, stop in zip(
-                chunk.columns, chunk.starts.tolist(), chunk.stops.tolist(), strict=True
-            ):
-                d_x[start:stop] = d_y[a:b]
+            _write_rows(d_x, chunk, d_y)
         if chunk.last:
             yield chunk.bags, total
+
+
+def _buffer_rows(x, starts, stops, k, d):
+    """Return the rows of the largest chunk, or more."""
+    rows = chunk_rows(k, d, like=x)
+    return min(rows, int((stops - starts).sum())) if is_cupy(x) else rows
 
 
 class _Assignment:
@@ -290,8 +295,9 @@ def _add(total, part):
 def _sum_per_bag(assigned, y, y2, chunk, out):
     """Write the sums over each bag of ``assigned``, times 1, `y` and `y2`, into `out`."""
     xp = array_module(y)
-    firsts = [first for first, _ in chunk.columns]
-    out.s0[...] = xp.add.reduceat(assigned, firsts, axis=1).T
+    if is_cupy(y) and chunk.equal is None:
+        Pieces.of(chunk).sum(assigned, y, y2, out)
+        return
     if chunk.equal is not None:
         n_bags, length = chunk.equal
         left = assigned.reshape(-1, n_bags, length).transpose(1, 0, 2)
@@ -302,6 +308,11 @@ def _sum_per_bag(assigned, y, y2, chunk, out):
             left = assigned[:, a:b]
             xp.matmul(left, y[a:b], out=out.s1[bag])
             xp.matmul(left, y2[a:b], out=out.s2[bag])
+    if is_cupy(y):  # whose reduceat takes differences of running sums, which lose digits
+        out.s0[...] = left.sum(axis=2)
+    else:
+        firsts = [first for first, _ in chunk.columns]
+        out.s0[...] = xp.add.reduceat(assigned, firsts, axis=1).T
 
 
 def _cotangent_per_bag(c, y, y2, chunk, scratch, out):
@@ -314,6 +325,8 @@ def _cotangent_per_bag(c, y, y2, chunk, scratch, out):
         xp.matmul(c.s1, y.reshape(*shape, -1).transpose(0, 2, 1), out=out)
         out += xp.matmul(c.s2, y2.reshape(*shape, -1).transpose(0, 2, 1), out=scratch)
         out += c.s0[:, :, None]
+    elif is_cupy(y):
+        Pieces.of(chunk).cotangent(c, y, y2, out)
     else:
         for bag, (a, b) in enumerate(chunk.columns):
             q = out[:, a:b]
@@ -335,6 +348,10 @@ def _slopes_per_bag(both, c, coefficients, y, chunk, out):
         left = both.reshape(-1, *shape).transpose(1, 2, 0)
         xp.matmul(left, first_weights, out=first.reshape(*shape, d))
         xp.matmul(left, second_weights, out=second.reshape(*shape, d))
+    elif is_cupy(y):
+        pieces = Pieces.of(chunk)
+        pieces.multiply(both, first_weights, first)
+        pieces.multiply(both, second_weights, second)
     else:
         for bag, (a, b) in enumerate(chunk.columns):
             xp.matmul(both[:, a:b].T, first_weights[bag], out=first[a:b])
@@ -350,3 +367,14 @@ def _stack(per_bag, shared):
     stacked[:, :k] = per_bag
     stacked[:, k:] = shared
     return stacked
+
+
+def _write_rows(d_x, chunk, d_y):
+    """Write the rows of a chunk where its bags lie."""
+    if is_cupy(d_x):
+        d_x[row_indices(chunk.starts, chunk.stops)] = d_y
+        return
+    for (a, b), start, stop in zip(
+        chunk.columns, chunk.starts.tolist(), chunk.stops.tolist(), strict=True
+    ):
+        d_x[start:stop] = d_y[a:b]
