@@ -49,12 +49,12 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         Give every principal component the same variance; if not, scale all by one number.
     train : sequence of {"features", "mixture", "classifier"}, default=all of them
         What is trained in the second phase.
-    loss : {"squared_hinge", "hinge", "quadratic", "log_loss", "linear", "dual"}, \
-            default="squared_hinge"
-        What descent minimises. "quadratic" is :math:`(1 - y f)^2`, which also pulls back what
-        is beyond the margin. "linear" sends back minus the label, as in [1]_, and "dual" minus
-        the label times its dual variable; with these two the SVM is fitted anew every epoch.
-        All SVMs have the hinge loss for "hinge", and the squared hinge loss for every other.
+    loss : str, default="squared_hinge"
+        What descent minimises: "squared_hinge", "hinge", "log_loss"; "quadratic",
+        :math:`(1 - y f)^2`, which also pulls back what is beyond the margin; or a signal to send
+        back, "linear", minus the label as in [1]_, or "dual", minus the label times its dual
+        variable, with which the SVM is fitted anew every epoch. Every SVM has the hinge
+        loss for "hinge" and the squared hinge loss for all others.
     solver : {"adam", "sgd", "natural", "line_search"}, default="adam"
         "sgd" has momentum 0.9; "natural" divides the mixture's gradients by its Fisher
         information; "line_search" trains the mixture alone, by projected gradient
