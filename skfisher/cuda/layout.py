@@ -111,7 +111,9 @@ class PackedMixture(NamedTuple):
         The fourth root of the mean fourth power over dimensions. Errors of second moments
         about the shift grow with the squares.
         """
-        return float((self.scaled_mean**4).mean(axis=1).max() ** 0.25)
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = self.scaled_mean**2
+            return float((squares**2).mean(axis=1).max() ** 0.25)
 
     @property
     def representable(self):

@@ -132,6 +132,8 @@ def _summed_bags(x, table, mixture, log_likelihood=None):
         The terms of each bag; on the device.
     """
     chunks, bag_chunks = table
+    if len(chunks) == 0:
+        return
     size = partial_size(mixture.k, mixture.d)
 
     def sum_chunks(part):

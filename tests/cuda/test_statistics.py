@@ -33,6 +33,7 @@ class Case:
 
     def keep(self, bags):
         """Keep some bags, in the given order; their rows stay where they are."""
+        bags = np.asarray(bags, dtype=int)
         self.starts, self.stops = self.starts[bags], self.stops[bags]
         return self
 
@@ -176,6 +177,12 @@ def test_bags_anywhere_in_the_rows(kernels_on_cpu, rng):
     # one within another, one twice, and out of order
     case.starts, case.stops = np.array([100, 0, 50, 50]), np.array([130, 90, 60, 60])
     assert case.error() < 1e-5
+
+
+def test_no_bags_have_no_vectors(kernels_on_cpu, rng):
+    case = Case(rng, 3, 4, [5]).keep([])
+    assert case.vectors().shape == (0, 27)
+    assert not kernels_on_cpu.launched
 
 
 @pytest.mark.parametrize("d", [4, 6])
