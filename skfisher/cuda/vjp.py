@@ -65,7 +65,7 @@ def fisher_vector_vjp(
     k, d = mixture.k, mixture.d
     g = array_module(x).ascontiguousarray(g, dtype=np.float32)
     factor = mixture.packed.weight_factors[1] / (stops - starts)[:, None]
-    g0 = -g[:, -k * d :].reshape(-1, k, d).sum(axis=2, dtype=np.float64) / SQRT_2
+    g0 = g[:, -k * d :].reshape(-1, k, d).sum(axis=2, dtype=np.float64) / -SQRT_2
     if include_weights:
         g0 += g[:, :k]
     gradient = _gradient(g, factor, g0, include_weights)

@@ -80,6 +80,8 @@ def _compiled(unit, flags):
     key = hashlib.sha256("\0".join([unit, HEADER.read_text(), COMPILER, *flags]).encode())
     folder = Path(tempfile.gettempdir(), f"skfisher-cuda-on-cpu-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise RuntimeError(f"{folder} belongs to somebody else: code from there is not run.")
     library = folder / f"{key.hexdigest()[:20]}.so"
     with open(library.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be compiling the same
