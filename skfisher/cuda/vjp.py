@@ -23,8 +23,9 @@ from skfisher.cuda.mixture import DeviceMixture
 
 __all__ = ["bag_sums_vjp", "fisher_vector_vjp", "takes"]
 
-# float32 numbers, 1 GiB, of posteriors, of gradients at them, and of sums of chunks.
-SCRATCH = 2**28
+# float32 numbers, 512 MiB, of posteriors, of gradients at them, and of sums of chunks. Twice as
+# many are taken for a moment, while one part of the work follows another.
+SCRATCH = 2**27
 # As in vjp_finish.cu: bags whose sums are added to each other before they meet those of others.
 BAGS_IN_BLOCK = 32
 SQRT_2 = 2.0**0.5
@@ -50,7 +51,7 @@ def takes(x, starts, stops, weights, means, variances):
 
     Beside what the forward pass asks for, no descriptor may be in two bags.
     """
-    if not statistics.takes(x, weights, means, variances):
+    if not (len(starts) and statistics.takes(x, weights, means, variances)):
         return False
     order = np.argsort(starts, kind="stable")
     return bool((stops[order][:-1] <= starts[order][1:]).all())
@@ -69,7 +70,7 @@ def fisher_vector_vjp(
     if include_weights:
         g0 += g[:, :k]
     gradient = _gradient(g, factor, g0, include_weights)
-    d_x = zeros(x.shape, like=x) if with_x else None
+    d_x = _new_d_x(x, starts, stops) if with_x else None
     if with_parameters:
         through_logits = _LogitGradients(mixture, len(starts), like=x)
         direct = _DirectGradients(mixture, factor, like=x)
@@ -127,7 +128,7 @@ def bag_sums_vjp(g, x, starts, stops, weights, means, variances, *, coordinates,
     like_encodings = [part.reshape(len(a0), -1) for part in (g1, SQRT_2 * g2)]
     like_encodings = xp.concatenate(like_encodings, axis=1).astype(np.float32)
     gradient = _gradient(like_encodings, np.ones(a0.shape), g0, False)
-    d_x = zeros(x.shape, like=x) if with_x else None
+    d_x = _new_d_x(x, starts, stops) if with_x else None
     through_logits = _LogitGradients(mixture, len(starts), like=x)
     for bags, ranges, parts in _groups(x, starts, stops, mixture, gradient):
         d_sums = []
@@ -137,6 +138,12 @@ def bag_sums_vjp(g, x, starts, stops, weights, means, variances, *, coordinates,
             d_sums.append(part.d_sums())
         through_logits.add(bags, _bag_sums(d_sums, ranges))
     return d_x, *through_logits.sums(coordinates)
+
+
+def _new_d_x(x, starts, stops):
+    """Return an array for the gradients at the descriptors, zero at those of no bag."""
+    in_bags = int((stops - starts).sum())
+    return empty(x.shape, like=x) if in_bags == len(x) else zeros(x.shape, like=x)
 
 
 def _gradient(g, factor, g0, include_weights):
@@ -197,7 +204,7 @@ def _added(terms, ranges):
     return sums
 
 
-def pieces(chunks, rows):
+def _pieces(chunks, rows):
     """Cut chunks further, into pieces of `rows` descriptors."""
     lengths = chunks[:, 2] - chunks[:, 1]
     counts = -(-lengths // rows)
@@ -219,7 +226,7 @@ class _Part:
         configuration = configurations.posterior_vjp(mixture.k)
         shape = len(self.rows), row_width(mixture.k)
         self.posteriors, self.d_log_joint = empty(shape, like=x), empty(shape, like=x)
-        cut_chunks = asarray(pieces(self.moved, configuration.rows), like=x)
+        cut_chunks = asarray(_pieces(self.moved, configuration.rows), like=x)
         configuration.launch(
             (len(cut_chunks),),
             self.rows, *mixture.common, cut_chunks, gradient.g,
@@ -242,7 +249,7 @@ class _Part:
         in_place = bool((shifts == shifts[0]).all())
         low = int(shifts[0])
         out = d_x[low : low + len(self.rows)] if in_place else empty(self.rows.shape, like=d_x)
-        cut_chunks = asarray(pieces(self.moved, configuration.rows), like=d_x)
+        cut_chunks = asarray(_pieces(self.moved, configuration.rows), like=d_x)
         n_features, shift, _, *sizes = self.mixture.common
         gradient = self.gradient
         configuration.launch(

@@ -190,6 +190,8 @@ def test_what_the_kernels_do_not_serve_goes_to_the_array_code(kernels_on_cpu, rn
     monkeypatch.delenv("SKFISHER_FUSED")
     case.starts[1] -= 1  # a descriptor in two bags
     case.gradients()
+    no_bags = slice(0, 0)
+    assert all((gradient == 0).all() for gradient in case.gradients(bags=no_bags))
     assert kernels_on_cpu.launched == []
 
 
