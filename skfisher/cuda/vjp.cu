@@ -7,7 +7,7 @@
 //
 //   d_q_k = G0_k + sum_d u_kd (G1_kd + u_kd G2_kd)                  at the posteriors,
 //   d_l_k = q_k (d_q_k - sum_j q_j d_q_j / sum_j q_j)               at the log densities,
-//   d_x_d = sum_k a_kd ( q_k (G1_kd + 2 u_kd G2_kd) - d_l_k u_kd )  at the descriptor.
+//   d_x_d = sum_k q_k (a_kd G1_kd + 2 v_kd G2_kd) - d_l_k v_kd      at the descriptor, v = a u.
 //
 // `posterior_vjp` computes q and d_l, `descriptor_vjp` d_x; the sums of d_l, d_l y and d_l y^2
 // that the parameters' gradients need are the work of `moments`.
@@ -188,7 +188,7 @@ posterior_vjp(const float* x, int n_features, const float* shift, const float* p
   }
 }
 
-// Copies a, b, h1 = a G1 and h2 = 2 a G2 of SLAB components, from k0 on, by DTILE dimensions, from
+// Copies a^2, a b, h1 = a G1 and h2 = 2 G2 of SLAB components, from k0 on, by DTILE dimensions, from
 // d0 on, into four tiles of a row per component. `tables` holds a and b, [Kp][Dp] each.
 template <int SLAB, int DTILE, int THREADS>
 __device__ __forceinline__ void stage_slopes(float* tiles, const float* tables, int Kp, int Dp,
@@ -202,12 +202,12 @@ __device__ __forceinline__ void stage_slopes(float* tiles, const float* tables, 
     const bool inside = k0 + k < K && d0 + d < n_features;
     const long long table = (long long)(k0 + k) * Dp + d0 + d;
     const long long at = (long long)(k0 + k) * n_features + d0 + d;
-    const float a = tables[table], ac = a * factor[k0 + k];
+    const float a = tables[table], b = tables[(long long)Kp * Dp + table], c = factor[k0 + k];
     float* to = tiles + k * DTILE + d;
-    to[0] = a;
-    to[TILE] = tables[(long long)Kp * Dp + table];
-    to[2 * TILE] = inside ? ac * g.means[at] : 0.f;
-    to[3 * TILE] = inside ? 2.f * SQRT_HALF * ac * g.variances[at] : 0.f;
+    to[0] = a * a;
+    to[TILE] = a * b;
+    to[2 * TILE] = inside ? a * c * g.means[at] : 0.f;
+    to[3 * TILE] = inside ? 2.f * SQRT_HALF * c * g.variances[at] : 0.f;
   }
 }
 
@@ -229,7 +229,7 @@ __device__ __forceinline__ void stage_weights(float* tile, const float* weights,
 // A block takes one chunk of ROWS descriptors by DTILE dimensions, and runs through the components
 // in slabs of 32. A thread holds TR rows by 4 dimensions of x and of the result.
 //
-// With slope = q h2 - d_l a a term is q h1 + u slope: five operations. Grid: chunks,
+// With v = x a^2 - a b a term is q (h1 + h2 v) - d_l v: four multiply-adds. Grid: chunks,
 // ceil(D / DTILE). `tables` holds a and b with a row per component, [2][Kp][Dp].
 // Result: d_x, like x; only the rows of the chunks are written.
 template <int DTILE, int TR>
@@ -243,7 +243,7 @@ descriptor_vjp(const float* x, int n_features, const float* shift, const float* 
   DYNAMIC_SHARED(shared);
   float* qs = shared;                // [ROWS][LDQ]
   float* dls = qs + ROWS * LDQ;      // [ROWS][LDQ]
-  float* tiles = dls + ROWS * LDQ;   // a, b, h1 and h2, [SLAB][DTILE] each
+  float* tiles = dls + ROWS * LDQ;   // a^2, a b, h1 and h2, [SLAB][DTILE] each
   const int td = threadIdx.x % LANES * TD, tr = threadIdx.x / LANES, d0 = blockIdx.y * DTILE;
   const int bag = chunks[3 * blockIdx.x], start = chunks[3 * blockIdx.x + 1];
   const int stop = chunks[3 * blockIdx.x + 2];
@@ -274,20 +274,19 @@ descriptor_vjp(const float* x, int n_features, const float* shift, const float* 
       }
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        float a[TD], b[TD], h1[TD], h2[TD];
+        float aa[TD], ab[TD], h1[TD], h2[TD];
         const float* from = tiles + (k + j) * DTILE + td;
-        load(a, from);
-        load(b, from + TILE);
+        load(aa, from);
+        load(ab, from + TILE);
         load(h1, from + 2 * TILE);
         load(h2, from + 3 * TILE);
 #pragma unroll
         for (int i = 0; i < TR; ++i)
 #pragma unroll
           for (int d = 0; d < TD; ++d) {
-            const float u = fmaf(xv[i][d], a[d], -b[d]);
-            const float slope = fmaf(q[i][j], h2[d], -dl[i][j] * a[d]);
-            out[i][d] = fmaf(q[i][j], h1[d], out[i][d]);
-            out[i][d] = fmaf(u, slope, out[i][d]);
+            const float v = fmaf(xv[i][d], aa[d], -ab[d]);
+            out[i][d] = fmaf(q[i][j], fmaf(h2[d], v, h1[d]), out[i][d]);
+            out[i][d] = fmaf(-dl[i][j], v, out[i][d]);
           }
       }
     }
