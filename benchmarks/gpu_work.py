@@ -14,12 +14,12 @@ from skfisher.ops.fisher import fisher_vector, fisher_vector_vjp
 
 # Multiply-adds per descriptor, component and dimension, at the least: two for the log joint
 # densities, two for the moments; backward two more for the gradient at the posteriors, two for
-# sums by the parameters, or five for the descriptors.
+# sums by the parameters, or four for the descriptors.
 WORK = {
     "forward": 4,
     "VJP, parameters": 6,
-    "VJP, descriptors": 9,
-    "VJP, both": 11,
+    "VJP, descriptors": 8,
+    "VJP, both": 10,
     "EM iteration": 4,
 }
 
