@@ -10,11 +10,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfisher._compat import Interval, StrOptions, _fit_context, check_sample_weight
+from skfisher.backend import asarray, is_cupy, to_host
 from skfisher.estimator import BagEstimator
+from skfisher.interchange import mirrors_input, reads_input
 from skfisher.ops.feature_map import linear_map
 from skfisher.ops.losses import binary_weights
 from skfisher.sdca import DualAscent
 from skfisher.targets import Targets, factors_of, read_targets
+from skfisher.validation import check_table
 
 __all__ = ["LinearSDCA"]
 
@@ -145,6 +148,7 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @reads_input
     def fit(self, X, y, sample_weight=None):
         """Fit the classifiers.
 
@@ -167,7 +171,9 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
             If there is one class only, if weights are negative or for unknown classes, or if
             `warm_start` meets another number of samples or classes.
         """
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], multi_output=True)
+        options = {"dtype": [np.float64, np.float32], "multi_output": True}
+        # the ascent is sequential: it runs on the host, wherever the encodings are
+        X, y = validate_data(self, to_host(X) if is_cupy(X) else X, y, **options)
         targets = read_targets(y, len(X))
         costs = self.C * self._weights(targets, X, sample_weight)
         ascent = DualAscent(
@@ -206,7 +212,7 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
                 f"LinearSDCA stopped after {self.n_iter_} passes with a duality gap of "
                 f"{self.dual_gap_:.1e}, above tol={self.tol:g}: raise max_iter or tol, or lower C.",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=4,  # past the decorators of fit, to the caller
             )
         progress.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
         return self
@@ -240,6 +246,7 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
             )
         return self.duals_
 
+    @mirrors_input
     def decision_function(self, X):
         """Return the values of the linear functions of the classes.
 
@@ -250,12 +257,13 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
 
         Returns
         -------
-        decision : ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
+        decision : array of shape (n_samples, n_classes), or (n_samples,) for two classes
             Positive for samples of the class; for two classes, of ``classes_[1]``.
         """
         decision = self._decision(X)
         return decision[:, 0] if self._kind == "binary" else decision
 
+    @reads_input
     def predict(self, X):
         """Return the class of the largest decision value, or the indicators of positive ones.
 
@@ -269,13 +277,14 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
             Classes, or label indicators if these were fitted.
         """
-        decision = self._decision(X)
+        decision = to_host(self._decision(X))
         return Targets(self._kind, self.classes_, None).labels(decision)
 
     def _decision(self, X):
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        return linear_map(X, self.coef_.astype(X.dtype), self.intercept_.astype(X.dtype))
+        X = check_table(self, X, reset=False)
+        coef, intercept = (asarray(p, like=X, dtype=X.dtype) for p in (self.coef_, self.intercept_))
+        return linear_map(X, coef, intercept)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -23,6 +23,7 @@ from skfisher import (
     GradientFeatureKernel,
     GradientFeatureMap,
     JointFisherSVC,
+    LinearSDCA,
     PositionAppender,
     PowerL2Normalizer,
     backend,
@@ -204,6 +205,7 @@ CASES = {
         ["transform"],
         TABLE,
     ),
+    "classifier": (LinearSDCA(random_state=0), ["decision_function", "predict"], TABLE),
     "map": (GradientFeatureMap(HEAD, n_components=9, batch_size=5), ["transform"], TABLE),
 }
 every_case = pytest.mark.parametrize("case", CASES)

@@ -20,6 +20,7 @@ from skfisher import (
     GradientFeatureKernel,
     GradientFeatureMap,
     JointFisherSVC,
+    LinearSDCA,
     PositionAppender,
     PowerL2Normalizer,
 )
@@ -195,6 +196,14 @@ def test_a_gpu_that_cupy_cannot_use(monkeypatch):
         ValueError, match=r"X is on cuda:1, which needs CuPy and a visible GPU; Why"
     ):
         as_array(OnGpu())
+
+
+def test_a_classifier_of_tensors():
+    given = tensors(TABLE)
+    classifier = LinearSDCA().fit(given, torch.from_numpy(LABELS))
+    assert is_tensor(classifier.decision_function(given))
+    expected = LinearSDCA().fit(TABLE, LABELS).predict(TABLE)
+    assert_array_equal(classifier.predict(given), expected)
 
 
 @quiet
