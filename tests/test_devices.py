@@ -269,9 +269,8 @@ def test_results_and_their_place_are_those_of_the_input(stand_in, monkeypatch, c
                 getattr(fitted, method)(x) for fitted, x in ((expected, samples), (ours, here))
             )
             assert_same(result, wanted)
-            is_array = np.ndim(on_host(result)) > 0 and not (
-                method == "predict" and "joint" in case
-            )
+            labels = method == "predict" and isinstance(ours, JointFisherSVC | LinearSDCA)
+            is_array = np.ndim(on_host(result)) > 0 and not labels
             assert kind_of(result) == (place if is_array else "cpu")
         for name, value in vars(ours).items():
             values = value if isinstance(value, list | tuple) else [value]
