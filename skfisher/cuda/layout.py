@@ -142,33 +142,45 @@ class PackedMixture(NamedTuple):
         return self.inv_std / a, self.inv_std * b / a - self.scaled_mean
 
 
-def pack_mixture(weights, means, variances, *, scale=1.0):
+_latest = None  # what was packed last, and from what
+
+
+def pack_mixture(weights, means, variances):
     """Pack a mixture about its own mean, which is a constant of the model, not of the batch.
+
+    The last one is kept: a mixture is packed to ask whether kernels serve it, and again to be
+    used.
 
     Parameters
     ----------
     weights : array of shape (k,)
     means : array of shape (k, d)
     variances : array of shape (k, d)
-    scale : float or array of shape (d,)
-        Unit of the densities: ``log_const`` is that of ``x / scale``.
 
     Returns
     -------
     packed : PackedMixture
         With numbers that are not finite where the mixture is beyond float32.
     """
-    weights, means, variances = (to_host(p).astype(np.float64) for p in (weights, means, variances))
+    global _latest
+    mixture = [to_host(p).astype(np.float64) for p in (weights, means, variances)]
+    latest = _latest  # of whichever thread
+    if latest is None or not all(map(np.array_equal, latest[0], mixture)):
+        latest = _latest = mixture, _pack(*mixture)
+    return latest[1]
+
+
+def _pack(weights, means, variances):
     d = means.shape[1]
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        shift = (weights @ means / weights.sum()).astype(np.float32)
+        shift = ((weights[:, None] * means).sum(axis=0) / weights.sum()).astype(np.float32)
         inv_std = 1 / np.sqrt(variances)
         centred = means - shift
         narrow = inv_std.astype(np.float32)
         # of the rounded 1 / sigma, so that u is zero where x is the mean
         narrow_mean = (centred * narrow.astype(np.float64)).astype(np.float32)
         log_weights = np.log(np.maximum(weights, np.finfo(np.float64).tiny))
-        volumes = np.log(inv_std * scale).sum(axis=1) - 0.5 * d * math.log(2 * math.pi)
+        volumes = np.log(inv_std).sum(axis=1) - 0.5 * d * math.log(2 * math.pi)
         log_const = pad_components(log_weights + volumes, PADDED_LOG_CONST)
     tables = [pad_table(narrow).ravel(), pad_table(narrow_mean).ravel()]
     params = np.concatenate([*tables, log_const])

@@ -8,7 +8,7 @@ show in the result: a bag's sums follow from the bag alone.
 
 import numpy as np
 
-from skfisher.backend import asarray, empty, to_host
+from skfisher.backend import asarray, empty
 from skfisher.cuda import configurations, module
 from skfisher.cuda.groups import CHUNKS_IN_BLOCK, block_ranges, cut, scratch_numbers, window
 from skfisher.cuda.layout import chunk_table, pack_mixture, partial_size
@@ -83,20 +83,21 @@ def bag_expectations(x, starts, stops, weights, means, variances, *, coordinates
     x, starts, stops, weights, means, variances, coordinates
         As in `bag_sums`.
     scale : float or array of shape (d,)
-        Unit of the coordinates, in which densities are taken.
+        Unit of the coordinates, on the host: the densities are those in them.
 
     Returns
     -------
     sums : S0, S1 and S2, float64
     log_likelihood : float64 array of shape (n_bags,)
     """
-    mixture = DeviceMixture(pack_mixture(weights, means, variances, scale=to_host(scale)), like=x)
+    mixture = DeviceMixture(pack_mixture(weights, means, variances), like=x)
     table = chunk_table(starts, stops, *means.shape)
     of_chunks = empty(len(table[0]), like=x, dtype=np.float64)
     sums = _bag_sums(x, table, mixture, coordinates, log_likelihood=of_chunks)
     of_bags = empty((len(starts), 1), like=x, dtype=np.float64)
     _add(of_chunks[:, None], table[1], of_bags)
-    return sums, of_bags[:, 0]
+    log_volume = float(np.log(np.broadcast_to(scale, means.shape[1])).sum())
+    return sums, of_bags[:, 0] + log_volume * asarray(stops - starts, like=x)
 
 
 def _bag_sums(x, table, mixture, coordinates, log_likelihood=None):

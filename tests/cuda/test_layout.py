@@ -105,11 +105,10 @@ def test_a_window_holds_the_rows_of_chunks(starts, stops, copied):
 
 
 @pytest.mark.parametrize(("k", "d"), [(3, 5), (32, 64), (33, 65)])
-@pytest.mark.parametrize("scale", [1.0, 0.25])
-def test_packed_mixtures_give_log_densities(rng, k, d, scale):
+def test_packed_mixtures_give_log_densities(rng, k, d):
     weights, means = rng.dirichlet(np.ones(k)), 50 + rng.normal(size=(k, d))
     variances = rng.uniform(0.5, 2, size=(k, d))
-    packed = pack_mixture(weights, means, variances, scale=scale)
+    packed = pack_mixture(weights, means, variances)
     kp, dp = packed.kp, packed.dp
     assert kp % component_tile(k) == 0
     assert dp % FEATURE_TILE == 0
@@ -119,8 +118,8 @@ def test_packed_mixtures_give_log_densities(rng, k, d, scale):
     x = 50 + rng.normal(size=d)
     u = (x - packed.shift)[:, None] * a[:d, :k] - b[:d, :k]
     found = log_const[:k] - 0.5 * (u**2).sum(axis=0)
-    y, m, v = x / scale, means / scale, variances / scale**2
-    expected = np.log(weights) - 0.5 * (np.log(2 * np.pi * v) + (y - m) ** 2 / v).sum(axis=1)
+    squares = (x - means) ** 2 / variances
+    expected = np.log(weights) - 0.5 * (np.log(2 * np.pi * variances) + squares).sum(axis=1)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
     # what pads is never chosen, and adds nothing
     assert (log_const[k:] < -1e38).all()
@@ -139,3 +138,16 @@ def test_reach_is_that_of_the_farthest_mean():
     assert packed.reach == pytest.approx(3 / 2**0.25)
     assert packed.weight_factors[1][2] == 0
     assert packed.representable
+
+
+def test_a_mixture_that_has_changed_is_packed_again():
+    weights, means, variances = np.ones(2) / 2, np.zeros((2, 3)), np.ones((2, 3))
+    packed = pack_mixture(weights, means, variances)
+    assert pack_mixture(weights.copy(), means, variances) is packed
+    for changed in (weights, means, variances):
+        changed[0] += 1
+        again = pack_mixture(weights, means, variances)
+        assert (again.params != packed.params).any()
+        packed = again
+    assert pack_mixture(weights, means[:, :2], variances[:, :2]).dp == packed.dp
+    assert pack_mixture(weights, means[:, :2], variances[:, :2]).shift.shape == (2,)
