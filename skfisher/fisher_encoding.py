@@ -16,6 +16,7 @@ from skfisher.backend import (
     rows_on,
 )
 from skfisher.bags import Bags
+from skfisher.cuda.layout import scratch_bytes
 from skfisher.cuda.statistics import takes
 from skfisher.cuda.transfer import Units
 from skfisher.ops.fisher import fisher_from_sums, fisher_sums, fisher_vector
@@ -177,8 +178,10 @@ def _map_tasks(function, bags, tasks, mixture, devices):
 
     units = Units(bags.values, bags.starts, bags.stops, lengths, devices)
     k, d = mixture.means.shape
-    row_bytes = 8 * (d + k)  # a copy in floating point, and posteriors
-    unit_bytes = 24 * k * (2 * d + 1) * max(task.stop - task.start for task in tasks)
+    row_bytes, bag_bytes = scratch_bytes(k, d)
+    row_bytes += 8 * d  # a copy in floating point
+    bag_bytes += 8 * _n_out(mixture, include_weights=True)
+    unit_bytes = bag_bytes * max(task.stop - task.start for task in tasks)
     for part, results in units.map(work, row_bytes=row_bytes, unit_bytes=unit_bytes):
         mine = tasks[part]
         yield slice(mine[0].start, mine[-1].stop), results

@@ -331,7 +331,7 @@ class Lane:
 
     log: ClassVar[list] = []
 
-    def __init__(self, device, values, n_rows):
+    def __init__(self, device, values, n_rows, number):
         self._device = device
 
     def start(self, rows, function):

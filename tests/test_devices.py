@@ -409,3 +409,23 @@ def test_joint_training_reads_descriptors_from_the_device(stand_in, monkeypatch)
     n = sum(map(len, BAGS))
     # for the axes, for whitening, whitened to stay, and a sample for the first mixture
     assert sum(moved) <= 4 * n
+
+
+@quiet
+@pytest.mark.parametrize("case", ["encoder", "encoder, batches", "mixture", "joint"])
+def test_devices_and_their_memory_change_no_bit(stand_in, monkeypatch, case):
+    monkeypatch.setattr("skfisher.passes.ROWS_PER_TASK", 50)
+    monkeypatch.setattr("skfisher.parallel.ROWS_PER_TASK", 50)
+    estimator, methods, samples = CASES[case]
+    found = []
+    for device in ("cuda", "cuda:1", "cuda:all", ["cuda:1", "cuda:0"]):
+        for n_bytes in (2**40, 10_000):
+            monkeypatch.setattr(device_array.Memory, "n_bytes", n_bytes)
+            fitted = clone(estimator).set_params(device=device).fit(samples, LABELS)
+            found.append((fitted.means_, getattr(fitted, methods[0])(samples)))
+    there = placed(stand_in, samples, 1)
+    fitted = clone(estimator).fit(there, LABELS)
+    found.append((fitted.means_, getattr(fitted, methods[0])(there).get()))
+    for means, result in found[1:]:
+        np.testing.assert_array_equal(means, found[0][0])
+        np.testing.assert_array_equal(result, found[0][1])

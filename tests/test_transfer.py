@@ -262,3 +262,74 @@ def test_an_abandoned_run_closes_its_lanes(memory, rng):
     next(work)
     work.close()
     assert device_array.Lane.log[-1] == (0, "closed")
+
+
+# What only a GPU shows.
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("buffer_bytes", [2**26, 320, 16])
+def test_rows_pass_through_pinned_buffers(cupy, rng, monkeypatch, buffer_bytes):
+    # all at once, some units at a time, or each unit in pieces
+    monkeypatch.setattr(transfer, "PINNED_BYTES", buffer_bytes)
+    values = rng.normal(size=(50, 2))
+    for _ in range(3):
+        np.testing.assert_allclose(run(values, (0,)), expected_sums(values), rtol=1e-12)
+
+
+@pytest.mark.gpu
+def test_many_groups_in_flight_do_not_mix(cupy, rng, monkeypatch):
+    monkeypatch.setattr(transfer, "PINNED_BYTES", 2**20)
+    values = rng.normal(size=(2**18, 16)).astype(np.float32)
+    lengths = np.full(256, 2**10)
+    borders = np.array([0]), np.array([len(values)])
+    units = transfer.Units(values, *borders, lengths, (0,))
+    found = [sums for _, (sums,) in units.map(sums_of_units, row_bytes=0)]
+    assert len(found) > 4
+    expected = values.reshape(256, 2**10, 16).sum(axis=1, dtype=np.float64)
+    np.testing.assert_allclose(np.concatenate(found), expected, rtol=0, atol=1e-2)
+
+
+@pytest.mark.gpu
+def test_memory_errors_of_cupy_halve_groups(cupy, rng):
+    values = rng.normal(size=(64, 2))
+    pool = cupy.get_default_memory_pool()
+    pool.free_all_blocks()
+    sizes = []
+
+    def hungry(x, starts, stops, units):
+        cupy.empty(len(x) * 2**20, dtype=np.uint8)
+        sizes.append(len(x))
+        return [x.sum(axis=1)]
+
+    units = transfer.Units(values, np.array([0]), np.array([64]), np.full(64, 1), (0,))
+    before = pool.used_bytes()
+    pool.set_limit(size=before + 20 * 2**20)
+    try:
+        found = [sums for _, (sums,) in units.map(hungry, row_bytes=0)]
+        assert max(sizes) <= 20
+        np.testing.assert_allclose(np.concatenate(found), values.sum(axis=1), rtol=1e-12)
+        pool.set_limit(size=before + 2**19)
+        with pytest.raises(MemoryError, match="The GPU's memory does not suffice"):
+            list(units.map(hungry, row_bytes=0))
+    finally:
+        pool.set_limit(size=0)
+    assert pool.used_bytes() == before
+
+
+def test_what_is_taken_of_cupy_exists():
+    # on any machine that has CuPy, with a GPU or without
+    cupy, cupyx = pytest.importorskip("cupy"), pytest.importorskip("cupyx")
+    assert callable(cupyx.empty_pinned)
+    assert issubclass(cupy.cuda.memory.OutOfMemoryError, MemoryError)
+    for name in ("free_bytes", "used_bytes", "get_limit", "free_all_blocks"):
+        assert callable(getattr(cupy.get_default_memory_pool(), name))
+    assert "non_blocking" in cupy.cuda.Stream.__init__.__doc__
+    assert "stream" in cupy.ndarray.set.__doc__
+    for owner, name in (
+        (cupy.cuda.Stream, "synchronize"),
+        (cupy.cuda, "get_current_stream"),
+        (cupy.cuda.runtime, "memGetInfo"),
+        (cupy, "from_dlpack"),
+    ):
+        assert callable(getattr(owner, name))

@@ -9,6 +9,7 @@ one is filled while the other computes.
 """
 
 import contextlib
+import functools
 import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -103,7 +104,7 @@ def hold(values, device):
     memory = Memory(device)
     if memory.free() / 2 < values.nbytes:
         return values
-    lane = Lane(device, values, len(values))
+    lane = Lane(device, values, len(values), 0)
     try:
         return lane.start(values, lambda x: x)
     except memory.error:
@@ -140,7 +141,7 @@ class _Share:
         else:
             n_rows = int(self._ends[-1])
             n_lanes = 1 if n_rows * self._row_bytes <= PINNED_BYTES else 2
-            lanes = [Lane(self._device, self._rows.values, n_rows) for _ in range(n_lanes)]
+            lanes = [Lane(self._device, self._rows.values, n_rows, i) for i in range(n_lanes)]
             budget = min(budget / n_lanes, PINNED_BYTES * (1 + row_bytes / self._row_bytes))
         turns = itertools.cycle(lanes)
 
@@ -236,24 +237,33 @@ class Home:
         """Do nothing: there is no buffer to wait for."""
 
 
+@functools.cache
+def _stream(device, number):
+    """Return a stream of a device, the same in every call: CuPy's pool keeps memory by stream."""
+    import cupy
+
+    with current_device(device):
+        return cupy.cuda.Stream(non_blocking=True)
+
+
 class Lane:
     """A way to a device: a stream, and a pinned buffer for up to `n_rows` rows of `values`.
 
     Memory that CuPy's pool gives to a stream it takes back for that stream, so nothing is
-    used again before the work on it is done.
+    used again before the work on it is done. Lanes of different `number` work side by side.
     """
 
-    def __init__(self, device, values, n_rows):
+    def __init__(self, device, values, n_rows, number):
         import cupy
         import cupyx
 
         self._cupy, self._device = cupy, device
         fitting = max(1, PINNED_BYTES // (values.dtype.itemsize * values.shape[1]))
         self._n_rows = min(n_rows, fitting)
-        with current_device(device):
-            self._stream = cupy.cuda.Stream(non_blocking=True)
-            self._buffer = None
-            if not is_cupy(values):
+        self._stream = _stream(device, number)
+        self._buffer = None
+        if not is_cupy(values):
+            with current_device(device):
                 self._buffer = cupyx.empty_pinned((self._n_rows, values.shape[1]), values.dtype)
 
     def start(self, rows, function):
