@@ -142,7 +142,8 @@ class _Share:
             n_rows = int(self._ends[-1])
             n_lanes = 1 if n_rows * self._row_bytes <= PINNED_BYTES else 2
             lanes = [Lane(self._device, self._rows.values, n_rows, i) for i in range(n_lanes)]
-            budget = min(budget / n_lanes, PINNED_BYTES * (1 + row_bytes / self._row_bytes))
+            in_buffer = PINNED_BYTES / self._row_bytes  # rows, and what as many take
+            budget = min(budget / n_lanes, in_buffer * n_bytes.sum() / n_rows)
         turns = itertools.cycle(lanes)
 
         def start(units):
