@@ -65,14 +65,18 @@ def _moments(components, features, per_thread, centred):
 
 SCORE = [_score(32, 8), _score(64, 8)]
 MOMENTS = [
+    _moments(32, 32, (4, 4), False),
     _moments(32, 64, (4, 4), False),
     _moments(32, 128, (4, 4), False),
+    _moments(64, 32, (8, 4), False),
     _moments(64, 64, (8, 4), False),
     _moments(64, 128, (8, 4), False),
 ]
 # The centred sums hold a row of parameters for each of theirs: smaller rectangles.
 CENTRED_MOMENTS = [
+    _moments(32, 32, (4, 4), True),
     _moments(32, 64, (4, 4), True),
+    _moments(64, 32, (4, 4), True),
     _moments(64, 64, (4, 4), True),
 ]
 

@@ -44,8 +44,9 @@ score(const float* x, int n_features, const float* shift, const float* params, i
       stage_table<SLAB, KTILE, KTILE, THREADS>(as, inv_std, Kp, d0, k0);
       stage_table<SLAB, KTILE, KTILE, THREADS>(bs, scaled_mean, Kp, d0, k0);
       __syncthreads();
+      const int dims = min(SLAB, n_features - d0);  // the last vector may include zeros
 #pragma unroll 2
-      for (int d = 0; d < SLAB; d += 4) {
+      for (int d = 0; d < dims; d += 4) {
         float xv[TR][4];
 #pragma unroll
         for (int i = 0; i < TR; ++i) load(xv[i], xs + (tr + i * ROW_STEP) * LDX + d);

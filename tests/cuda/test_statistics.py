@@ -64,6 +64,19 @@ def test_agrees_with_float64(kernels_on_cpu, rng, k, d):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "configuration",
+    [*configurations.MOMENTS, *configurations.CENTRED_MOMENTS],
+    ids=lambda configuration: configuration.expression,
+)
+def test_every_kernel_of_moments(kernels_on_cpu, rng, configuration):
+    centred = configuration in configurations.CENTRED_MOMENTS
+    k, d = configuration.components - 1, configuration.features - 1
+    case = Case(rng, k, d, [70, 3], spread=8.0 if centred else 0.7)
+    assert case.error() < TOLERANCE
+    assert configuration.expression in kernels_on_cpu.launched
+
+
 @pytest.mark.parametrize("include_weights", [True, False])
 def test_agrees_with_a_plain_loop(kernels_on_cpu, rng, include_weights):
     case = Case(rng, 3, 5, [4, 1, 9])
