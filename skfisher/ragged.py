@@ -148,14 +148,15 @@ def gather(values, starts, stops, ends, first, last):
         stops[-1] -= max(0, ends[-1] - last)
     filled = stops > starts
     starts, stops = starts[filled], stops[filled]
-    if len(starts) == 0:
-        return values[:0]
-    if np.array_equal(starts[1:], stops[:-1]):
-        return values[starts[0] : stops[-1]]
-    lengths = stops - starts
-    rows = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
-    rows += np.arange(len(rows))
-    return values[array_module(values).asarray(rows)]
+    with device_of(values):
+        if len(starts) == 0:
+            return values[:0]
+        if np.array_equal(starts[1:], stops[:-1]):
+            return values[starts[0] : stops[-1]]
+        lengths = stops - starts
+        rows = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+        rows += np.arange(len(rows))
+        return values[array_module(values).asarray(rows)]
 
 
 def is_mapped(array):

@@ -429,3 +429,14 @@ def test_devices_and_their_memory_change_no_bit(stand_in, monkeypatch, case):
     for means, result in found[1:]:
         np.testing.assert_array_equal(means, found[0][0])
         np.testing.assert_array_equal(result, found[0][1])
+
+
+def test_bags_are_handled_on_their_own_device(stand_in):
+    bags = Bags.from_list(placed(stand_in, BAGS, 1))  # while another one is current
+    some = bags[[7, 2, 5]]
+    expected = np.concatenate([BAGS[i] for i in (7, 2, 5)])
+    np.testing.assert_array_equal(some.pack().values.get(), expected)
+    np.testing.assert_array_equal(np.concatenate([b.get() for b in some.blocks(9)]), expected)
+    joined = Bags.concatenate([some, Bags.from_list(placed(stand_in, BAGS[:1], 1))])
+    np.testing.assert_array_equal(joined.values.get(), np.concatenate([expected, BAGS[0]]))
+    assert joined.device.id == 1

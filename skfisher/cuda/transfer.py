@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skfisher.backend import current_device, device_of, finished, is_cupy
+from skfisher.backend import current_device, finished, is_cupy
 from skfisher.cuda.planning import run_in_groups, share_units
 from skfisher.ragged import gather
 
@@ -40,8 +40,7 @@ class Rows(NamedTuple):
 
     def read(self, low, high):
         """Return rows `low` to `high`, counted from `first`, where they are."""
-        with device_of(self.values):
-            return gather(*self[:4], self.first + low, self.first + high)
+        return gather(*self[:4], self.first + low, self.first + high)
 
     @classmethod
     def of(cls, x):
@@ -265,7 +264,8 @@ class Lane:
         self._buffer = None
         if not is_cupy(values):
             with current_device(device):
-                self._buffer = cupyx.empty_pinned((self._n_rows, values.shape[1]), values.dtype)
+                native = values.dtype.newbyteorder("=")
+                self._buffer = cupyx.empty_pinned((self._n_rows, values.shape[1]), native)
 
     def start(self, rows, function):
         """Copy the rows to the device and call ``function(x)`` there, and do not wait."""
@@ -273,7 +273,7 @@ class Lane:
         with current_device(self._device), self._stream:
             if self._buffer is None:  # they are on another device
                 return function(self._cupy.asarray(rows))
-            x = self._cupy.empty(rows.shape, rows.dtype)
+            x = self._cupy.empty(rows.shape, self._buffer.dtype)
             for low in range(0, len(rows), self._n_rows):
                 piece = rows[low : low + self._n_rows]
                 staged = self._buffer[: len(piece)]
