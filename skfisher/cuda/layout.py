@@ -16,6 +16,7 @@ __all__ = [
     "chunk_rows",
     "chunk_table",
     "component_tile",
+    "disjoint",
     "pack_mixture",
     "pad_components",
     "padded",
@@ -63,6 +64,12 @@ def scratch_bytes(k, d):
     """Return the memory that summing takes beside descriptors: bytes a descriptor, and a bag."""
     of_chunk = 4 * partial_size(k, d)
     return 4 * row_width(k) + 8 + of_chunk / chunk_rows(k, d), of_chunk + 8 * k * (2 * d + 1)
+
+
+def disjoint(starts, stops):
+    """Tell whether no descriptor is in two bags."""
+    order = np.argsort(starts, kind="stable")
+    return bool((stops[order][:-1] <= starts[order][1:]).all())
 
 
 def chunk_table(starts, stops, k, d):

@@ -14,6 +14,7 @@ from skfisher.cuda import configurations, statistics
 from skfisher.cuda.groups import CHUNKS_IN_BLOCK, block_ranges, cut, window
 from skfisher.cuda.layout import (
     chunk_table,
+    disjoint,
     pack_mixture,
     pad_components,
     partial_size,
@@ -51,10 +52,8 @@ def takes(x, starts, stops, weights, means, variances):
 
     Beside what the forward pass asks for, no descriptor may be in two bags.
     """
-    if not (len(starts) and statistics.takes(x, weights, means, variances)):
-        return False
-    order = np.argsort(starts, kind="stable")
-    return bool((stops[order][:-1] <= starts[order][1:]).all())
+    serves = len(starts) and statistics.takes(x, weights, means, variances)
+    return bool(serves) and disjoint(starts, stops)
 
 
 def fisher_vector_vjp(

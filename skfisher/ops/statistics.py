@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skfisher.backend import array_module, empty, is_cupy, zeros
+from skfisher.cuda.layout import disjoint
 from skfisher.ops.chunks import Rows, chunk_rows, iter_chunks, iter_row_chunks, row_indices
 from skfisher.ops.pieces import Pieces
 
@@ -186,7 +187,8 @@ def iter_statistics_vjp(
     d_coefficients : triple of float64 arrays, or None
         The sums over all bags are added to them, if given.
     d_x : array of the shape of `x`, optional
-        The rows of the bags are written, if given; without it 8 of 20 products are saved.
+        The gradients are added to the rows of the bags, if given; without it 8 of 20 products
+        are saved.
     with_sums : bool
         Whether the statistics are wanted too, for less than another forward pass; only
         together with `d_coefficients`.
@@ -235,7 +237,7 @@ def iter_statistics_vjp(
             d_y = _slopes_per_bag(both, c, coefficients, y, chunk, slopes)
             if frame is not None:
                 d_y /= frame.scale
-            _write_rows(d_x, chunk, d_y)
+            _add_rows(d_x, chunk, d_y)
         if chunk.last:
             yield chunk.bags, total
 
@@ -369,12 +371,12 @@ def _stack(per_bag, shared):
     return stacked
 
 
-def _write_rows(d_x, chunk, d_y):
-    """Write the rows of a chunk where its bags lie."""
-    if is_cupy(d_x):
-        d_x[row_indices(chunk.starts, chunk.stops)] = d_y
+def _add_rows(d_x, chunk, d_y):
+    """Add to rows where the bags of a chunk lie; a row may be in several of them."""
+    if is_cupy(d_x) and disjoint(chunk.starts, chunk.stops):
+        d_x[row_indices(chunk.starts, chunk.stops)] += d_y
         return
     for (a, b), start, stop in zip(
         chunk.columns, chunk.starts.tolist(), chunk.stops.tolist(), strict=True
     ):
-        d_x[start:stop] = d_y[a:b]
+        d_x[start:stop] += d_y[a:b]

@@ -155,6 +155,25 @@ def test_float32_descriptors_give_five_digits(spread, offset):
     np.testing.assert_allclose(power_l2_normalize(narrow), power_l2_normalize(wide), atol=1e-5)
 
 
+@pytest.mark.parametrize("lengths", [[30, 30, 30], [40, 30, 20], [3000, 2500, 2600]])
+def test_gradients_of_a_descriptor_in_several_bags_add_up(lengths, rng):
+    n = max(lengths) + 10
+    x, _, _, *parameters = problem([n], 3, 4)
+    starts = np.array([5, 0, 10])
+    stops = starts + lengths
+    g = rng.normal(size=(3, 3 + 2 * 3 * 4))
+    d_x, *rest = fisher_vector_vjp(g, x, starts, stops, *parameters)
+    apart = np.concatenate([x[a:b] for a, b in zip(starts, stops, strict=True)])
+    ends = np.cumsum(lengths)
+    d_apart, *wanted = fisher_vector_vjp(g, apart, ends - lengths, ends, *parameters)
+    total = np.zeros_like(x)
+    for a, b, part in zip(starts, stops, np.split(d_apart, ends[:-1]), strict=True):
+        total[a:b] += part
+    np.testing.assert_allclose(d_x, total, rtol=0, atol=1e-13 * np.abs(total).max())
+    for found, want in zip(rest, wanted, strict=True):
+        np.testing.assert_allclose(found, want, rtol=0, atol=1e-12 * np.abs(want).max())
+
+
 def test_a_descriptor_far_from_every_component_has_finite_posteriors():
     _, _, _, *parameters = problem([1], 4, 3)
     x = np.array([[1e4, -1e4, 1e4]], dtype=np.float32)
