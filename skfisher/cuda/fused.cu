@@ -41,7 +41,7 @@ fused_moments(const float* x, int n_features, const float* shift, const float* p
 
     float squares[TR][TK] = {};
 #pragma unroll 2
-    for (int d = 0; d < DTILE; d += 4) {
+    for (int d = 0; d < n_features; d += 4) {  // the last vector may include zeros
       float y[TR][4];
 #pragma unroll
       for (int i = 0; i < TR; ++i) load(y[i], ys + (sr + i * ROW_STEP) * DTILE + d);
