@@ -7,7 +7,7 @@ import numpy as np
 from sklearn import config_context
 from sklearn.utils.validation import check_array, validate_data
 
-from skfisher.backend import array_module, float_dtype, is_cupy
+from skfisher.backend import array_module, device_of, float_dtype, is_cupy
 from skfisher.bags import Bags
 from skfisher.ragged import check_real, nesting
 
@@ -77,7 +77,8 @@ def check_bags(estimator, X, *, reset, min_descriptors=1):
             f"{who} needs at least {min_descriptors} descriptors to fit, got "
             f"{n_descriptors} in n_samples={len(bags)} bags: {remedy}."
         )
-    _check_finite(bags)
+    with device_of(bags.values):
+        _check_finite(bags)
     # Names and width; `values` stand for bags, whose features have no names.
     validate_data(estimator, bags.values if on_bags else X, reset=reset, skip_check_array=True)
     if reset:

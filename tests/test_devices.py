@@ -10,20 +10,26 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
 
 from skfisher import (
     Bags,
     DenseHead,
     DescriptorTransformer,
     DiagonalGaussianMixture,
+    EncodingDisplay,
     FisherVectorEncoder,
     GradientFeatureKernel,
     GradientFeatureMap,
     JointFisherSVC,
     LinearSDCA,
+    MixtureDisplay,
     PositionAppender,
     PowerL2Normalizer,
     backend,
@@ -440,3 +446,28 @@ def test_bags_are_handled_on_their_own_device(stand_in):
     joined = Bags.concatenate([some, Bags.from_list(placed(stand_in, BAGS[:1], 1))])
     np.testing.assert_array_equal(joined.values.get(), np.concatenate([expected, BAGS[0]]))
     assert joined.device.id == 1
+
+
+@quiet
+@pytest.mark.parametrize("dispatch", [False, True])
+def test_pipelines_and_displays_take_bags_on_a_device(stand_in, dispatch):
+    pytest.importorskip("matplotlib")
+    bags = Bags.from_list(placed(stand_in, BAGS, 1))
+    pipeline = make_pipeline(FisherVectorEncoder(2, **EM), PowerL2Normalizer(), LinearSDCA())
+    with config_context(array_api_dispatch=dispatch):
+        if not dispatch:  # it imports parts of CuPy that the stand-in has not
+            scores = cross_val_score(pipeline, bags, LABELS, cv=2)
+            assert_allclose(scores, cross_val_score(pipeline, Bags.from_list(BAGS), LABELS, cv=2))
+        encoder = FisherVectorEncoder(2, **EM).fit(bags)
+        host = FisherVectorEncoder(2, **EM).fit(BAGS)
+        assert_allclose(encoder.means_, host.means_)
+        assert_allclose(
+            EncodingDisplay.from_estimator(encoder, bags).means,
+            EncodingDisplay.from_estimator(host, BAGS).means,
+            atol=1e-9,
+        )
+        mixture = DiagonalGaussianMixture(2, **EM).fit(bags)
+        assert MixtureDisplay.from_estimator(mixture, bags).figure_
+        supervised = DescriptorTransformer(LinearDiscriminantAnalysis())
+        labels = stand_in.asarray(LABELS)
+        assert supervised.fit(bags, labels).transform(bags).n_features == 1
