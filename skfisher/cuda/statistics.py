@@ -21,7 +21,7 @@ __all__ = ["bag_expectations", "bag_sums", "fisher_vector", "takes"]
 SCRATCH = 2**29
 # Reach up to which centred sums have errors of about 1e-5 of a Fisher vector.
 LARGEST_REACH = 64.0
-# K (2D + 1): a grid has so many blocks at most, and scratch space so many chunks at least.
+# K (2D + 1) at most: the scratch space then holds some chunks, and a grid has blocks for each.
 LARGEST_RESULT = 2**23
 # Longer bags are summed by many threads, block by block, before they are finished.
 LONG_BAG = 4 * CHUNKS_IN_BLOCK

@@ -186,7 +186,13 @@ def test_blocks_of_chunks_are_summed_alike_in_one_step_or_two(kernels_on_cpu, rn
 
 def test_bags_anywhere_in_the_rows(kernels_on_cpu, rng):
     case = Case(rng, 5, 6, rng.integers(1, 9, size=200))
-    assert case.keep(rng.permutation(200)[:60]).error() < 1e-5  # rows are gathered
+    between = np.ones(len(case.x), dtype=bool)
+    for start, stop in zip(case.keep(rng.permutation(200)[:150]).starts, case.stops, strict=True):
+        between[start:stop] = False
+    case.x[between] = np.nan
+    assert case.error() < 1e-5
+    case.x[between] = 0
+    assert case.keep(np.arange(60)).error() < 1e-5  # rows are gathered
     # one within another, one twice, and out of order
     case.starts, case.stops = np.array([100, 0, 50, 50]), np.array([130, 90, 60, 60])
     assert case.error() < 1e-5
