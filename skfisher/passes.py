@@ -12,7 +12,7 @@ import numpy as np
 from skfisher.backend import array_module, asarray, cuda_devices, float_dtype, rows_on, to_host
 from skfisher.cuda.layout import scratch_bytes
 from skfisher.cuda.transfer import Units
-from skfisher.ops.chunks import Frame, iter_row_chunks
+from skfisher.ops.chunks import iter_row_chunks
 from skfisher.ops.expectation import expectation_sums
 from skfisher.ops.gaussian import framed_logits
 from skfisher.ops.statistics import Sums, total_statistics
@@ -177,12 +177,8 @@ def expectation(values, starts, stops, mixture, *, n_jobs=None, device=None, uni
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite is named by the caller
 def _expectation(values, starts, stops, coefficients, frame, device):
     x, starts, stops = rows_on(device, values, starts, stops)
-    xp = array_module(x)
-    coefficients = [xp.asarray(c) for c in coefficients]
-    if frame is not None:
-        frame = Frame(*(xp.asarray(f) for f in frame))
     sums, log_likelihood = total_statistics(x, starts, stops, coefficients, frame=frame)
-    return *(to_host(s)[0] for s in sums), log_likelihood
+    return *(s[0] for s in sums), log_likelihood
 
 
 @np.errstate(over="ignore", invalid="ignore")
