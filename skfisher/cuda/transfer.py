@@ -64,6 +64,7 @@ class Units:
     """
 
     def __init__(self, values, starts, stops, lengths, devices):
+        self._values = values
         rows = Rows(values, starts, stops, np.cumsum(stops - starts))
         ends = np.append(0, np.cumsum(lengths)).tolist()
         self._shares = [
@@ -95,7 +96,10 @@ class Units:
             Where the values are, if that is the device that worked, else on the host.
         """
         work = [share.map(function, row_bytes, unit_bytes) for share in self._shares]
-        return work[0] if len(work) == 1 else _side_by_side(work)
+        if len(work) == 1:
+            return work[0]
+        finished(self._values)  # threads have streams of their own
+        return _side_by_side(work)
 
 
 def hold(values, device):
@@ -120,6 +124,7 @@ class _Share:
         self._lengths, self._ends = lengths, np.cumsum(lengths)
         self._row_bytes = rows.values.dtype.itemsize * rows.values.shape[1]
         self._stays = self._is_home()
+        self._free = None  # bytes; the driver is asked once
 
     def _is_home(self):
         values = self._rows.values
@@ -134,7 +139,9 @@ class _Share:
         """Yield slices of units, counted over all shares, and their results."""
         memory = Memory(self._device)
         n_bytes = self._lengths * (self._row_bytes + row_bytes) + unit_bytes
-        budget = USABLE_SHARE * memory.free()
+        if self._free is None:
+            self._free = memory.free()
+        budget = USABLE_SHARE * self._free
         if self._is_home():
             lanes = [Home(self._device)]
         else:
@@ -173,8 +180,8 @@ def _side_by_side(work):
         results = []
         with contextlib.closing(generator):
             try:
-                for result in generator:
-                    results.append(result)
+                for units, arrays in generator:
+                    results.append((units, [finished(array) for array in arrays]))
                     if failed.is_set():
                         break
             except BaseException:
