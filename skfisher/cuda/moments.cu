@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(KTILE / PK * (DTILE / PD), 512 / (KTILE / PK *
 moments(const float* x, int n_features, const float* shift, const float* params, int Kp, int Dp,
         int K, const int* chunks, const float* q, int width, float* partial) {
   constexpr int LANES = DTILE / PD, THREADS = KTILE / PK * LANES, ROWS = 64;
-  constexpr int UNROLL = PK * PD * THREADS < 8192 ? 4 : 2;  // as many rows as registers allow
+  constexpr int UNROLL = PK * PD < 32 ? 4 : 2;  // as many rows as registers allow
   constexpr int VECTORS = KTILE / 4, STEP = THREADS / VECTORS;
   DYNAMIC_SHARED(shared);
   float* qs = shared;              // [ROWS][KTILE]
@@ -46,13 +46,17 @@ moments(const float* x, int n_features, const float* shift, const float* params,
   float s0[4] = {}, s1[PK][PD] = {}, s2[PK][PD] = {};
   for (int first = start; first < stop; first += ROWS) {
     __syncthreads();
+#pragma unroll 4
+    for (int i = 0; i < ROWS / STEP; ++i) {  // as stage_rows does
+      const int r = threadIdx.x / VECTORS + i * STEP;
+      float v[4];
+      load(v, q + (long long)min(first + r, stop - 1) * width + min(k0 + own, width - 4));
+      const float inside = first + r < stop && k0 + own < width ? 1.f : 0.f;
 #pragma unroll
-    for (int r = threadIdx.x / VECTORS; r < ROWS; r += STEP) {
-      float v[4] = {0.f, 0.f, 0.f, 0.f};
-      if (first + r < stop && k0 + own < width)
-        load(v, q + (long long)(first + r) * width + k0 + own);
-#pragma unroll
-      for (int j = 0; j < 4; ++j) s0[j] += v[j];
+      for (int j = 0; j < 4; ++j) {
+        v[j] *= inside;
+        s0[j] += v[j];
+      }
       store(qs + r * KTILE + own, v);
     }
     stage_rows<ROWS, DTILE, DTILE, THREADS>(ys, x, n_features, shift, first, stop, d0);

@@ -43,31 +43,48 @@ __device__ __forceinline__ void store(float* to, const float (&from)[N]) {
 
 // Copies the rows first .. first + ROWS - 1 of x, less shift, and of these the dimensions
 // column .. column + WIDTH - 1, into a tile whose rows are LD floats apart. Zeros stand where
-// rows reach `stop` or dimensions n_features.
+// rows reach `stop` or dimensions n_features: a neighbour is read there and multiplied by zero, so
+// that no load waits behind a branch, and four are on their way at once.
 template <int ROWS, int WIDTH, int LD, int THREADS>
 __device__ __forceinline__ void stage_rows(float* tile, const float* x, int n_features,
                                            const float* shift, int first, int stop, int column) {
   constexpr int VECTORS = WIDTH / 4, STEP = THREADS / VECTORS;  // rows that are copied at once
   static_assert(THREADS % VECTORS == 0 && ROWS % STEP == 0, "every thread copies the same");
-  const int own = threadIdx.x % VECTORS * 4, d = column + own;  // a thread keeps its dimensions
-  const bool vectors = n_features % 4 == 0;
+  const int own = threadIdx.x % VECTORS * 4;  // a thread keeps its dimensions
+  if (n_features % 4 == 0) {
+    const int d = min(column + own, n_features - 4);
+    float origin[4];
+    load(origin, shift + d);
+#pragma unroll 4
+    for (int i = 0; i < ROWS / STEP; ++i) {
+      const int r = threadIdx.x / VECTORS + i * STEP;
+      float v[4];
+      load(v, x + (long long)min(first + r, stop - 1) * n_features + d);
+      const float inside = first + r < stop && column + own < n_features ? 1.f : 0.f;
+#pragma unroll
+      for (int j = 0; j < 4; ++j) v[j] = (v[j] - origin[j]) * inside;
+      store(tile + r * LD + own, v);
+    }
+    return;
+  }
+  int d[4];
   float origin[4];
 #pragma unroll
-  for (int j = 0; j < 4; ++j) origin[j] = d + j < n_features ? shift[d + j] : 0.f;
+  for (int j = 0; j < 4; ++j) {
+    d[j] = min(column + own + j, n_features - 1);
+    origin[j] = shift[d[j]];
+  }
+#pragma unroll 2
+  for (int i = 0; i < ROWS / STEP; ++i) {
+    const int r = threadIdx.x / VECTORS + i * STEP;
+    const float* from = x + (long long)min(first + r, stop - 1) * n_features;
+    float v[4];
 #pragma unroll
-  for (int r = threadIdx.x / VECTORS; r < ROWS; r += STEP) {
-    float v[4] = {0.f, 0.f, 0.f, 0.f};
-    if (first + r < stop && d < n_features) {
-      const float* from = x + (long long)(first + r) * n_features + d;
-      if (vectors) {
-        load(v, from);
-      } else {
+    for (int j = 0; j < 4; ++j) v[j] = from[d[j]];
 #pragma unroll
-        for (int j = 0; j < 4; ++j)
-          if (d + j < n_features) v[j] = from[j];
-      }
-#pragma unroll
-      for (int j = 0; j < 4; ++j) v[j] -= origin[j];
+    for (int j = 0; j < 4; ++j) {
+      const float inside = first + r < stop && column + own + j < n_features ? 1.f : 0.f;
+      v[j] = (v[j] - origin[j]) * inside;
     }
     store(tile + r * LD + own, v);
   }
@@ -79,10 +96,11 @@ template <int ROWS, int WIDTH, int LD, int THREADS>
 __device__ __forceinline__ void stage_table(float* tile, const float* table, int ld, int row,
                                             int column) {
   constexpr int VECTORS = WIDTH / 4, STEP = THREADS / VECTORS;
-  static_assert(THREADS % VECTORS == 0, "every thread keeps its columns");
+  static_assert(THREADS % VECTORS == 0 && ROWS % STEP == 0, "every thread copies the same");
   const int own = threadIdx.x % VECTORS * 4;
 #pragma unroll
-  for (int r = threadIdx.x / VECTORS; r < ROWS; r += STEP) {
+  for (int i = 0; i < ROWS / STEP; ++i) {
+    const int r = threadIdx.x / VECTORS + i * STEP;
     float v[4];
     load(v, table + (long long)(row + r) * ld + column + own);
     store(tile + r * LD + own, v);
