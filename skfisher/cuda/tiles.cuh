@@ -44,7 +44,7 @@ __device__ __forceinline__ void store(float* to, const float (&from)[N]) {
 // Copies the rows first .. first + ROWS - 1 of x, less shift, and of these the dimensions
 // column .. column + WIDTH - 1, into a tile whose rows are LD floats apart. Zeros stand where
 // rows reach `stop` or dimensions n_features: a neighbour is read there and multiplied by zero, so
-// that no load waits behind a branch, and four are on their way at once.
+// that no load waits behind a branch, and several are on their way at once.
 template <int ROWS, int WIDTH, int LD, int THREADS>
 __device__ __forceinline__ void stage_rows(float* tile, const float* x, int n_features,
                                            const float* shift, int first, int stop, int column) {
