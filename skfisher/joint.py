@@ -272,7 +272,9 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
 
         A map and a mixture for each class, plain gradient steps of 1e-4 along minus the label
         times the classifier, batches of 24 bags and 10,000 descriptors, an SVM fitted anew
-        every epoch.
+        every epoch. The inverse of the random first map is large, and so are its gradients:
+        on small data the steps may wreck the model, which a warning tells then.
+        ``map_init="identity"`` starts at the same features without it.
 
         Parameters
         ----------
