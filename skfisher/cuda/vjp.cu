@@ -46,14 +46,19 @@ __device__ __forceinline__ void stage_transposed(float* g1, float* g2, const Gra
   static_assert(LD % 32 == 4 && KTILE % AT_ONCE == 0 && SLAB % 8 == 0, "no bank conflicts");
   const int own_k = threadIdx.x % 4 + threadIdx.x / 32 * 4, own_d = threadIdx.x / 4 % 8;
 #pragma unroll
-  for (int k = own_k; k < KTILE; k += AT_ONCE) {
+  for (int i = 0; i < KTILE / AT_ONCE; ++i) {
+    const int k = own_k + i * AT_ONCE;
     const float c = factor[k0 + k];
 #pragma unroll
-    for (int d = own_d; d < SLAB; d += 8) {
+    for (int j = 0; j < SLAB / 8; ++j) {
+      // As in stage_rows: a neighbour is read in the place of what there is not.
+      const int d = own_d + j * 8;
+      const long long at =
+          (long long)min(k0 + k, K - 1) * n_features + min(d0 + d, n_features - 1);
+      const float g_mean = g.means[at], g_variance = g.variances[at];
       const bool inside = k0 + k < K && d0 + d < n_features;
-      const long long at = (long long)(k0 + k) * n_features + d0 + d;
-      g1[d * LD + k] = inside ? c * g.means[at] : 0.f;
-      g2[d * LD + k] = inside ? c * SQRT_HALF * g.variances[at] : 0.f;
+      g1[d * LD + k] = inside ? c * g_mean : 0.f;
+      g2[d * LD + k] = inside ? c * SQRT_HALF * g_variance : 0.f;
     }
   }
 }
@@ -109,8 +114,9 @@ posterior_vjp(const float* x, int n_features, const float* shift, const float* p
       stage_transposed<KTILE, SLAB, LDG, THREADS>(g1s, g2s, of_bag, factor, K,
                                                   n_features, k0, d0);
       __syncthreads();
+      const int dims = min(SLAB, n_features - d0);  // the last vector may include zeros
 #pragma unroll 1  // two would spill on sm_100
-      for (int d = 0; d < SLAB; d += 4) {
+      for (int d = 0; d < dims; d += 4) {
         float xv[TR][4];
 #pragma unroll
         for (int i = 0; i < TR; ++i) load(xv[i], xs + (tr + i * ROW_STEP) * LDX + d);
@@ -198,30 +204,34 @@ __device__ __forceinline__ void stage_slopes(float* tiles, const float* tables, 
   static_assert(THREADS % DTILE == 0 && SLAB % STEP == 0, "a thread keeps its dimension");
   const int d = threadIdx.x % DTILE;
 #pragma unroll
-  for (int k = threadIdx.x / DTILE; k < SLAB; k += STEP) {
-    const bool inside = k0 + k < K && d0 + d < n_features;
+  for (int i = 0; i < SLAB / STEP; ++i) {
+    const int k = threadIdx.x / DTILE + i * STEP;
     const long long table = (long long)(k0 + k) * Dp + d0 + d;
-    const long long at = (long long)(k0 + k) * n_features + d0 + d;
+    const long long at = (long long)min(k0 + k, K - 1) * n_features + min(d0 + d, n_features - 1);
+    const float g_mean = g.means[at], g_variance = g.variances[at];
+    const bool inside = k0 + k < K && d0 + d < n_features;
     const float a = tables[table], b = tables[(long long)Kp * Dp + table], c = factor[k0 + k];
     float* to = tiles + k * DTILE + d;
     to[0] = a * a;
     to[TILE] = a * b;
-    to[2 * TILE] = inside ? a * c * g.means[at] : 0.f;
-    to[3 * TILE] = inside ? 2.f * SQRT_HALF * c * g.variances[at] : 0.f;
+    to[2 * TILE] = inside ? a * c * g_mean : 0.f;
+    to[3 * TILE] = inside ? 2.f * SQRT_HALF * c * g_variance : 0.f;
   }
 }
 
 // Copies the weights of ROWS descriptors, from row `first` on, for SLAB components into a tile.
+// Neighbours stand where there are no rows, which nobody reads, or no components.
 template <int ROWS, int SLAB, int LD, int THREADS>
 __device__ __forceinline__ void stage_weights(float* tile, const float* weights, int first,
                                               int stop, int width, int k0) {
   constexpr int VECTORS = SLAB / 4, STEP = THREADS / VECTORS;
   const int own = threadIdx.x % VECTORS * 4;
+  const int k = min(k0 + own, width - 4);
 #pragma unroll
-  for (int r = threadIdx.x / VECTORS; r < ROWS; r += STEP) {
-    float v[4] = {0.f, 0.f, 0.f, 0.f};
-    if (first + r < stop && k0 + own < width)
-      load(v, weights + (long long)(first + r) * width + k0 + own);
+  for (int i = 0; i < ROWS / STEP; ++i) {
+    const int r = threadIdx.x / VECTORS + i * STEP;
+    float v[4];
+    load(v, weights + (long long)min(first + r, stop - 1) * width + k);
     store(tile + r * LD + own, v);
   }
 }
@@ -265,7 +275,8 @@ descriptor_vjp(const float* x, int n_features, const float* shift, const float* 
     stage_slopes<SLAB, DTILE, THREADS>(tiles, tables, Kp, Dp, of_bag, factor, K,
                                        n_features, k0, d0);
     __syncthreads();
-    for (int k = 0; k < SLAB; k += 4) {
+    const int components = min(SLAB, width - k0);
+    for (int k = 0; k < components; k += 4) {
       float q[TR][4], dl[TR][4];
 #pragma unroll
       for (int i = 0; i < TR; ++i) {
