@@ -272,9 +272,10 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
 
         A map and a mixture for each class, plain gradient steps of 1e-4 along minus the label
         times the classifier, batches of 24 bags and 10,000 descriptors, an SVM fitted anew
-        every epoch. The inverse of the random first map is large, and so are its gradients:
-        on small data the steps may wreck the model, which a warning tells then.
-        ``map_init="identity"`` starts at the same features without it.
+        every epoch. The inverse of the random first map is large, and so are its gradients, and
+        the classes have fewer positive bags than negative ones: where the model ends below
+        its start, as a warning tells, ``map_init="identity"`` starts at the same features
+        without that inverse, and ``class_weight="balanced"`` evens out the signal.
 
         Parameters
         ----------
