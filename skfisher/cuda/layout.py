@@ -124,9 +124,12 @@ class PackedMixture(NamedTuple):
 
     @property
     def representable(self):
-        """Whether float32 holds the parameters, and squares of numbers of their size."""
+        """Whether float32 holds the parameters, and sums of squares of numbers of their size.
+
+        2^50 leaves room for a thousand squares of descriptors a hundred deviations away.
+        """
         with np.errstate(invalid="ignore"):
-            sizes = 2.0**-60 < self.inv_std.min(), self.inv_std.max() < 2.0**60
+            sizes = 2.0**-50 < self.inv_std.min(), self.inv_std.max() < 2.0**50
         return all(sizes) and bool(np.isfinite(self.params).all())
 
     @property

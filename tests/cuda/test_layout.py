@@ -15,6 +15,8 @@ from skfisher.cuda.layout import (
     partial_size,
     row_width,
 )
+from skfisher.cuda.module import source
+from skfisher.cuda.vjp import BAGS_IN_BLOCK
 
 LENGTHS = st.lists(st.integers(1, 3000), min_size=1, max_size=8)
 COSTS = st.lists(st.integers(0, 50), min_size=1, max_size=30)
@@ -76,6 +78,11 @@ def test_blocks_make_up_their_bags(counts):
         assert (own[0], own[-1]) == (ranges[bag], ranges[bag + 1])
         assert (np.diff(own)[:-1] == CHUNKS_IN_BLOCK).all()
         assert 0 < own[-1] - own[-2] <= CHUNKS_IN_BLOCK
+
+
+def test_kernels_and_launchers_cut_sums_into_the_same_blocks():
+    assert f"constexpr int CHUNKS_IN_BLOCK = {CHUNKS_IN_BLOCK};" in source()
+    assert f"constexpr int BAGS_IN_BLOCK = {BAGS_IN_BLOCK};" in source()
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,28 @@ def test_a_descriptor_far_from_everything(kernels_on_cpu, rng):
     assert np.isfinite(vectors[1]).all()
 
 
+def test_a_descriptor_whose_square_overflows_in_deviations_alone(kernels_on_cpu, rng):
+    # its moments are float32 numbers, its log densities are not
+    case = Case(rng, 6, 5, [20, 30], spread=0.07)
+    case.mixture[2][...] *= 1e-4
+    case.x[3] = 1e18
+    vectors = case.vectors()
+    assert np.isnan(vectors[0, :6]).all()
+    assert np.isfinite(vectors[1]).all()
+
+
+@pytest.mark.parametrize("exponent", [-49, 49])
+def test_scales_at_the_edges_of_what_is_served(kernels_on_cpu, rng, exponent):
+    # 1024 squares of descriptors add up in a chunk
+    case = Case(rng, 1, 20_000, [1024])
+    scale = 2.0**exponent
+    case.mixture = case.mixture[0], scale * case.mixture[1], scale**2 * case.mixture[2]
+    case.x *= np.float32(scale)
+    case.x[0] *= 100
+    assert statistics.takes(case.x, *case.mixture)
+    assert case.error() < TOLERANCE
+
+
 def test_a_component_of_weight_zero(kernels_on_cpu, rng):
     case = Case(rng, 4, 5, [20, 30])
     case.mixture[0][2] = 0
@@ -164,24 +186,37 @@ def test_neighbours_do_not_matter(kernels_on_cpu, rng):
     np.testing.assert_array_equal(case.keep([2]).vectors(), vectors[order[[2]]])
 
 
+def uneven(rng, lengths):
+    """Return a case whose chunks have sums of such different sizes that their order matters."""
+    case = Case(rng, 1, 3, lengths)
+    for chunk in range(0, len(case.x), 256):
+        case.x[chunk : chunk + 256] *= np.float32(10 ** rng.uniform(-9, 9))
+    return case
+
+
 def test_a_batch_in_groups_gives_equal_bits(kernels_on_cpu, rng, monkeypatch):
-    # the bag of 8449 descriptors has 34 chunks, more than the 32 that are summed first
-    case = Case(rng, 2, 3, [3] * 30 + [8449] + [2] * 40)
-    whole = case.vectors()
+    # the bag of 16384 descriptors has 64 chunks, more than the 32 that are summed first
+    case = uneven(rng, [3] * 30 + [16384] + [2] * 40)
+    arguments = case.x, case.starts, case.stops, *case.mixture
+    vectors, sums = case.vectors(), fisher_sums(*arguments)
     kernels_on_cpu.launched.clear()
     for scratch in (1, 1000, 30_000):
         monkeypatch.setattr(statistics, "SCRATCH", scratch)
-        np.testing.assert_array_equal(case.vectors(), whole)
+        np.testing.assert_array_equal(case.vectors(), vectors)
+        for s, whole in zip(fisher_sums(*arguments), sums, strict=True):
+            np.testing.assert_array_equal(s, whole)
     assert "skfisher::add_chunks<float>" in kernels_on_cpu.launched
     monkeypatch.undo()
 
 
 def test_blocks_of_chunks_are_summed_alike_in_one_step_or_two(kernels_on_cpu, rng, monkeypatch):
-    case = Case(rng, 2, 3, [8449, 5])
-    direct = case.vectors()
+    case = uneven(rng, [16384, 5])
+    arguments = case.x, case.starts, case.stops, *case.mixture
+    direct = fisher_sums(*arguments)
     monkeypatch.setattr(statistics, "LONG_BAG", 33)
-    np.testing.assert_array_equal(case.vectors(), direct)
-    assert "skfisher::bag_vectors<double>" in kernels_on_cpu.launched
+    for s, d in zip(fisher_sums(*arguments), direct, strict=True):
+        np.testing.assert_array_equal(s, d)
+    assert "skfisher::bag_sums<double>" in kernels_on_cpu.launched
 
 
 def test_bags_anywhere_in_the_rows(kernels_on_cpu, rng):
@@ -289,8 +324,8 @@ def test_what_the_kernels_leave_to_the_array_code(kernels_on_cpu, rng, monkeypat
     weights, means, variances = case.mixture
     assert statistics.takes(case.x, *case.mixture)
     assert not statistics.takes(case.x.astype(np.float64), *case.mixture)
-    assert not statistics.takes(case.x, weights, means, 1e-40 * variances)
-    assert not statistics.takes(case.x, weights, means, 1e40 * variances)
+    assert not statistics.takes(case.x, weights, means, 2.0**-102 * variances)
+    assert not statistics.takes(case.x, weights, means, 2.0**102 * variances)
     assert not statistics.takes(case.x, weights, 1e39 * np.abs(means), variances)
     assert not statistics.takes(case.x, weights, 1000 * means, variances)
     wide = np.broadcast_to(np.float32(1), (1, 5000))
@@ -338,11 +373,11 @@ def test_one_kernel_gives_equal_bits(one_kernel, rng, k, d):
 
 
 def test_one_kernel_tells_descriptors_without_posteriors(one_kernel, rng):
-    case = Case(rng, 6, 5, [20, 30])
-    case.x[3] = 1e25
-    with np.errstate(over="ignore", invalid="ignore"):
-        vectors = case.vectors()
-    assert np.isfinite(vectors).all(axis=1).tolist() == [False, True]
+    case = Case(rng, 6, 5, [20, 30], spread=0.07)
+    for case.x[3], case.mixture[2][...] in ((1e25, 1), (1e18, 1e-4)):
+        with np.errstate(over="ignore", invalid="ignore"):
+            vectors = case.vectors()
+        assert np.isfinite(vectors).all(axis=1).tolist() == [False, True]
 
 
 @pytest.mark.parametrize(("k", "d", "spread"), [(65, 5, 0.7), (5, 65, 0.7), (5, 5, 8.0)])
