@@ -1,11 +1,8 @@
 """The E-step of EM: statistics of descriptors under a mixture, and their log-likelihood."""
 
-import numpy as np
-
 from skfisher.backend import array_module, to_host
 from skfisher.cuda import statistics as kernels
-from skfisher.ops.chunks import Frame
-from skfisher.ops.gaussian import framed_logits, scale_of
+from skfisher.ops.gaussian import frame_on_host, framed_logits, scale_of
 from skfisher.ops.statistics import Sums, total_statistics
 
 __all__ = ["expectation_sums"]
@@ -36,19 +33,15 @@ def expectation_sums(x, starts, stops, weights, means, variances):
     log_likelihood : float64 array of shape (n_runs,)
         Of ``y``, in nats.
     """
-    # on the host, so that all devices choose the same coordinates
     mixture = [to_host(p) for p in (weights, means, variances)]
-    like = np.empty((0, x.shape[1]), dtype=x.dtype)
-    frame, coordinates, coefficients = framed_logits(like, *mixture)
     if kernels.takes(x, *mixture):
+        frame, _, *coordinates, _ = frame_on_host(x.dtype, *mixture)
         sums, log_likelihood = kernels.bag_expectations(
-            x, starts, stops, *mixture, coordinates=coordinates[1:], scale=scale_of(frame)
+            x, starts, stops, *mixture, coordinates=coordinates, scale=scale_of(frame)
         )
         return Sums(*sums), log_likelihood
     xp = array_module(x)
-    coefficients = [xp.asarray(c) for c in coefficients]
-    if frame is not None:
-        frame = Frame(*(xp.asarray(f) for f in frame))
+    frame, _, coefficients = framed_logits(x, *mixture)
     parts = [
         total_statistics(x, starts[i : i + 1], stops[i : i + 1], coefficients, frame=frame)
         for i in range(len(starts))

@@ -19,6 +19,7 @@ from skfisher.backend import array_module, empty, float_dtype, zeros
 from skfisher.cuda import statistics as kernels
 from skfisher.cuda import vjp as vjp_kernels
 from skfisher.ops.gaussian import (
+    frame_on_host,
     framed_logits,
     logit_coefficients_vjp,
     scale_of,
@@ -155,10 +156,11 @@ def fisher_sums(x, starts, stops, weights, means, variances):
     sums : Sums of float64 arrays
         In the coordinates of the mixture.
     """
-    frame, coordinates, coefficients = framed_logits(x, weights, means, variances)
-    if kernels.takes(x, weights, means, variances):
-        mixture = weights, means, variances
-        return Sums(*kernels.bag_sums(x, starts, stops, *mixture, coordinates=coordinates[1:]))
+    mixture = weights, means, variances
+    if kernels.takes(x, *mixture):
+        _, _, *coordinates, _ = frame_on_host(x.dtype, *mixture)
+        return Sums(*kernels.bag_sums(x, starts, stops, *mixture, coordinates=coordinates))
+    frame, _, coefficients = framed_logits(x, *mixture)
     return soft_statistics(x, starts, stops, coefficients, frame=frame)
 
 
@@ -169,13 +171,14 @@ def fisher_sums_vjp(g, x, starts, stops, weights, means, variances, *, with_x=Tr
     coordinates of the sums: float64, so that those of parts of a batch can be added up.
     With ``with_x=False`` `d_x` is None, and less is computed.
     """
-    frame, coordinates, coefficients = framed_logits(x, weights, means, variances)
-    if vjp_kernels.takes(x, starts, stops, weights, means, variances):
+    mixture = weights, means, variances
+    if vjp_kernels.takes(x, starts, stops, *mixture):
+        _, _, *coordinates, _ = frame_on_host(x.dtype, *mixture)
         d_x, r0, r1, r2 = vjp_kernels.bag_sums_vjp(
-            g, x, starts, stops, weights, means, variances,
-            coordinates=coordinates[1:], with_x=with_x,
-        )  # fmt: skip
+            g, x, starts, stops, *mixture, coordinates=coordinates, with_x=with_x
+        )
         return d_x, (r1, r2, r0)
+    frame, _, coefficients = framed_logits(x, *mixture)
     d_x = zeros(x.shape, like=x) if with_x else None
     d_coefficients = new_gradients(coefficients)
     steps = iter_statistics_vjp(

@@ -14,11 +14,12 @@ import math
 
 import numpy as np
 
-from skfisher.backend import array_module, float_dtype
+from skfisher.backend import array_module, asarray, float_dtype, to_host
 from skfisher.ops.chunks import Frame
 
 __all__ = [
     "apply_frame",
+    "frame_on_host",
     "framed_logits",
     "log_joint",
     "log_joint_vjp",
@@ -205,6 +206,8 @@ _SMALL = 256
 def to_frame(x, weights, means, variances):
     """Choose the coordinates and the dtype to compute in, from the parameters alone.
 
+    Chosen on the host, so that no rounding of a device's own tells it from the others.
+
     Returns
     -------
     frame : Frame of that dtype, or None where descriptors can be used as they are
@@ -214,12 +217,19 @@ def to_frame(x, weights, means, variances):
         in their own deviations, that float32 would cost the result its digits, and
         where it costs next to nothing.
     """
-    xp = array_module(x)
+    frame, *parameters, dtype = frame_on_host(x.dtype, weights, means, variances)
+    if frame is not None:
+        frame = Frame(*(asarray(part, like=x) for part in frame))
+    return frame, *(asarray(p, like=x) for p in parameters), dtype
+
+
+def frame_on_host(dtype, weights, means, variances):
+    """Return what `to_frame` does for descriptors of a dtype, as NumPy arrays."""
     weights, means, variances = (
-        xp.asarray(p, dtype=np.float64) for p in (weights, means, variances)
+        to_host(p).astype(np.float64, copy=False) for p in (weights, means, variances)
     )
     small = means.size < _SMALL
-    dtype = np.dtype(np.float64) if small else float_dtype(x.dtype)
+    dtype = np.dtype(np.float64) if small else float_dtype(dtype)
     moderate = 2.0**-40 < float(variances.min()) and float(variances.max()) < 2.0**40
     if moderate and reach(means, variances) <= _NO_FRAME:
         return None, weights, means, variances, dtype

@@ -11,8 +11,9 @@ from numpy.testing import assert_allclose
 from skfisher import DiagonalGaussianMixture, FisherVectorEncoder, PowerL2Normalizer
 from skfisher.backend import to_host
 from skfisher.cuda import groups, layout, module, statistics
+from skfisher.ops import gaussian
 from skfisher.ops.expectation import expectation_sums
-from skfisher.ops.fisher import fisher_sums, fisher_vector, fisher_vector_vjp
+from skfisher.ops.fisher import fisher_sums, fisher_sums_vjp, fisher_vector, fisher_vector_vjp
 from skfisher.ops.normalization import power_l2_normalize, power_l2_normalize_vjp
 
 from ..device_array import DeviceArray, current_device
@@ -102,6 +103,36 @@ def test_operations(
     for f, e in zip(found, expected, strict=True):
         assert f.dtype == e.dtype
         assert_allclose(f.get(), e, rtol=0, atol=1e-4 * np.abs(e).max())  # digits: other tests
+
+
+@pytest.mark.parametrize("fused", ["0", "1"])
+def test_coordinates_are_chosen_on_the_host(launched, stand_in, monkeypatch, x, mixture, fused):
+    # sums of several devices are added up there: rounding must not tell their coordinates apart
+    monkeypatch.setenv("SKFISHER_FUSED", fused)
+
+    def reach(means, variances, of_host_arrays=gaussian.reach):
+        assert isinstance(means, np.ndarray)
+        assert isinstance(variances, np.ndarray)
+        return of_host_arrays(means, variances)
+
+    monkeypatch.setattr(gaussian, "reach", reach)
+    parameters = [stand_in.asarray(p) for p in mixture]
+    bags = stand_in.asarray(x), STARTS, STOPS
+    vectors = fisher_vector(*bags, *parameters)
+    sums = fisher_sums(*bags, *parameters)
+    fisher_sums_vjp(sums, *bags, *parameters)
+    fisher_vector_vjp(vectors, *bags, *parameters)
+    expectation_sums(*bags, *parameters)
+    gaussian.log_joint(bags[0], *parameters)
+
+
+def test_kernels_need_no_coefficients_of_logits(launched, stand_in, monkeypatch, x, mixture):
+    # which take as long to compute, for large mixtures, as the kernels
+    monkeypatch.delattr(gaussian, "logit_coefficients")
+    bags = stand_in.asarray(x), STARTS, STOPS
+    sums = fisher_sums(*bags, *mixture)
+    fisher_sums_vjp(sums, *bags, *mixture)
+    expectation_sums(*bags, *mixture)
 
 
 def test_a_view_between_vectors_is_copied(launched, stand_in):
