@@ -9,7 +9,7 @@ For training there is a smooth power, whose derivative stays finite at 0:
 
 import numpy as np
 
-from skfisher.backend import array_module, zeros
+from skfisher.backend import array_module, asarray, empty, is_cupy
 from skfisher.cuda import normalization as kernels
 
 __all__ = ["power_l2_normalize", "power_l2_normalize_vjp"]
@@ -81,7 +81,7 @@ def power_l2_normalize_vjp(g, x, *, power=0.5, blocks=None, eps=None, derivative
         norms = _norms(u, blocks)
         v = u / norms
         d_v = _l2_vjp(g, v, _norms(v))
-        d_u = (d_v - _over_blocks("add", d_v * v, blocks) * v) / norms
+        d_u = (d_v - _over_blocks("sum", d_v * v, blocks) * v) / norms
     if power != 1:
         d_u = _power_slope(x, power, eps, derivative_floor) * d_u
     return d_u / scale
@@ -112,7 +112,7 @@ def _largest(x, blocks):
     if blocks is None:
         largest = xp.maximum(x.max(axis=1, keepdims=True), -x.min(axis=1, keepdims=True))
     else:
-        largest = _over_blocks("maximum", xp.abs(x), blocks)
+        largest = _over_blocks("max", xp.abs(x), blocks)
     return xp.where(largest == 0, xp.inf, largest).astype(x.dtype, copy=False)
 
 
@@ -153,26 +153,34 @@ def _norms(u, blocks=None):
     if blocks is None:
         squares = xp.einsum("nd,nd->n", u, u)[:, None]
     else:
-        squares = _over_blocks("add", u * u, blocks)
+        squares = _over_blocks("sum", u * u, blocks)
     return xp.maximum(xp.sqrt(squares), 1)
 
 
 def _over_blocks(name, u, blocks):
-    """Reduce the columns of each label by a ufunc, and give every column its label's result."""
-    xp = array_module(u)
-    labels = np.arange(int(blocks.max()) + 1)
-    if xp is np:
-        order = np.argsort(blocks, kind="stable")
-        if (np.diff(order) != 1).any():
-            u = u[:, order]
-        # A label without columns gets a result too, which no column reads.
-        firsts = np.searchsorted(blocks[order], labels)
-        results = getattr(np, name).reduceat(u, firsts, axis=1)
-    else:  # CuPy reduces so only sums
-        results = zeros((len(labels), len(u)), like=u)
-        getattr(xp, name).at(results, xp.asarray(blocks), u.T)
-        results = results.T
-    return results[:, blocks]
+    """Take the "sum" or the "max" over the columns of each label, and give it to every column."""
+    order = np.argsort(blocks, kind="stable")
+    if is_cupy(u):
+        return _over_blocks_on_device(name, u, blocks, order)
+    if (np.diff(order) != 1).any():
+        u = u[:, order]
+    # A label without columns gets a result too, which no column reads.
+    firsts = np.searchsorted(blocks[order], np.arange(int(blocks.max()) + 1))
+    reduce = {"sum": np.add, "max": np.maximum}[name].reduceat
+    return reduce(u, firsts, axis=1)[:, blocks]
+
+
+def _over_blocks_on_device(name, u, blocks, order):
+    # CuPy's reduceat takes differences of running sums, which lose digits. All blocks of one
+    # width are an array of their own: most often there are one or two widths.
+    counts = np.bincount(blocks)
+    firsts = np.cumsum(counts) - counts
+    results = empty((len(u), len(counts)), like=u)
+    for width in np.unique(counts[counts > 0]):
+        labels = np.flatnonzero(counts == width)
+        columns = order[firsts[labels][:, None] + np.arange(width)]
+        results[:, asarray(labels, like=u)] = getattr(u[:, asarray(columns, like=u)], name)(axis=2)
+    return results[:, asarray(blocks, like=u)]
 
 
 def _l2_vjp(g, u, norms):

@@ -82,3 +82,33 @@ def test_numpy_scalars_do_not_widen_float32(rng):
     for kept in (options, {"power": options["power"]}):
         assert power_l2_normalize(x, **kept).dtype == np.float32
         assert power_l2_normalize_vjp(x, x, **kept).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        np.repeat(np.arange(4), 3),
+        np.array([0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2]),
+        np.array([3, 0, 4, 0, 3, 1, 4, 4, 1, 0, 0, 3]),  # in any order, 2 without columns
+    ],
+    ids=["equal", "two widths", "mixed"],
+)
+def test_blocks_are_each_of_unit_length_on_any_device(device_library, blocks, rng):
+    x, g = rng.normal(size=(2, 5, 12)).astype(np.float32)
+    x[3] = 0
+    x[1, blocks == 1] = 0
+    found = [
+        power_l2_normalize(device_library.asarray(x), blocks=blocks),
+        power_l2_normalize_vjp(*map(device_library.asarray, (g, x)), blocks=blocks),
+    ]
+    u = np.sign(x) * np.sqrt(np.abs(x.astype(np.float64)))
+    for label in np.unique(blocks):
+        norms = np.linalg.norm(u[:, blocks == label], axis=1, keepdims=True)
+        u[:, blocks == label] /= np.where(norms > 0, norms, 1)
+    norms = np.linalg.norm(u, axis=1, keepdims=True)
+    assert_allclose(found[0].get(), u / np.where(norms > 0, norms, 1), rtol=2e-6, atol=1e-7)
+    assert_allclose(found[1].get(), power_l2_normalize_vjp(g, x, blocks=blocks), rtol=1e-4)
+    # neither do results depend on chance, nor on other rows
+    for row in range(5):
+        alone = power_l2_normalize(device_library.asarray(x[row : row + 1]), blocks=blocks)
+        np.testing.assert_array_equal(alone.get()[0], found[0].get()[row])
