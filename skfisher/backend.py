@@ -25,6 +25,7 @@ __all__ = [
     "float_dtype",
     "from_dlpack",
     "is_cupy",
+    "moved",
     "parse_device",
     "rows_on",
     "single_threaded_blas",
@@ -43,8 +44,9 @@ def is_cupy(x):
 
 def array_module(*arrays):
     """Return the library of the arguments: ``cupy`` if any is a CuPy array, else ``numpy``."""
-    if any(is_cupy(x) for x in arrays):
-        return sys.modules["cupy"]
+    cupy = sys.modules.get("cupy")
+    if cupy is not None and any(isinstance(x, cupy.ndarray) for x in arrays):
+        return cupy
     return np
 
 
@@ -52,9 +54,10 @@ def asarray(x, *, like, dtype=None):
     """Return `x` as an array of the library and device of `like`, of the given or its own dtype."""
     if not is_cupy(like):
         return np.asarray(to_host(x), dtype=dtype)
-    elsewhere = is_cupy(x) and x.device != like.device
+    if is_cupy(x):
+        x = moved(x, like.device.id)
     with device_of(like):
-        return array_module(like).asarray(finished(x) if elsewhere else x, dtype=dtype)
+        return array_module(like).asarray(x, dtype=dtype)
 
 
 def empty(shape, *, like, dtype=None):
@@ -80,7 +83,8 @@ def float_dtype(dtype):
 def to_host(x):
     """Return `x` as a NumPy array, copied only if it lives on a device."""
     if is_cupy(x):
-        return x.get()
+        with device_of(x):  # else it would be read in a stream that does not wait for it
+            return x.get()
     return np.asarray(x)
 
 
@@ -99,10 +103,26 @@ def to_device(x, device):
         return x
     if place == "cpu":
         return to_host(x)
+    return moved(x, place)
+
+
+def moved(x, index):
+    """Return an array, of the host or of any device, on the CUDA device of the given index."""
     import cupy
 
-    with current_device(place):
-        return cupy.asarray(finished(x))
+    if not is_cupy(x):
+        x = np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("="))
+        with current_device(index):
+            there = cupy.empty(x.shape, x.dtype)
+            # cupy.asarray would keep a block of pinned memory for every size it ever met
+            there.set(x)
+            return there
+    if x.device.id == index:
+        return x
+    with device_of(x):
+        x = finished(cupy.ascontiguousarray(x))
+    with current_device(index):
+        return finished(cupy.asarray(x))  # before the memory of `x` is used again
 
 
 def finished(x):

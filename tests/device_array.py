@@ -48,9 +48,7 @@ FUNCTIONS = {
     "where": (),
     "zeros": ("dtype", "order"),
     "zeros_like": ("dtype", "order", "shape"),
-    "add.at": (),
     "add.reduceat": ("axis", "dtype", "out"),
-    "maximum.at": (),
     "fft.irfft": ("n", "axis", "norm"),
     "fft.rfft": ("n", "axis", "norm"),
 }
@@ -139,6 +137,13 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
     def get(self):
         """Return a copy on the host; from whichever device."""
         return self._values.copy()
+
+    def set(self, values, stream=None):
+        """Copy an array of the host into this one."""
+        assert type(values) is np.ndarray
+        assert values.flags.c_contiguous
+        assert (values.shape, values.dtype) == (self.shape, self.dtype)
+        unwrapped(self)[...] = values
 
     def __array__(self, *args, **kwargs):
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
@@ -263,7 +268,7 @@ def lookup(name):
         result = function(*map(unwrapped, args), **kwargs)
         return wrapped(result) if out is None else out
 
-    for method in ("at", "reduceat"):  # of the ufuncs that CuPy has it for
+    for method in ("reduceat",):  # of the ufuncs that CuPy has it for
         if f"{name}.{method}" in FUNCTIONS:
             setattr(on_device, method, lookup(f"{name}.{method}"))
     return on_device

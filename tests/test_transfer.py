@@ -1,7 +1,9 @@
 """Groups that fit a memory, on devices that NumPy stands in for."""
 
 import gc
+import sys
 import weakref
+from types import ModuleType, SimpleNamespace
 
 import hypothesis
 import numpy as np
@@ -262,6 +264,107 @@ def test_an_abandoned_run_closes_its_lanes(memory, rng):
     next(work)
     work.close()
     assert device_array.Lane.log[-1] == (0, "closed")
+
+
+# Lanes, by a stand-in whose streams do nothing until they are waited for.
+
+
+class Stream:
+    current = None
+
+    def __init__(self, non_blocking=False):
+        assert non_blocking  # else it would wait for all others
+        self.pending = []
+
+    def __enter__(self):
+        self.before, Stream.current = Stream.current, self
+
+    def __exit__(self, *exception):
+        Stream.current = self.before
+
+    def synchronize(self):
+        while self.pending:
+            self.pending.pop(0)()
+
+
+class LateArray:
+    """An array that the current stream fills."""
+
+    def __init__(self, shape, dtype=None):
+        self.values = np.zeros(shape, dtype)
+
+    shape = property(lambda self: self.values.shape)
+
+    def __getitem__(self, key):
+        part = LateArray(0)
+        part.values = self.values[key]
+        return part
+
+    def set(self, values, stream=None):
+        stream.pending.append(lambda: np.copyto(self.values, values))
+
+    def doubled(self):
+        result = LateArray(self.values.shape)
+        Stream.current.pending.append(lambda: np.multiply(self.values, 2, out=result.values))
+        return result
+
+    def get(self):
+        Stream.current.synchronize()
+        return self.values
+
+
+@pytest.fixture
+def pinned(monkeypatch):
+    """Put late arrays in the place of CuPy's; return the list of pinned sizes."""
+    late, sizes = ModuleType("cupy"), []
+    late.ndarray, late.empty = LateArray, LateArray
+    late.cuda = SimpleNamespace(Stream=Stream, Device=device_array.Device)
+    extra = ModuleType("cupyx")
+
+    def empty_pinned(shape, dtype):
+        sizes.append(int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        return np.empty(shape, dtype)
+
+    extra.empty_pinned = empty_pinned
+    monkeypatch.setitem(sys.modules, "cupy", late)
+    monkeypatch.setitem(sys.modules, "cupyx", extra)
+    transfer._stream.cache_clear()
+    yield sizes
+    transfer._stream.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, ">f8"])
+@pytest.mark.parametrize("buffer_bytes", [2**26, 100, 1])
+def test_buffers_are_refilled_when_they_have_been_read(
+    pinned, monkeypatch, rng, dtype, buffer_bytes
+):
+    monkeypatch.setattr(transfer, "PINNED_BYTES", buffer_bytes)
+    values = rng.integers(0, 100, size=(60, 3)).astype(dtype)
+    lanes = [transfer.Lane(0, values, len(values), i) for i in range(2)]
+    under_way, found = [], []
+    for i in range(6):
+        under_way.append(lanes[i % 2].start(values[10 * i : 10 * i + 10], lambda x: [x.doubled()]))
+        if i % 2:  # fetched out of turn: nothing but the lanes keeps groups apart
+            found += [lanes[j % 2].fetch(under_way[j])[0] for j in (i - 1, i)]
+    np.testing.assert_array_equal(np.concatenate(found), 2 * values)
+    # twice in a row, with no results fetched in between
+    first = lanes[0].start(values[:30], lambda x: [x.doubled()])
+    second = lanes[0].start(values[30:], lambda x: [x.doubled()])
+    np.testing.assert_array_equal(lanes[0].fetch(second)[0], 2 * values[30:])
+    np.testing.assert_array_equal(lanes[0].fetch(first)[0], 2 * values[:30])
+    lanes[1].start(values[:5], lambda x: [x.doubled()])
+    lanes[1].close()
+    assert not transfer._stream(0, 1).pending
+
+
+def test_pinned_buffers_have_few_sizes(pinned):
+    # CuPy keeps those of every size for good
+    for n_rows in range(1, 5000, 7):
+        transfer.Lane(0, np.empty((n_rows, 20), np.float32), n_rows, 0)
+    assert len(set(pinned)) <= 14
+    transfer.Lane(0, np.empty((2**20, 20), np.float32), 2**20, 0)
+    assert max(pinned) == transfer.PINNED_BYTES
+    assert pinned[-2] >= 80 * n_rows
 
 
 # What only a GPU shows.

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skfisher.backend import current_device, finished, is_cupy
+from skfisher.backend import current_device, finished, is_cupy, moved
 from skfisher.cuda.planning import run_in_groups, share_units
 from skfisher.ragged import gather
 
@@ -271,15 +271,17 @@ class Lane:
         self._buffer = None
         if not is_cupy(values):
             with current_device(device):
+                n_bytes = self._n_rows * values.shape[1] * values.dtype.itemsize
+                # CuPy keeps a block for every size it ever met: a power of two is met again
+                block = cupyx.empty_pinned(2 ** (n_bytes - 1).bit_length(), np.uint8)[:n_bytes]
                 native = values.dtype.newbyteorder("=")
-                self._buffer = cupyx.empty_pinned((self._n_rows, values.shape[1]), native)
+                self._buffer = block.view(native).reshape(self._n_rows, values.shape[1])
 
     def start(self, rows, function):
         """Copy the rows to the device and call ``function(x)`` there, and do not wait."""
-        rows = finished(rows)
         with current_device(self._device), self._stream:
             if self._buffer is None:  # they are on another device
-                return function(self._cupy.asarray(rows))
+                return function(moved(rows, self._device))
             x = self._cupy.empty(rows.shape, self._buffer.dtype)
             for low in range(0, len(rows), self._n_rows):
                 piece = rows[low : low + self._n_rows]
