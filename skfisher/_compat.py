@@ -10,7 +10,7 @@ import sklearn
 from sklearn.base import _fit_context
 from sklearn.utils._array_api import get_namespace
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils._set_output import _wrap_data_with_container
+from sklearn.utils._set_output import _get_output_config, _wrap_data_with_container
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
@@ -30,6 +30,7 @@ __all__ = [
     "check_feature_names_in",
     "check_sample_weight",
     "get_namespace",
+    "wants_data_frame",
     "wrap_output",
 ]
 
@@ -37,6 +38,11 @@ __all__ = [
 def wrap_output(output, X, estimator):
     """Return what `transform` made of `X` in the container that ``set_output`` asks for."""
     return _wrap_data_with_container("transform", output, X, estimator)
+
+
+def wants_data_frame(estimator):
+    """Tell whether ``set_output`` asks the estimator for a data frame."""
+    return _get_output_config("transform", estimator)["dense"] != "default"
 
 
 class NullCallbackContext:

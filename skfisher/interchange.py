@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 
+from skfisher._compat import wants_data_frame
 from skfisher.backend import device_of, is_cupy, to_host
 from skfisher.bags import Bags
 from skfisher.tensors import as_array, as_tensor, is_tensor
@@ -30,9 +31,12 @@ def reads_input(method, *, mirror=False):
         Whether arrays and `Bags` leave as tensors if `X` is made of tensors.
     """
     names = list(inspect.signature(method).parameters)[2:]
+    is_frame_made = method.__name__ in ("transform", "fit_transform")  # by scikit-learn, of arrays
 
     @functools.wraps(method)
     def call(self, X, *args, **kwargs):
+        if isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype == object:
+            X = _listed(X)
         of_tensors = mirror and _is_of_tensors(X)
         X = _read("X", X)
         others = dict(zip(names, args, strict=False)) | kwargs
@@ -41,12 +45,19 @@ def reads_input(method, *, mirror=False):
             _check_same_device(name, others[name], X)
         with _device_of_samples(X):
             result = method(self, X, *args[len(names) :], **others)
+        if is_frame_made and (of_tensors or is_cupy(result)) and wants_data_frame(self):
+            return result if isinstance(result, Bags) else to_host(result)
         return _mirrored(result) if of_tensors else result
 
     return call
 
 
 mirrors_input = functools.partial(reads_input, mirror=True)
+
+
+def _listed(x):
+    """Return a list of the arrays on devices, or tensors, that an object array holds."""
+    return list(x) if any(is_cupy(y) or is_tensor(y) for y in x) else x
 
 
 def _is_of_tensors(x):

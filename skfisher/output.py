@@ -1,6 +1,7 @@
 """What transformers of bags return: bags for bags, a table or a data frame for a table."""
 
-from skfisher._compat import wrap_output
+from skfisher._compat import wants_data_frame, wrap_output
+from skfisher.backend import to_host
 from skfisher.bags import Bags
 from skfisher.interchange import mirrors_input
 from skfisher.ragged import nesting
@@ -29,7 +30,9 @@ class BagOutputMixin:
         X_transformed : Bags, or for a table an array of shape (n_samples, n_features_out)
         """
         output = self._transform(X)
-        return output if isinstance(output, Bags) else wrap_output(output, X, self)
+        if isinstance(output, Bags):
+            return output
+        return wrap_output(to_host(output) if wants_data_frame(self) else output, X, self)
 
     def fit_transform(self, X, y=None):
         """Fit to `X`, then transform it.

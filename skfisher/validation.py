@@ -7,7 +7,7 @@ import numpy as np
 from sklearn import config_context
 from sklearn.utils.validation import check_array, validate_data
 
-from skfisher.backend import array_module, device_of, float_dtype, is_cupy
+from skfisher.backend import array_module, device_of, finished, is_cupy
 from skfisher.bags import Bags
 from skfisher.ragged import check_real, nesting
 
@@ -117,7 +117,7 @@ def check_table(estimator, X, y="no_validation", *, reset):
             f"X holds {X.shape[0]} sample(s) of {X.shape[1]} feature(s): at least 1 is required."
         )
     check_real(X, "X")
-    X = X.astype(float_dtype(X.dtype), copy=False)
+    X = X.astype(np.float32 if X.dtype == np.float32 else np.float64, copy=False)
     bad = ~array_module(X).isfinite(X).all(axis=1)
     if bad.any():
         raise ValueError(f"X[{int(bad.argmax())}] contains NaN or infinity.")
@@ -212,6 +212,7 @@ def _check_shape(bags, estimator, reset):
 def _check_finite(bags):
     """Refuse NaN and infinity, looking at the descriptors of the bags alone."""
     if bags.dtype.kind != "f":
+        finished(bags.values)  # as floats are when looked at; threads may read them now
         return
     xp = array_module(bags.values)
     # on the host what fits the cache, on a device what makes few of them
