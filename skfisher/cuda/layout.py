@@ -4,8 +4,10 @@ All of this is decided from the bags' lengths and from K and D alone, never by t
 rest of the batch or free memory, so that every sum is taken in the same order everywhere.
 """
 
+import functools
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -100,7 +102,8 @@ def chunk_table(starts, stops, k, d):
     return np.stack([bags, begins, ends], axis=1).astype(np.int32), bag_chunks.astype(np.int32)
 
 
-class PackedMixture(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class PackedMixture:
     """A mixture as the kernels read it, on the host, and the numbers it was rounded from."""
 
     params: np.ndarray  # float32: inv_std (dp, kp), scaled_mean (dp, kp), log_const (kp,)
@@ -111,7 +114,7 @@ class PackedMixture(NamedTuple):
     kp: int  # K and D, padded
     dp: int
 
-    @property
+    @functools.cached_property
     def reach(self):
         """How far means lie from the shift, in their own deviations: that of the farthest.
 
@@ -122,7 +125,7 @@ class PackedMixture(NamedTuple):
             squares = self.scaled_mean**2
             return float((squares**2).mean(axis=1).max() ** 0.25)
 
-    @property
+    @functools.cached_property
     def representable(self):
         """Whether float32 holds the parameters, and sums of squares of numbers of their size.
 
@@ -132,7 +135,7 @@ class PackedMixture(NamedTuple):
             sizes = 2.0**-50 < self.inv_std.min(), self.inv_std.max() < 2.0**50
         return all(sizes) and bool(np.isfinite(self.params).all())
 
-    @property
+    @functools.cached_property
     def weight_factors(self):
         """``w`` and ``w^(-1/2)``, the latter 0 where w is 0; float64 of shape (k,)."""
         positive = self.weights > 0
