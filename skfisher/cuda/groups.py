@@ -28,13 +28,16 @@ def cut(costs, most):
         first = last
 
 
-def scratch_numbers(chunks, k, d):
-    """Return how many float32 numbers the posteriors and sums of each chunk take."""
+def scratch_numbers(chunks, k, d, *, copied=False):
+    """Return how many float32 numbers the posteriors and sums of each chunk take.
+
+    Its descriptors too, if they are `copied`.
+    """
     starts, stops = chunks[:, 1].astype(np.int64), chunks[:, 2].astype(np.int64)
     in_order = bool((starts[1:] >= stops[:-1]).all())
     # out of order, what lies together in the list does not in memory, and is copied
-    copied = 0 if in_order and not _are_scattered(starts, stops) else d
-    return (stops - starts) * (row_width(k) + copied) + partial_size(k, d)
+    copied = copied or not in_order or _are_scattered(starts, stops)
+    return (stops - starts) * (row_width(k) + (d if copied else 0)) + partial_size(k, d)
 
 
 def _are_scattered(starts, stops):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from skfisher.backend import array_module, to_host
+from skfisher.backend import to_host
 
 __all__ = [
     "PackedMixture",
@@ -19,6 +19,7 @@ __all__ = [
     "chunk_table",
     "component_tile",
     "disjoint",
+    "in_place",
     "pack_mixture",
     "pad_components",
     "padded",
@@ -216,15 +217,17 @@ def pad_table(values):
     return pad_components(table)
 
 
-def vector_aligned(x: Any):
-    """Return `x`, copied if it is not contiguous or its rows do not start at vectors of four.
+def in_place(x: Any):
+    """Tell whether kernels can read the rows of `x` where they are.
 
-    Kernels read rows of a multiple of 4 numbers as vectors, which must lie at multiples of
-    16 bytes; a view may begin anywhere.
+    They must be contiguous; rows of a multiple of 4 numbers are read as vectors, which must lie
+    at multiples of 16 bytes, while a view may begin anywhere.
     """
-    xp = array_module(x)
-    x = xp.ascontiguousarray(x)
     interface = getattr(x, "__cuda_array_interface__", None) or x.__array_interface__
-    if x.shape[1] % 4 == 0 and interface["data"][0] % 16:
-        return x.copy()
-    return x
+    aligned = x.shape[1] % 4 or interface["data"][0] % 16 == 0
+    return bool(x.flags.c_contiguous and aligned)
+
+
+def vector_aligned(x: Any):
+    """Return `x`, copied if kernels cannot read it where it is."""
+    return x if in_place(x) else x.copy()

@@ -11,7 +11,7 @@ import numpy as np
 from skfisher.backend import asarray, empty
 from skfisher.cuda import configurations, module
 from skfisher.cuda.groups import CHUNKS_IN_BLOCK, block_ranges, cut, scratch_numbers, window
-from skfisher.cuda.layout import chunk_table, pack_mixture, partial_size
+from skfisher.cuda.layout import chunk_table, in_place, pack_mixture, partial_size
 from skfisher.cuda.mixture import DeviceMixture
 
 __all__ = ["bag_expectations", "bag_sums", "fisher_vector", "takes"]
@@ -23,6 +23,8 @@ SCRATCH = 2**29
 LARGEST_REACH = 64.0
 # K (2D + 1) at most: the scratch space then holds some chunks, and a grid has blocks for each.
 LARGEST_RESULT = 2**23
+# K at most: the scratch space then holds the posteriors of a block of chunks, at most 2^15 rows.
+LARGEST_K = 2**14
 # Longer bags are summed by many threads, block by block, before they are finished.
 LONG_BAG = 4 * CHUNKS_IN_BLOCK
 
@@ -33,7 +35,8 @@ def takes(x, weights, means, variances):
     They do for float32 on a GPU, unless SKFISHER_FUSED=0, for mixtures of a size that
     fits and whose means lie within reach of float32.
     """
-    too_large = partial_size(*means.shape) > LARGEST_RESULT or len(x) >= 2**31
+    k, d = means.shape
+    too_large = k > LARGEST_K or partial_size(k, d) > LARGEST_RESULT or len(x) >= 2**31
     if too_large or not module.fused(x):
         return False
     packed = pack_mixture(weights, means, variances)
@@ -142,7 +145,7 @@ def _summed_bags(x, table, mixture, log_likelihood=None):
         likelihood = None if log_likelihood is None else log_likelihood[part]
         return mixture.partial_sums(rows, asarray(moved, like=x), likelihood)
 
-    costs = scratch_numbers(chunks, mixture.k, mixture.d)
+    costs = scratch_numbers(chunks, mixture.k, mixture.d, copied=not in_place(x))
     for first, last in cut(np.add.reduceat(costs, bag_chunks[:-1]), SCRATCH):
         low, high = int(bag_chunks[first]), int(bag_chunks[last])
         ranges = bag_chunks[first : last + 1]

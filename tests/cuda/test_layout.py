@@ -109,6 +109,10 @@ def test_a_window_holds_the_rows_of_chunks(starts, stops, copied):
     numbers = scratch_numbers(chunks, 5, 4)
     per_row = row_width(5) + (0 if in_order else 4)
     assert (numbers == (chunks[:, 2] - chunks[:, 1]) * per_row + partial_size(5, 4)).all()
+    numbers = scratch_numbers(chunks, 5, 4, copied=True)
+    assert (
+        numbers == (chunks[:, 2] - chunks[:, 1]) * (row_width(5) + 4) + partial_size(5, 4)
+    ).all()
 
 
 @pytest.mark.parametrize(("k", "d"), [(3, 5), (32, 64), (33, 65)])

@@ -251,6 +251,19 @@ def test_rows_at_any_address(kernels_on_cpu, rng, d):
         np.testing.assert_array_equal(case.vectors(view), expected)
 
 
+def test_descriptors_that_must_be_copied_are_copied_in_groups(kernels_on_cpu, rng, monkeypatch):
+    case = Case(rng, 3, 40, [50] * 20)
+    expected = case.vectors()
+    # room for the posteriors and sums of all bags, not for their descriptors
+    monkeypatch.setattr(statistics, "SCRATCH", 20_000)
+    kernels_on_cpu.launched.clear()
+    np.testing.assert_array_equal(case.vectors(), expected)
+    assert len(kernels_on_cpu.launched) == 3
+    case.x = np.asfortranarray(case.x)
+    np.testing.assert_array_equal(case.vectors(), expected)
+    assert len(kernels_on_cpu.launched) > 6
+
+
 def test_writes_where_it_is_told_and_nothing_else(kernels_on_cpu, rng):
     case = Case(rng, 3, 4, [50, 5])
     copies = [a.copy() for a in (case.x, case.starts, case.stops, *case.mixture)]
@@ -330,6 +343,8 @@ def test_what_the_kernels_leave_to_the_array_code(kernels_on_cpu, rng, monkeypat
     assert not statistics.takes(case.x, weights, 1000 * means, variances)
     wide = np.broadcast_to(np.float32(1), (1, 5000))
     assert not statistics.takes(wide, np.ones(1000), *(np.broadcast_to(1.0, (1000, 5000)),) * 2)
+    many = np.broadcast_to(1.0, (2**14 + 1, 4))
+    assert not statistics.takes(case.x, many[:, 0], many, many)
     long = np.broadcast_to(np.float32(1), (2**31, 4))
     assert not statistics.takes(long, *case.mixture)
     monkeypatch.setenv("SKFISHER_FUSED", "0")
