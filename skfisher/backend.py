@@ -36,6 +36,9 @@ __all__ = [
 ]
 
 
+_ANYWHERE = contextlib.nullcontext()  # on the host no device is the current one
+
+
 def is_cupy(x):
     """Tell whether `x` is a CuPy array, without importing CuPy."""
     cupy = sys.modules.get("cupy")
@@ -170,7 +173,7 @@ def current_device(index):
 
 def device_of(x):
     """Return a context in which the device of `x` is the current one; empty for NumPy arrays."""
-    return current_device(x.device.id) if is_cupy(x) else contextlib.nullcontext()
+    return current_device(x.device.id) if is_cupy(x) else _ANYWHERE
 
 
 def cuda_devices(device, x):
@@ -192,7 +195,7 @@ def cuda_devices(device, x):
 def work_context(device, x):
     """Return a context in which the one device to work on descriptors `x` is the current one."""
     devices = cuda_devices(device, x)
-    return current_device(devices[0]) if devices else contextlib.nullcontext()
+    return current_device(devices[0]) if devices else _ANYWHERE
 
 
 @functools.cache

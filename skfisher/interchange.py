@@ -1,6 +1,5 @@
 """What goes in comes out: arrays of the kind, and on the device, of the samples."""
 
-import contextlib
 import functools
 import inspect
 import sys
@@ -39,14 +38,16 @@ def reads_input(method, *, mirror=False):
             X = _listed(X)
         of_tensors = mirror and _is_of_tensors(X)
         X = _read("X", X)
-        others = dict(zip(names, args, strict=False)) | kwargs
-        others = {name: _read(name, value) for name, value in others.items()}
-        for name in SAMPLES & others.keys():
-            _check_same_device(name, others[name], X)
-        with _device_of_samples(X):
-            result = method(self, X, *args[len(names) :], **others)
-        if is_frame_made and (of_tensors or is_cupy(result)) and wants_data_frame(self):
-            return result if isinstance(result, Bags) else to_host(result)
+        args = [
+            *(_read_beside(X, *named) for named in zip(names, args, strict=False)),
+            *args[len(names) :],  # too many, as the method will say
+        ]
+        kwargs = {name: _read_beside(X, name, value) for name, value in kwargs.items()}
+        with device_of(_values_of(X)):
+            result = method(self, X, *args, **kwargs)
+        is_array = is_cupy(result) or (of_tensors and isinstance(result, np.ndarray))
+        if is_frame_made and is_array and wants_data_frame(self):
+            return to_host(result)
         return _mirrored(result) if of_tensors else result
 
     return call
@@ -85,18 +86,19 @@ def _values_of(samples):
     return samples[0] if isinstance(samples, list | tuple) and len(samples) else samples
 
 
-def _check_same_device(name, samples, X):
-    found, wanted = (
-        str(values.device) if is_cupy(values) else "the CPU"
-        for values in map(_values_of, (samples, X))
-    )
-    if samples is not None and found != wanted:
-        raise TypeError(f"{name} is on {found}, but X is on {wanted}: keep both on one device.")
+def _read_beside(X, name, value):
+    """Return an argument as `_read` does; samples must be where `X` is."""
+    value = _read(name, value)
+    if name in SAMPLES and value is not None:
+        found, wanted = map(_place, (value, X))
+        if found != wanted:
+            raise TypeError(f"{name} is on {found}, but X is on {wanted}: keep both on one device.")
+    return value
 
 
-def _device_of_samples(X):
-    values = _values_of(X)
-    return device_of(values) if is_cupy(values) else contextlib.nullcontext()
+def _place(samples):
+    values = _values_of(samples)
+    return str(values.device) if is_cupy(values) else "the CPU"
 
 
 def _mirrored(result):

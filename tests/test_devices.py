@@ -579,3 +579,14 @@ def test_pipelines_and_displays_take_bags_on_a_device(stand_in, dispatch):
         supervised = DescriptorTransformer(LinearDiscriminantAnalysis())
         labels = stand_in.asarray(LABELS)
         assert supervised.fit(bags, labels).transform(bags).n_features == 1
+
+
+@quiet
+def test_wrong_calls_are_refused_as_python_does():
+    encoder = FisherVectorEncoder(2, **EM)
+    with pytest.raises(TypeError, match="multiple values for argument 'y'"):
+        encoder.fit(BAGS, LABELS, y=LABELS)
+    with pytest.raises(TypeError, match="positional argument"):
+        encoder.fit(BAGS, LABELS, LABELS)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'z'"):
+        encoder.fit(BAGS, z=LABELS)

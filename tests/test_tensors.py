@@ -111,6 +111,35 @@ def test_tables(estimator):
         np.testing.assert_allclose(result.numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
+@quiet
+def test_data_frames_of_tensors():
+    pytest.importorskip("pandas")
+    for estimator, samples in (
+        (ENCODER, BAGS),
+        (PowerL2Normalizer(), TABLE),
+        (DescriptorTransformer(PCA(2)), TABLE),
+    ):
+        frames = [
+            clone(estimator).set_output(transform="pandas").fit(x).transform(x)
+            for x in (tensors(samples), samples)
+        ]
+        assert_array_equal(*(frame.to_numpy() for frame in frames))
+        assert list(frames[0].columns) == list(frames[1].columns)
+    bags = clone(DescriptorTransformer(PCA(2))).set_output(transform="pandas").fit(BAGS)
+    assert bags.transform(tensors(BAGS)).of_tensors  # no frame holds bags
+
+
+@quiet
+def test_object_arrays_of_tensors_are_lists():
+    given = np.empty(len(BAGS), dtype=object)
+    for i, bag in enumerate(tensors(BAGS)):
+        given[i] = bag
+    encoder = clone(ENCODER).fit(given)
+    result = encoder.transform(given)
+    assert is_tensor(result)
+    assert_array_equal(result.numpy(), encoder.transform(BAGS))
+
+
 def test_calls_of_kernels():
     kernel = GradientFeatureKernel(HEAD)
     result = kernel(tensors(TABLE), tensors(TABLE[:5]))
