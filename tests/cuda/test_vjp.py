@@ -158,6 +158,17 @@ def test_a_descriptor_far_away_keeps_the_others(kernels_on_cpu, rng):
     np.testing.assert_allclose(found[0][others], without[others], atol=1e-5 * abs(without).max())
 
 
+@pytest.mark.parametrize("k", [6, 70])  # one tile of components, and two
+def test_a_descriptor_whose_densities_overflow_is_told(kernels_on_cpu, rng, k):
+    case = Case(rng, k, 5, [20, 30], spread=0.07)
+    case.mixture[2][...] *= 1e-4
+    case.x[3] = 1e18
+    d_x, *parameters = case.gradients()
+    assert np.isnan(d_x).any(axis=1).nonzero()[0].tolist() == [3]
+    assert np.isnan(d_x[3]).all()
+    assert all(np.isnan(gradient).any() for gradient in parameters)
+
+
 def test_a_component_of_weight_zero_has_no_gradient(kernels_on_cpu, rng):
     case = Case(rng, 5, 4, [40, 10])
     case.mixture[0][2] = 0
