@@ -36,6 +36,9 @@ __all__ = [
 ]
 
 
+# Larger arrays go to a device without the pinned memory that CuPy puts in between, of which it
+# keeps a block for every size it ever met.
+STAGED_BYTES = 2**20
 _ANYWHERE = contextlib.nullcontext()  # on the host no device is the current one
 
 
@@ -57,7 +60,7 @@ def asarray(x, *, like, dtype=None):
     """Return `x` as an array of the library and device of `like`, of the given or its own dtype."""
     if not is_cupy(like):
         return np.asarray(to_host(x), dtype=dtype)
-    if is_cupy(x):
+    if is_cupy(x) or (isinstance(x, np.ndarray) and x.nbytes > STAGED_BYTES):
         x = moved(x, like.device.id)
     with device_of(like):
         return array_module(like).asarray(x, dtype=dtype)
@@ -117,7 +120,7 @@ def moved(x, index):
         x = np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("="))
         with current_device(index):
             there = cupy.empty(x.shape, x.dtype)
-            # cupy.asarray would keep a block of pinned memory for every size it ever met
+            # not by cupy.asarray, see STAGED_BYTES
             there.set(x)
             return there
     if x.device.id == index:
@@ -154,7 +157,7 @@ def rows_on(device, x, starts, stops):
             rows, starts, stops = x[low:high], starts - low, stops - low
         else:
             ends = np.cumsum(lengths)
-            rows = x[np.arange(ends[-1]) + np.repeat(stops - ends, lengths)]
+            rows = x[asarray(np.arange(ends[-1]) + np.repeat(stops - ends, lengths), like=x)]
             starts, stops = ends - lengths, ends
     return to_device(rows, device), starts, stops
 

@@ -15,6 +15,7 @@ import numpy as np
 from skfisher.backend import (
     asarray,
     cuda_devices,
+    finished,
     float_dtype,
     rows_on,
     to_host,
@@ -106,9 +107,15 @@ class Chain:
         return replace(self, device=f"cuda:{devices[turn % len(devices)]}")
 
     def n_threads(self, values):
-        """Return how many tasks to run at a time: one for each device, or as asked for."""
+        """Return how many tasks to run at a time: one for each device, or as asked for.
+
+        If several, what computes `values` is done: threads have streams of their own.
+        """
         devices = cuda_devices(self.device, values)
-        return len(devices) if len(devices) > 1 else self.n_jobs
+        n_threads = len(devices) if len(devices) > 1 else self.n_jobs
+        if n_threads not in (None, 1):
+            finished(values)
+        return n_threads
 
     def mapped(self, parameters, bags):
         """Return the descriptors of bags as they enter and as they leave the feature map.

@@ -348,7 +348,8 @@ class Lane:
             return function(x)
 
     def fetch(self, results):
-        return [result.get() for result in results]
+        with Device(self._device):
+            return [result.get() for result in results]
 
     def close(self):
         self.log.append((self._device, "closed"))

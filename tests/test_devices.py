@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import weakref
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -36,8 +37,12 @@ from skfisher import (
     backend,
 )
 from skfisher.backend import cuda_devices, cuda_usable, parse_device
+from skfisher.joint_model import Chain
+from skfisher.validation import check_bags
 
 from . import device_array
+
+quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
 @pytest.fixture
@@ -173,6 +178,74 @@ def test_arrays_are_fetched_in_the_stream_of_their_own_device(stand_in, monkeypa
     assert current == [1, 1]
 
 
+@quiet
+@pytest.mark.parametrize("device", ["cuda:1", "cuda:all"])
+def test_whatever_is_fetched_is_fetched_on_its_device(stand_in, monkeypatch, device):
+    get = device_array.DeviceArray.get
+
+    def checked(self):
+        assert self._device == device_array.current_device()
+        return get(self)
+
+    monkeypatch.setattr(device_array.DeviceArray, "get", checked)
+    FisherVectorEncoder(2, device=device, **EM).fit(BAGS).transform(BAGS)
+    JointFisherSVC(2, device=device, **JOINT).fit(BAGS, LABELS).decision_function(BAGS)
+
+
+@pytest.mark.parametrize("way", ["device", "rows", "array"])
+def test_large_arrays_are_not_staged(stand_in, monkeypatch, way):
+    # CuPy would keep pinned memory of every size
+    x = np.arange(2.0**18).reshape(-1, 4)
+    like, asarray = stand_in.zeros(1), device_array.StandIn.asarray
+
+    def small(x, dtype=None):
+        assert not isinstance(x, np.ndarray) or x.nbytes <= 2**20
+        return asarray(x, dtype)
+
+    monkeypatch.setattr(device_array.StandIn, "asarray", staticmethod(small))
+    if way == "device":
+        there = backend.to_device(x, "cuda")
+    elif way == "rows":
+        there, _, _ = backend.rows_on("cuda", x, np.array([0]), np.array([len(x)]))
+    else:
+        there = backend.asarray(x, like=like, dtype=np.float32)
+        assert there.dtype == np.float32
+    np.testing.assert_array_equal(there.get(), x)
+
+
+def test_threads_read_what_is_done(stand_in, monkeypatch):
+    waits = []
+    stream = SimpleNamespace(synchronize=lambda: waits.append(device_array.current_device()))
+    monkeypatch.setattr(stand_in.cuda, "get_current_stream", lambda: stream)
+    with stand_in.cuda.Device(1):
+        x = stand_in.zeros((3, 2))
+    chain = Chain("identity", "softmax", np.zeros(2), 0.5, None, True)
+    assert chain.n_threads(x) is None
+    assert waits == []  # the thread goes on in the same stream
+    assert replace(chain, n_jobs=2).n_threads(x) == 2
+    assert replace(chain, device="cuda:all").n_threads(x) == 2
+    assert waits == [1, 1]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_samples_are_done_when_they_have_been_checked(stand_in, monkeypatch, dtype):
+    # to look at floats is to wait; threads may read the values then
+    waits = []
+    stream = SimpleNamespace(synchronize=lambda: waits.append(device_array.current_device()))
+    to_bool = device_array.DeviceArray.__bool__
+
+    def looked_at(self):
+        waits.append(device_array.current_device())
+        return to_bool(self)
+
+    monkeypatch.setattr(stand_in.cuda, "get_current_stream", lambda: stream)
+    monkeypatch.setattr(device_array.DeviceArray, "__bool__", looked_at)
+    with stand_in.cuda.Device(1):
+        bags = Bags(stand_in.asarray(np.ones((9, 4), dtype=dtype)), [0, 5], [5, 9])
+    check_bags(DiagonalGaussianMixture(2), bags, reset=True)
+    assert waits == [1]
+
+
 @pytest.mark.parametrize("way", ["to_device", "asarray"])
 def test_devices_wait_for_each_other_where_arrays_go_between_them(stand_in, monkeypatch, way):
     with stand_in.cuda.Device(1):
@@ -210,7 +283,6 @@ def test_devices_wait_for_each_other_where_arrays_go_between_them(stand_in, monk
 
 # Every estimator, wherever its samples are and wherever it is asked to work.
 
-quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 RNG = np.random.default_rng(0)
 LABELS = np.arange(12) % 2
 BAGS = [RNG.normal(size=(5 + 3 * i, 4)) + LABELS[i] for i in range(12)]

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skfisher.backend import current_device, finished, is_cupy, moved
+from skfisher.backend import current_device, finished, is_cupy, moved, to_host
 from skfisher.cuda.planning import run_in_groups, share_units
 from skfisher.ragged import gather
 
@@ -238,7 +238,7 @@ class Home:
 
     def fetch(self, results):
         """Wait for the results and return them on the host."""
-        return [result.get() for result in results]
+        return list(map(to_host, results))
 
     def close(self):
         """Do nothing: there is no buffer to wait for."""
