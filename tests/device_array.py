@@ -336,14 +336,14 @@ class Lane:
 
     log: ClassVar[list] = []
 
-    def __init__(self, device, values, n_rows, number):
+    def __init__(self, device, rows, number):
         self._device = device
 
     def start(self, rows, function):
         if rows.nbytes > Memory.n_bytes:
             raise Memory.error(f"{rows.nbytes} bytes")
         with Device(self._device):
-            x = StandIn.asarray(rows)
+            x = StandIn.asarray(rows.read())
             self.log.append((self._device, len(x)))
             return function(x)
 

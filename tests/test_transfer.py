@@ -340,19 +340,21 @@ def test_buffers_are_refilled_when_they_have_been_read(
 ):
     monkeypatch.setattr(transfer, "PINNED_BYTES", buffer_bytes)
     values = rng.integers(0, 100, size=(60, 3)).astype(dtype)
-    lanes = [transfer.Lane(0, values, len(values), i) for i in range(2)]
+    rows = transfer.Rows.of(values)
+    lanes = [transfer.Lane(0, rows, i) for i in range(2)]
     under_way, found = [], []
     for i in range(6):
-        under_way.append(lanes[i % 2].start(values[10 * i : 10 * i + 10], lambda x: [x.doubled()]))
+        part = rows.part(10 * i, 10 * i + 10)
+        under_way.append(lanes[i % 2].start(part, lambda x: [x.doubled()]))
         if i % 2:  # fetched out of turn: nothing but the lanes keeps groups apart
             found += [lanes[j % 2].fetch(under_way[j])[0] for j in (i - 1, i)]
     np.testing.assert_array_equal(np.concatenate(found), 2 * values)
     # twice in a row, with no results fetched in between
-    first = lanes[0].start(values[:30], lambda x: [x.doubled()])
-    second = lanes[0].start(values[30:], lambda x: [x.doubled()])
+    first = lanes[0].start(rows.part(0, 30), lambda x: [x.doubled()])
+    second = lanes[0].start(rows.part(30, 60), lambda x: [x.doubled()])
     np.testing.assert_array_equal(lanes[0].fetch(second)[0], 2 * values[30:])
     np.testing.assert_array_equal(lanes[0].fetch(first)[0], 2 * values[:30])
-    lanes[1].start(values[:5], lambda x: [x.doubled()])
+    lanes[1].start(rows.part(0, 5), lambda x: [x.doubled()])
     lanes[1].close()
     assert not transfer._stream(0, 1).pending
 
@@ -360,11 +362,33 @@ def test_buffers_are_refilled_when_they_have_been_read(
 def test_pinned_buffers_have_few_sizes(pinned):
     # CuPy keeps those of every size for good
     for n_rows in range(1, 5000, 7):
-        transfer.Lane(0, np.empty((n_rows, 20), np.float32), n_rows, 0)
+        transfer.Lane(0, transfer.Rows.of(np.empty((n_rows, 20), np.float32)), 0)
     assert len(set(pinned)) <= 14
-    transfer.Lane(0, np.empty((2**20, 20), np.float32), 2**20, 0)
+    transfer.Lane(0, transfer.Rows.of(np.empty((2**20, 20), np.float32)), 0)
     assert max(pinned) == transfer.PINNED_BYTES
     assert pinned[-2] >= 80 * n_rows
+
+
+def test_scattered_rows_are_never_read_at_once(pinned, monkeypatch, rng):
+    # they may be a file larger than the memory of the host
+    monkeypatch.setattr(transfer, "PINNED_BYTES", 240)
+    values = rng.normal(size=(60, 3))
+    starts = rng.permutation(np.arange(0, 60, 2))
+    rows = transfer.Rows(values, starts, starts + 2, np.arange(2, 62, 2), 0, 60)
+    monkeypatch.setattr(transfer, "Memory", device_array.Memory)
+    read, gather = [], transfer.gather
+
+    def counted(*args):
+        rows = gather(*args)
+        read.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(transfer, "gather", counted)
+    held = transfer._held(rows, 0)
+    assert sum(read) == 60
+    assert max(read) <= 10
+    expected = values.reshape(30, 2, 3)[starts // 2].reshape(60, 3)
+    np.testing.assert_array_equal(held.values, expected)
 
 
 # What only a GPU shows.

@@ -30,23 +30,38 @@ USABLE_SHARE = 0.8
 
 
 class Rows(NamedTuple):
-    """Rows of bags, counted bag after bag, from number `first` on."""
+    """Rows of bags, counted bag after bag: those from number `first` to `last`, not yet read."""
 
     values: Any  # (n, d), on the host or a device
     starts: np.ndarray  # (n_bags,), of all bags
     stops: np.ndarray
     ends: np.ndarray  # where each bag ends in the count
-    first: int = 0
-
-    def read(self, low, high):
-        """Return rows `low` to `high`, counted from `first`, where they are."""
-        return gather(*self[:4], self.first + low, self.first + high)
+    first: int
+    last: int
 
     @classmethod
     def of(cls, x):
         """Return the rows of an array."""
         n = np.array([len(x)])
-        return cls(x, 0 * n, n, n)
+        return cls(x, 0 * n, n, n, 0, len(x))
+
+    @property
+    def shape(self):
+        """Shape of the array that they would be."""
+        return self.last - self.first, self.values.shape[1]
+
+    @property
+    def nbytes(self):
+        """Size of it."""
+        return self.shape[0] * self.shape[1] * self.values.dtype.itemsize
+
+    def part(self, low, high):
+        """Return rows `low` to `high` of these."""
+        return self._replace(first=self.first + low, last=min(self.first + high, self.last))
+
+    def read(self):
+        """Return the array, where the values are: a view of them if it can be, else a copy."""
+        return gather(*self)
 
 
 class Units:
@@ -65,10 +80,12 @@ class Units:
 
     def __init__(self, values, starts, stops, lengths, devices):
         self._values = values
-        rows = Rows(values, starts, stops, np.cumsum(stops - starts))
         ends = np.append(0, np.cumsum(lengths)).tolist()
+        rows = Rows(values, starts, stops, np.cumsum(stops - starts), 0, ends[-1])
         self._shares = [
-            _Share(device, units.start, lengths[units], rows._replace(first=ends[units.start]))
+            _Share(
+                device, units.start, lengths[units], rows.part(ends[units.start], ends[units.stop])
+            )
             for device, units in zip(devices, share_units(lengths, len(devices)), strict=False)
         ]
 
@@ -104,14 +121,20 @@ class Units:
 
 def hold(values, device):
     """Return an array on a device, if half of the memory free there is enough, else as it is."""
+    held = _held(Rows.of(values), device)
+    return values if held is None else held
+
+
+def _held(rows, device):
+    """Return the array of rows on a device, or None where it takes more than half the memory."""
     memory = Memory(device)
-    if memory.free() / 2 < values.nbytes:
-        return values
-    lane = Lane(device, values, len(values), 0)
+    if memory.free() / 2 < rows.nbytes:
+        return None
+    lane = Lane(device, rows, 0)
     try:
-        return lane.start(values, lambda x: x)
+        return lane.start(rows, lambda x: x)
     except memory.error:
-        return values
+        return None
     finally:
         lane.close()
 
@@ -131,9 +154,10 @@ class _Share:
         return is_cupy(values) and values.device.id == self._device
 
     def hold(self):
-        n_rows = int(self._ends[-1])
-        if not self._is_home() and n_rows * self._row_bytes <= Memory(self._device).free() / 2:
-            self._rows = Rows.of(hold(self._rows.read(0, n_rows), self._device))
+        if not self._is_home():
+            held = _held(self._rows, self._device)
+            if held is not None:
+                self._rows = Rows.of(held)
 
     def map(self, function, row_bytes, unit_bytes):
         """Yield slices of units, counted over all shares, and their results."""
@@ -145,18 +169,17 @@ class _Share:
         if self._is_home():
             lanes = [Home(self._device)]
         else:
-            n_rows = int(self._ends[-1])
-            n_lanes = 1 if n_rows * self._row_bytes <= PINNED_BYTES else 2
-            lanes = [Lane(self._device, self._rows.values, n_rows, i) for i in range(n_lanes)]
+            n_lanes = 1 if self._rows.nbytes <= PINNED_BYTES else 2
+            lanes = [Lane(self._device, self._rows, i) for i in range(n_lanes)]
             in_buffer = PINNED_BYTES / self._row_bytes  # rows, and what as many take
-            budget = min(budget / n_lanes, in_buffer * n_bytes.sum() / n_rows)
+            budget = min(budget / n_lanes, in_buffer * n_bytes.sum() / self._rows.shape[0])
         turns = itertools.cycle(lanes)
 
         def start(units):
             lane, lengths = next(turns), self._lengths[units]
             stops = np.cumsum(lengths)
             high = int(self._ends[units.stop - 1])
-            rows = self._rows.read(high - int(stops[-1]), high)
+            rows = self._rows.part(high - int(stops[-1]), high)
             names = slice(self._first_unit + units.start, self._first_unit + units.stop)
             results = lane.start(rows, lambda x: function(x, stops - lengths, stops, names))
             return lambda: (names, results if self._stays else lane.fetch(results))
@@ -232,9 +255,9 @@ class Home:
         self._device = device
 
     def start(self, rows, function):
-        """Call ``function(rows)`` on the device, and do not wait."""
+        """Call ``function(x)`` of the rows on the device, and do not wait."""
         with current_device(self._device):
-            return function(rows)
+            return function(rows.read())
 
     def fetch(self, results):
         """Wait for the results and return them on the host."""
@@ -254,37 +277,36 @@ def _stream(device, number):
 
 
 class Lane:
-    """A way to a device: a stream, and a pinned buffer for up to `n_rows` rows of `values`.
+    """A way to a device for rows, or some of them at a time: a stream, and a pinned buffer.
 
     Memory that CuPy's pool gives to a stream it takes back for that stream, so nothing is
     used again before the work on it is done. Lanes of different `number` work side by side.
     """
 
-    def __init__(self, device, values, n_rows, number):
+    def __init__(self, device, rows, number):
         import cupy
         import cupyx
 
         self._cupy, self._device = cupy, device
-        fitting = max(1, PINNED_BYTES // (values.dtype.itemsize * values.shape[1]))
-        self._n_rows = min(n_rows, fitting)
+        (n_rows, d), dtype = rows.shape, rows.values.dtype
+        self._n_rows = min(n_rows, max(1, PINNED_BYTES // (dtype.itemsize * d)))
         self._stream = _stream(device, number)
         self._buffer = None
-        if not is_cupy(values):
+        if not is_cupy(rows.values):
             with current_device(device):
-                n_bytes = self._n_rows * values.shape[1] * values.dtype.itemsize
+                n_bytes = self._n_rows * d * dtype.itemsize
                 # CuPy keeps a block for every size it ever met: a power of two is met again
                 block = cupyx.empty_pinned(2 ** (n_bytes - 1).bit_length(), np.uint8)[:n_bytes]
-                native = values.dtype.newbyteorder("=")
-                self._buffer = block.view(native).reshape(self._n_rows, values.shape[1])
+                self._buffer = block.view(dtype.newbyteorder("=")).reshape(self._n_rows, d)
 
     def start(self, rows, function):
         """Copy the rows to the device and call ``function(x)`` there, and do not wait."""
         with current_device(self._device), self._stream:
             if self._buffer is None:  # they are on another device
-                return function(moved(rows, self._device))
+                return function(moved(rows.read(), self._device))
             x = self._cupy.empty(rows.shape, self._buffer.dtype)
-            for low in range(0, len(rows), self._n_rows):
-                piece = rows[low : low + self._n_rows]
+            for low in range(0, rows.shape[0], self._n_rows):
+                piece = rows.part(low, low + self._n_rows).read()
                 staged = self._buffer[: len(piece)]
                 self._stream.synchronize()  # until the buffer has been read
                 np.copyto(staged, piece)
