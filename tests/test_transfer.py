@@ -1,7 +1,10 @@
 """Groups that fit a memory, on devices that NumPy stands in for."""
 
 import gc
+import signal
 import sys
+import threading
+import time
 import weakref
 from types import ModuleType, SimpleNamespace
 
@@ -257,6 +260,68 @@ def test_after_a_failure_nothing_is_kept(memory, rng, devices):
     assert n_closed >= len(devices)
 
 
+def slow_units(n, fail):
+    """Return `n` units of two devices, slow work for them, and the list of those done."""
+    done = []
+
+    def work(x, starts, stops, units):
+        fail(units.start)
+        done.append(units.start)
+        time.sleep(0.01)
+        return [x]
+
+    borders = np.array([0]), np.array([n])
+    return transfer.Units(np.ones((n, 2)), *borders, np.ones(n, int), (0, 1)), work, done
+
+
+def test_when_one_device_fails_the_others_stop(memory):
+    memory(20)  # a unit at a time
+
+    def fail(unit):
+        if unit == 53:
+            raise ValueError("at unit 53")
+
+    units, work, done = slow_units(100, fail)
+    with pytest.raises(ValueError, match="at unit 53"):
+        list(units.map(work, row_bytes=0))
+    assert len(done) < 50
+
+
+def test_when_the_caller_is_interrupted_all_devices_stop(memory):
+    memory(20)
+
+    def interrupt(unit):
+        if unit == 3:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    units, work, done = slow_units(100, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        list(units.map(work, row_bytes=0))
+    assert len(done) < 90
+
+
+def test_threads_and_their_caller_wait_for_each_other(memory, stand_in, monkeypatch, rng):
+    # each has streams of its own
+    log = []
+
+    def wait():
+        caller = threading.current_thread() is threading.main_thread()
+        log.append(("caller" if caller else "thread", device_array.current_device()))
+
+    def logged(x, *rest):
+        log.append(("work", device_array.current_device()))
+        return sums_of_units(x, *rest)
+
+    with stand_in.cuda.Device(1):
+        x = stand_in.asarray(rng.normal(size=(50, 2)))
+    monkeypatch.setattr(
+        stand_in.cuda, "get_current_stream", lambda: SimpleNamespace(synchronize=wait)
+    )
+    list(transfer.Units(x, *BAGS, LENGTHS, (0, 1)).map(logged, row_bytes=0))
+    assert log[0] == ("caller", 1)  # what computes the rows
+    assert log[log.index(("work", 1)) + 1 :].count(("thread", 1)) >= 1  # the results that stay
+
+
 def test_an_abandoned_run_closes_its_lanes(memory, rng):
     memory(300)
     units = transfer.Units(rng.normal(size=(50, 2)), *BAGS, LENGTHS, (0,))
@@ -458,5 +523,6 @@ def test_what_is_taken_of_cupy_exists():
         (cupy.cuda, "get_current_stream"),
         (cupy.cuda.runtime, "memGetInfo"),
         (cupy, "from_dlpack"),
+        (cupy, "ascontiguousarray"),
     ):
         assert callable(getattr(owner, name))
