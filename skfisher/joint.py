@@ -266,6 +266,8 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         self.device = device
         self.random_state = random_state
 
+    score = reads_input(ClassifierMixin.score)  # labels may be on a GPU, as in `fit`
+
     @classmethod
     def wieschollek(cls, n_components=32, **parameters):
         """Return the estimator set up as Wieschollek, Groh and Lensch (2017) describe theirs.

@@ -286,6 +286,8 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
         coef, intercept = (asarray(p, like=X, dtype=X.dtype) for p in (self.coef_, self.intercept_))
         return linear_map(X, coef, intercept)
 
+    score = reads_input(ClassifierMixin.score)  # labels may be on a GPU, as in `fit`
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = False

@@ -654,6 +654,19 @@ def test_pipelines_and_displays_take_bags_on_a_device(stand_in, dispatch):
 
 
 @quiet
+def test_labels_to_score_with_may_be_on_a_device(stand_in):
+    for estimator, samples in (
+        (JointFisherSVC(2, **JOINT), BAGS),
+        (LinearSDCA(random_state=0), TABLE),
+    ):
+        there, labels = placed(stand_in, samples, 1), placed(stand_in, LABELS, 1)
+        weights = placed(stand_in, np.ones(12), 1)
+        expected = clone(estimator).fit(samples, LABELS).score(samples, LABELS)
+        assert clone(estimator).fit(there, labels).score(there, labels) == expected
+        assert clone(estimator).fit(there, labels).score(there, labels, weights) == expected
+
+
+@quiet
 def test_wrong_calls_are_refused_as_python_does():
     encoder = FisherVectorEncoder(2, **EM)
     with pytest.raises(TypeError, match="multiple values for argument 'y'"):
