@@ -120,6 +120,23 @@ def test_all_devices_give_the_bits_of_one(cupy):
         one.transform(mixed)
 
 
+@pytest.mark.parametrize("device", [None, "cpu", "cuda", "cuda:all"])
+def test_the_caller_may_be_in_a_stream_of_its_own(cupy, device):
+    bags, y = bags_of()
+    encoder = clone(ENCODER).fit(bags).set_params(device=device, n_jobs=2)
+    joint = clone(JOINT).fit(bags, y).set_params(device=device, n_jobs=2)
+    expected = [encoder.transform(bags), joint.decision_function(bags)]
+    host = Bags.from_list(bags)
+    with cupy.cuda.Stream(non_blocking=True):  # no other one waits for it
+        for scale in (2, 4):
+            late = cupy.asarray(host.values * np.float32(scale)) / np.float32(scale)
+            there = Bags(late, host.starts, host.stops)
+            found = [encoder.transform(there), joint.decision_function(there)]
+            for result, wanted in zip(found, expected, strict=True):
+                scale_of_result = np.abs(wanted).max()
+                assert_allclose(result.get(), wanted, rtol=0, atol=2e-3 * scale_of_result)
+
+
 def test_memory_is_left_as_it_was(cupy, unused_memory, monkeypatch):
     bags, y = bags_of()
     there = Bags.from_list([cupy.asarray(bag) for bag in bags])
