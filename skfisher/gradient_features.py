@@ -2,7 +2,6 @@
 
 import copy
 import math
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -40,6 +39,7 @@ from skfisher.ops.gradients import (
 )
 from skfisher.torch_modules import is_torch_module
 from skfisher.validation import check_table
+from skfisher.warning import warn_caller
 
 __all__ = ["GradientFeatures", "at_home"]
 
@@ -134,11 +134,9 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
         if hasattr(network, "classes_"):
             found, wanted = unique_labels(y), np.asarray(network.classes_)
             if not np.array_equal(found, wanted):
-                warnings.warn(
+                warn_caller(
                     f"The network is fitted on the classes {wanted}, and y has {found}: a clone of "
                     "it is trained on (X, y). Pass FrozenEstimator(network) to use it as it is.",
-                    UserWarning,
-                    stacklevel=5,
                 )
         self.network_ = clone(network).fit(to_host(X), y)
         return DenseHead.from_sklearn(self.network_)
@@ -150,12 +148,10 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
         check_label_distribution(target, head.output, n_outputs)
         if isinstance(target, str) and target == "uniform" and n_outputs < FEW_OUTPUTS:
             n_directions = n_outputs - (head.output == "softmax")  # softmax errors sum to zero
-            warnings.warn(
+            warn_caller(
                 f"The network has {n_outputs} output{'s' * (n_outputs != 1)}, so the error of "
                 f"target='uniform' has only {n_directions} direction{'s' * (n_directions != 1)}; "
                 "target='jacobian' is usually better.",
-                UserWarning,
-                stacklevel=5,
             )
 
     def _draw_cotangents(self, head):
@@ -194,11 +190,9 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
             yield rows, parts
         if zero:
             shown = ", ".join(map(str, zero[:5])) + (", ..." if len(zero) > 5 else "")
-            warnings.warn(
+            warn_caller(
                 f"{len(zero)} of {len(x)} samples have a gradient factor of zero (X[{shown}]): "
                 "all units of a layer are off, or the error vanishes. Their gradient is 0.",
-                UserWarning,
-                stacklevel=5,
             )
 
     def _factors(self, x):

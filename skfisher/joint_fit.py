@@ -34,6 +34,7 @@ from skfisher.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture
 from skfisher.mixture_fitter import INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT
 from skfisher.passes import global_moments
 from skfisher.targets import Targets
+from skfisher.warning import warn_caller
 from skfisher.whitening import principal_axes, whiten_bags
 
 __all__ = ["JointFitter"]
@@ -228,11 +229,10 @@ class JointFitter(FittedJointModel):
                     for model, c in zip(models, columns, strict=True)
                 ]
         except Diverged as fault:
-            warnings.warn(
+            warn_caller(
                 f"In epoch {epoch + 1} {fault} was no longer finite. Training stopped with the "
                 f"parameters of epoch {epoch}: lower learning_rate, or clip_norm.",
                 ConvergenceWarning,
-                stacklevel=6,
             )
 
     def _keep(self, chain, results, record, training):
@@ -335,11 +335,10 @@ class JointFitter(FittedJointModel):
             self._training = training
             return
         if training["epoch"] and training["best_iter"] == self.n_iter_ - training["epoch"]:
-            warnings.warn(
+            warn_caller(
                 "The validation loss never fell below that of the start, so that nothing was "
                 "learnt: lower learning_rate, raise n_iter_no_change or train on more bags.",
                 ConvergenceWarning,
-                stacklevel=6,
             )
         self.__dict__.update(
             self._attributes(chain, training["best"]),
@@ -381,11 +380,10 @@ class JointFitter(FittedJointModel):
         fault = fault_of(before, after)
         if fault is None:
             return
-        warnings.warn(
+        warn_caller(
             f"Training has made the model worse: on the bags it was fitted to, {fault}. Lower "
             "learning_rate; history_ tells the epoch where it began.",
             ConvergenceWarning,
-            stacklevel=6,
         )
 
     def _split(self, targets):

@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -11,6 +10,7 @@ from skfisher._compat import HasMethods, Interval, StrOptions
 from skfisher.backend import parse_device
 from skfisher.joint_training import GROUPS, Recipe
 from skfisher.mixture import is_fitted_mixture, mixture_of
+from skfisher.warning import warn_caller
 
 __all__ = [
     "CONSTRAINTS",
@@ -89,11 +89,9 @@ def recipe_of(estimator, n_bags, seed, *, n_seen=None):
         rates = dict.fromkeys(GROUPS, rates)
     partial = n_seen is not None
     if estimator.batch_size > n_bags and not partial:
-        warnings.warn(
+        warn_caller(
             f"batch_size={estimator.batch_size} is larger than n_samples={n_bags} and is clipped "
             "to it.",
-            UserWarning,
-            stacklevel=6,
         )
     alpha = estimator.alpha
     return Recipe(

@@ -1,6 +1,5 @@
 """Linear support vector machine for dense encodings, all classes trained at once."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -18,6 +17,7 @@ from skfisher.ops.losses import binary_weights
 from skfisher.sdca import DualAscent
 from skfisher.targets import Targets, factors_of, read_targets
 from skfisher.validation import check_table
+from skfisher.warning import warn_caller
 
 __all__ = ["LinearSDCA"]
 
@@ -208,11 +208,10 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
         finally:
             self.__dict__.update(state())
         if self.dual_gap_ > self.tol:
-            warnings.warn(
+            warn_caller(
                 f"LinearSDCA stopped after {self.n_iter_} passes with a duality gap of "
                 f"{self.dual_gap_:.1e}, above tol={self.tol:g}: raise max_iter or tol, or lower C.",
                 ConvergenceWarning,
-                stacklevel=4,  # past the decorators of fit, to the caller
             )
         progress.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
         return self

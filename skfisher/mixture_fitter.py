@@ -1,6 +1,5 @@
 """How an estimator fits a diagonal Gaussian mixture: the loop around `em`."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -20,6 +19,7 @@ from skfisher.em import (
     stepwise_update,
 )
 from skfisher.passes import Moments, global_moments
+from skfisher.warning import warn_caller
 
 __all__ = ["MixtureFitter", "too_far"]
 
@@ -107,11 +107,10 @@ class MixtureFitter:
             if stop or self.converged_:
                 break
         else:
-            warnings.warn(
+            warn_caller(
                 f"EM did not gain less than tol={self.tol} within max_iter={self.max_iter} "
                 "iterations: raise max_iter or tol, lower n_components, or give more data.",
                 ConvergenceWarning,
-                stacklevel=5,  # past fit and its decorators, to the caller
             )
         progress.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
 
