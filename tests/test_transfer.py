@@ -1,11 +1,11 @@
 """Groups that fit a memory, on devices that NumPy stands in for."""
 
 import gc
-import signal
 import sys
 import threading
 import time
 import weakref
+from concurrent.futures import Future
 from types import ModuleType, SimpleNamespace
 
 import hypothesis
@@ -276,10 +276,14 @@ def slow_units(n, fail):
 
 def test_when_one_device_fails_the_others_stop(memory):
     memory(20)  # a unit at a time
+    failing = threading.Event()
 
     def fail(unit):
         if unit == 53:
+            failing.set()
             raise ValueError("at unit 53")
+        if unit == 3:
+            failing.wait(10)
 
     units, work, done = slow_units(100, fail)
     with pytest.raises(ValueError, match="at unit 53"):
@@ -287,14 +291,21 @@ def test_when_one_device_fails_the_others_stop(memory):
     assert len(done) < 50
 
 
-def test_when_the_caller_is_interrupted_all_devices_stop(memory):
+def test_when_the_caller_is_interrupted_all_devices_stop(memory, monkeypatch):
     memory(20)
+    begun, interrupted = threading.Event(), threading.Event()
 
-    def interrupt(unit):
-        if unit == 3:
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    def interrupt(future):
+        begun.wait(10)
+        interrupted.set()
+        raise KeyboardInterrupt
 
-    units, work, done = slow_units(100, interrupt)
+    def wait(unit):
+        begun.set()
+        interrupted.wait(10)
+
+    monkeypatch.setattr(Future, "result", interrupt)
+    units, work, done = slow_units(100, wait)
     with pytest.raises(KeyboardInterrupt):
         list(units.map(work, row_bytes=0))
     assert len(done) < 90
