@@ -27,6 +27,7 @@ __all__ = [
     "is_cupy",
     "moved",
     "parse_device",
+    "row_indices",
     "rows_on",
     "single_threaded_blas",
     "to_device",
@@ -142,6 +143,12 @@ def finished(x):
     return x
 
 
+def row_indices(starts, stops):
+    """Return the indices of the rows of several runs, one run after the other."""
+    ends = np.cumsum(stops - starts)
+    return np.arange(ends[-1]) + np.repeat(stops - ends, stops - starts)
+
+
 def rows_on(device, x, starts, stops):
     """Return `x` with the rows of the bags on a device, and the bags' new boundaries.
 
@@ -156,9 +163,9 @@ def rows_on(device, x, starts, stops):
         if high - low <= 2 * int(lengths.sum()):
             rows, starts, stops = x[low:high], starts - low, stops - low
         else:
-            ends = np.cumsum(lengths)
-            rows = x[asarray(np.arange(ends[-1]) + np.repeat(stops - ends, lengths), like=x)]
-            starts, stops = ends - lengths, ends
+            rows = x[asarray(row_indices(starts, stops), like=x)]
+            stops = np.cumsum(lengths)
+            starts = stops - lengths
     return to_device(rows, device), starts, stops
 
 

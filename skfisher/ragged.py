@@ -5,7 +5,7 @@ import mmap
 import numpy as np
 from scipy.sparse import issparse
 
-from skfisher.backend import array_module, asarray, device_of, is_cupy, to_host
+from skfisher.backend import array_module, asarray, device_of, is_cupy, row_indices, to_host
 from skfisher.tensors import as_array, is_tensor
 
 __all__ = ["as_indices", "check_real", "gather", "is_mapped", "nesting", "stack"]
@@ -153,10 +153,7 @@ def gather(values, starts, stops, ends, first, last):
             return values[:0]
         if np.array_equal(starts[1:], stops[:-1]):
             return values[starts[0] : stops[-1]]
-        lengths = stops - starts
-        rows = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
-        rows += np.arange(len(rows))
-        return values[asarray(rows, like=values)]
+        return values[asarray(row_indices(starts, stops), like=values)]
 
 
 def is_mapped(array):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skfisher.backend import asarray
+from skfisher.backend import asarray, row_indices
 from skfisher.cuda.layout import partial_size, row_width, vector_aligned
 
 __all__ = ["CHUNKS_IN_BLOCK", "block_ranges", "cut", "scratch_numbers", "window"]
@@ -80,5 +80,4 @@ def window(x, chunks):
         return vector_aligned(x[low:high]), chunks - offsets
     ends = np.cumsum(stops - starts)
     moved = np.stack([chunks[:, 0], ends - (stops - starts), ends], axis=1)
-    rows = np.arange(ends[-1]) + np.repeat(stops - ends, stops - starts)
-    return x[asarray(rows, like=x)], moved.astype(np.int32)
+    return x[asarray(row_indices(starts, stops), like=x)], moved.astype(np.int32)

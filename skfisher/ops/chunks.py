@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skfisher.backend import array_module, empty, is_cupy
+from skfisher.backend import array_module, empty, is_cupy, row_indices
 
-__all__ = ["Chunk", "Frame", "Rows", "chunk_rows", "iter_chunks", "iter_row_chunks", "row_indices"]
+__all__ = ["Chunk", "Frame", "Rows", "chunk_rows", "iter_chunks", "iter_row_chunks"]
 
 # Numbers in the arrays of a chunk on a device: some milliseconds of work.
 DEVICE_NUMBERS = 2**25
@@ -112,12 +112,6 @@ def iter_row_chunks(starts, stops, rows):
         run_starts[0] = stops[first] - (ends[first] - low)
         run_stops[-1] = stops[last] - (ends[last] - high)
         yield run_starts, run_stops
-
-
-def row_indices(starts, stops):
-    """Return the indices of the rows of several runs, one run after the other."""
-    ends = np.cumsum(stops - starts)
-    return np.arange(ends[-1]) + np.repeat(stops - ends, stops - starts)
 
 
 class Rows:

@@ -31,6 +31,7 @@ from skfisher.ops.statistics import (
     iter_statistics_vjp,
     new_gradients,
     soft_statistics,
+    statistics_gradients,
 )
 
 __all__ = [
@@ -179,15 +180,7 @@ def fisher_sums_vjp(g, x, starts, stops, weights, means, variances, *, with_x=Tr
         )
         return d_x, (r1, r2, r0)
     frame, _, coefficients = framed_logits(x, *mixture)
-    d_x = zeros(x.shape, like=x) if with_x else None
-    d_coefficients = new_gradients(coefficients)
-    steps = iter_statistics_vjp(
-        g.of, x, starts, stops, coefficients,
-        frame=frame, d_coefficients=d_coefficients, d_x=d_x, with_sums=False,
-    )  # fmt: skip
-    for _ in steps:
-        pass
-    return d_x, d_coefficients
+    return statistics_gradients(g, x, starts, stops, coefficients, frame=frame, with_x=with_x)
 
 
 def fisher_from_sums(sums, counts, weights, means, variances, *, dtype, include_weights=True):

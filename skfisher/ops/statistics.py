@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skfisher.backend import array_module, empty, is_cupy, zeros
+from skfisher.backend import array_module, empty, is_cupy, row_indices, zeros
 from skfisher.cuda.layout import disjoint
-from skfisher.ops.chunks import Rows, chunk_rows, iter_chunks, iter_row_chunks, row_indices
+from skfisher.ops.chunks import Rows, chunk_rows, iter_chunks, iter_row_chunks
 from skfisher.ops.pieces import Pieces
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "iter_statistics_vjp",
     "soft_statistics",
     "soft_statistics_vjp",
+    "statistics_gradients",
     "total_statistics",
 ]
 
@@ -86,7 +87,17 @@ def soft_statistics(x, starts, stops, coefficients, *, frame=None):
 
 def soft_statistics_vjp(g, x, starts, stops, coefficients, *, frame=None):
     """Return ``d_x, d_coefficients`` for the gradients `g`, `Sums`, at `soft_statistics`."""
-    d_x = zeros(x.shape, like=x)
+    d_x, d_coefficients = statistics_gradients(g, x, starts, stops, coefficients, frame=frame)
+    dtype = coefficients[0].dtype
+    return d_x, tuple(d.astype(dtype) for d in d_coefficients)
+
+
+def statistics_gradients(g, x, starts, stops, coefficients, *, frame=None, with_x=True):
+    """Return what `soft_statistics_vjp` does, by the coefficients in float64.
+
+    With ``with_x=False`` `d_x` is None, and less is computed.
+    """
+    d_x = zeros(x.shape, like=x) if with_x else None
     d_coefficients = new_gradients(coefficients)
     steps = iter_statistics_vjp(
         g.of, x, starts, stops, coefficients,
@@ -94,8 +105,7 @@ def soft_statistics_vjp(g, x, starts, stops, coefficients, *, frame=None):
     )  # fmt: skip
     for _ in steps:
         pass
-    dtype = coefficients[0].dtype
-    return d_x, tuple(d.astype(dtype) for d in d_coefficients)
+    return d_x, d_coefficients
 
 
 def new_gradients(parameters):
