@@ -2,6 +2,8 @@
 
 __version__ = "0.1.0"
 
+import importlib
+
 from .bags import Bags
 from .descriptors import DescriptorTransformer, PositionAppender
 from .encoding import FisherVectorEncoder
@@ -36,3 +38,16 @@ __all__ = [
     "fisher_vector_blocks",
     "show_versions",
 ]
+
+# Imported when first asked for: they load what few programs need.
+_SUBMODULES = {"datasets", "extraction"}
+
+
+def __getattr__(name):
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_SUBMODULES})

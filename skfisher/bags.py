@@ -10,7 +10,8 @@ import numpy as np
 
 from skfisher._compat import get_namespace
 from skfisher.backend import is_cupy, to_host
-from skfisher.ragged import as_indices, check_real, gather, is_mapped, stack
+from skfisher.mapped import is_mapped, sendable
+from skfisher.ragged import as_indices, check_real, gather, stack
 from skfisher.storage import read_folder, write_folder
 from skfisher.tensors import as_array, is_tensor
 
@@ -103,6 +104,8 @@ class Bags:
                 f"bag {i} starts at {starts[i]} and stops at {stops[i]}: "
                 f"0 <= start <= stop <= {len(values)} is needed."
             )
+        if (np.cumsum(stops - starts) < 0).any():  # the sum wraps around
+            raise ValueError("the bags hold 2^63 descriptors or more: int64 cannot count them.")
         self.values, self.starts, self.stops = values, starts, stops
 
     def _view(self, starts, stops):
@@ -185,8 +188,13 @@ class Bags:
             raise ValueError(f"lengths[{i}] is {lengths[i]}: a length cannot be negative.")
         stops = np.cumsum(lengths)
         total = int(stops[-1]) if len(stops) else 0
-        if total != len(values):
-            raise ValueError(f"lengths sum to {total}, but values has {len(values)} descriptors.")
+        if (stops < 0).any():  # sums that wrapped around
+            total = sum(lengths.tolist())
+        if not hasattr(values, "ndim"):
+            values = np.asarray(values)
+        n_rows = len(values) if values.ndim else 0
+        if total != n_rows:
+            raise ValueError(f"lengths sum to {total}, but values has {n_rows} descriptors.")
         return cls(values, stops - lengths, stops)
 
     @classmethod
@@ -370,8 +378,12 @@ class Bags:
             n_bytes = self.n_descriptors * self.n_features * self.dtype.itemsize
             small &= n_bytes <= PACK_MAPPED_BYTES
         source = self.pack() if small else self
-        names = "values", "starts", "stops", "of_tensors"
-        return {name: getattr(source, name) for name in names}
+        return {
+            "values": sendable(source.values),
+            "starts": source.starts,
+            "stops": source.stops,
+            "of_tensors": source.of_tensors,
+        }
 
     def save(self, folder):
         """Write the bags to plain ``.npy`` files that any program can read.

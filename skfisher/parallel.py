@@ -9,6 +9,7 @@ from joblib.parallel import get_active_backend
 from sklearn.utils.parallel import Parallel, delayed
 
 from skfisher.backend import single_threaded_blas
+from skfisher.mapped import is_mapped, sendable
 
 __all__ = ["cut_bags", "map_in_order", "workers_share_memory"]
 
@@ -32,7 +33,10 @@ def map_in_order(function, tasks, *, n_jobs):
         elif workers_share_memory():
             yield from _map_threads(function, tasks, n_workers)
         else:
-            yield from _pool(n_jobs)(delayed(_call)(function, task) for task in tasks)
+            copies = {}
+            yield from _pool(n_jobs)(
+                delayed(_call)(function, _sendable_task(task, copies)) for task in tasks
+            )
 
 
 def workers_share_memory():
@@ -62,6 +66,14 @@ def _pool(n_jobs):
         return Parallel(return_as="generator", **options)
     except ValueError:  # the backends multiprocessing and Ray give all results at once
         return Parallel(**options)
+
+
+def _sendable_task(task, copies):
+    """Return a task whose arrays reach other processes unchanged; shared ones are copied once."""
+    for part in task:
+        if is_mapped(part) and id(part) not in copies:
+            copies[id(part)] = sendable(part)
+    return tuple(copies.get(id(part), part) for part in task)
 
 
 def _call(function, task):

@@ -1,6 +1,6 @@
 """Arithmetic of ragged arrays: many arrays stacked in one, with their boundaries."""
 
-import mmap
+from numbers import Integral
 
 import numpy as np
 from scipy.sparse import issparse
@@ -8,7 +8,9 @@ from scipy.sparse import issparse
 from skfisher.backend import array_module, asarray, device_of, is_cupy, row_indices, to_host
 from skfisher.tensors import as_array, is_tensor
 
-__all__ = ["as_indices", "check_real", "gather", "is_mapped", "nesting", "stack"]
+__all__ = ["as_indices", "check_real", "gather", "nesting", "stack"]
+
+INT64 = np.iinfo(np.int64)
 
 
 def check_real(array, name):
@@ -35,11 +37,25 @@ def check_real(array, name):
 
 def as_indices(x, name):
     """Return a copy of `x` as int64 array on the host, or say what `name` must be."""
-    x = np.asarray(to_host(x))
+    try:
+        given, x = x, np.asarray(to_host(x))
+        if x.dtype.kind == "f" and not hasattr(given, "dtype"):
+            x = np.asarray(given, dtype=object)  # a list of large integers would round
+    except (OverflowError, ValueError) as error:  # a ragged list, or numbers no array holds
+        raise ValueError(f"{name} must be a one-dimensional list of integers: {error}") from error
     if x.ndim != 1:
         raise ValueError(f"{name} must be one-dimensional, got shape {x.shape}.")
-    if x.size and x.dtype.kind not in "iu":
+    if x.size and x.dtype.kind == "O":
+        for i, entry in enumerate(x):
+            if not isinstance(entry, Integral) or isinstance(entry, bool | np.bool_):
+                raise TypeError(f"{name} must be integers, but {name}[{i}] is {entry!r:.40}.")
+    elif x.size and x.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got dtype {x.dtype}.")
+    if x.size and x.dtype.kind in "Ou":  # what int64 does not hold would wrap around
+        too_large = (x > INT64.max) | (x < INT64.min if x.dtype.kind == "O" else False)
+        if too_large.any():
+            i = int(too_large.argmax())
+            raise ValueError(f"{name}[{i}] is {x[i]}, which does not fit into 64 bits.")
     return x.astype(np.int64)
 
 
@@ -154,15 +170,3 @@ def gather(values, starts, stops, ends, first, last):
         if np.array_equal(starts[1:], stops[:-1]):
             return values[starts[0] : stops[-1]]
         return values[asarray(row_indices(starts, stops), like=values)]
-
-
-def is_mapped(array):
-    """Tell whether an array is, or looks into, a memory-mapped file.
-
-    The type says little: a memory map that was pickled is a `numpy.memmap` without a file.
-    """
-    while array is not None:
-        if isinstance(array, mmap.mmap):
-            return True
-        array = getattr(array, "base", None)
-    return False

@@ -1,4 +1,6 @@
 import io
+import mmap
+import os
 import pickle
 import tracemalloc
 
@@ -16,6 +18,8 @@ from sklearn.utils.validation import _num_samples, check_array, check_consistent
 
 from skfisher.backend import to_host
 from skfisher.bags import Bags
+from skfisher.mapped import is_mapped
+from skfisher.parallel import map_in_order
 
 dispatch = pytest.mark.parametrize("dispatch", [False, True], ids=["dispatch off", "dispatch on"])
 
@@ -54,6 +58,16 @@ def test_boundaries_on_any_device_come_to_the_host(xp):
     bags = Bags(xp.ones((4, 1)), xp.asarray([0, 1]), xp.asarray([1, 4]))
     assert type(bags.starts) is np.ndarray
     np.testing.assert_array_equal(Bags.from_lengths(bags.values, xp.asarray([1, 3])).stops, [1, 4])
+
+
+@pytest.mark.parametrize("dtype", ["uint64", "uint8", "int32", object])
+def test_integers_of_any_width_are_boundaries(dtype):
+    bags = Bags(np.ones((5, 2)), np.array([0, 3], dtype), np.array([3, 5], dtype))
+    assert bags.starts.dtype == bags.stops.dtype == np.int64
+    np.testing.assert_array_equal(bags.lengths, [3, 2])
+    np.testing.assert_array_equal(
+        Bags.from_lengths(bags.values, np.array([3, 2], dtype)).stops, [3, 5]
+    )
 
 
 def test_boundaries_are_copied():
@@ -213,13 +227,47 @@ def test_repr(bags, expected):
         ((np.ones((3, 2), complex), [0], [1]), ValueError, "Complex data not supported"),
         ((np.ones((3, 2), object), [0], [1]), TypeError, "dtype object"),
         ((np.full((3, 2), "a"), [0], [1]), TypeError, "real numbers"),
-        ((np.ones((3, 2)), [0.0], [1]), TypeError, "starts must be integers, got dtype float64"),
+        (
+            (np.ones((3, 2)), [0.0], [1]),
+            TypeError,
+            r"starts must be integers, but starts\[0\] is 0.0",
+        ),
         ((np.ones((3, 2)), [0], [True]), TypeError, "stops must be integers, got dtype bool"),
         ((np.ones((3, 2)), [[0]], [1]), ValueError, "starts must be one-dimensional"),
         ((np.ones((3, 2)), [0, 1], [1]), ValueError, "got 2 starts and 1 stops"),
         ((np.ones((3, 2)), [0, 2], [1, 4]), ValueError, "bag 1 starts at 2 and stops at 4"),
         ((np.ones((3, 2)), [-1], [1]), ValueError, "bag 0 starts at -1"),
         ((np.ones((3, 2)), [2], [1]), ValueError, "bag 0 starts at 2 and stops at 1"),
+        # what int64 does not hold must not wrap around into something it does
+        ((np.ones((3, 2)), [2**64 - 1], [1]), ValueError, r"starts\[0\] is 18446744073709551615,"),
+        (
+            (np.ones((3, 2)), [0], np.array([2**63], np.uint64)),
+            ValueError,
+            r"stops\[0\] is 9.*64 bit",
+        ),
+        (
+            (np.ones((3, 2)), [0, 2**64], [1, 1]),
+            ValueError,
+            r"starts\[1\] is 18446744073709551616,",
+        ),
+        (
+            (np.ones((3, 2)), [-(2**63) - 1], [1]),
+            ValueError,
+            r"starts\[0\] is -9223372036854775809",
+        ),
+        ((np.ones((3, 2)), [-(2**63)], [1]), ValueError, "bag 0 starts at -9223372036854775808"),
+        ((np.ones((3, 2)), [0], [2**63 - 1]), ValueError, "stops at 9223372036854775807"),
+        ((np.ones((3, 2)), [0, None], [1, 1]), TypeError, r"starts\[1\] is None"),
+        ((np.ones((3, 2)), np.array([0, True], object), [1, 1]), TypeError, r"starts\[1\] is True"),
+        ((np.ones((3, 2)), ["0"], [1]), TypeError, "starts must be integers, got dtype <U1"),
+        ((np.ones((3, 2)), [[0], [0, 1]], [1]), ValueError, "starts must be a one-dimensional"),
+        ((np.ones((3, 2)), [np.nan], [1]), TypeError, r"integers, but starts\[0\] is nan"),
+        ((np.ones((0, 2)), [0], [1]), ValueError, "bag 0 starts at 0 and stops at 1"),
+        (
+            (np.broadcast_to(np.uint8(1), (2**62, 1)), [0] * 3, [2**62] * 3),
+            ValueError,
+            "2\\^63 descriptors or more",
+        ),
     ],
 )
 def test_constructor_refuses(arguments, error, words):
@@ -296,6 +344,12 @@ def test_from_lengths_does_not_copy(xp):
         ([], ValueError, "lengths sum to 0"),
         ([7, -1], ValueError, r"lengths\[1\] is -1"),
         ([6.0], TypeError, "lengths must be integers"),
+        (np.array([6.0]), TypeError, "lengths must be integers, got dtype float64"),
+        ([True], TypeError, "lengths must be integers"),
+        ([2**63, 6], ValueError, r"lengths\[0\] is 9223372036854775808, .* 64 bits"),
+        ([2**64 + 6], ValueError, r"lengths\[0\] is 18446744073709551622"),
+        ([2**62] * 4 + [6], ValueError, "lengths sum to 18446744073709551622, but values has 6"),
+        ([2**63 - 1, 7], ValueError, "lengths sum to 9223372036854775814"),
     ],
 )
 def test_from_lengths_refuses(lengths, error, words):
@@ -456,6 +510,123 @@ def test_joblib_workers_open_mapped_files(mapped):
     with joblib.parallel_config(backend="loky"):
         found = Parallel(n_jobs=2)(delayed(describe)(mapped, i) for i in range(4))
     assert found == [(True, True, float(mapped[i].sum())) for i in range(4)]
+
+
+# Views that joblib would send as a file name and a place, and read otherwise
+
+
+def views(values):
+    """Return views of an array (64, 6), of every kind of strides."""
+    return {
+        "whole": values,
+        "rows": values[10:50],
+        "reversed rows": values[::-1],
+        "reversed columns": values[:, ::-1],
+        "both reversed": values[::-1, ::-1],
+        "every second row": values[::2],
+        "every third row from the end": values[-2::-3],
+        "columns": values[:, 1:4],
+        "every second column": values[:, ::2],
+        "transposed": values.T,
+        "folded": values.reshape(32, 12),
+        "folded columns": values.T.reshape(12, 32),
+        "repeated row": np.broadcast_to(values[3], (64, 6)),
+        "repeated column": np.broadcast_to(values[:, 2:3], (64, 6)),
+        "as integers": values.view(np.int64),
+        "other class": np.asarray(values)[5:],
+        "windows": np.lib.stride_tricks.sliding_window_view(values, 4, axis=0)[:, 2],
+    }
+
+
+def open_map(folder, kind):
+    """Return an array (64, 6) that looks into a file."""
+    path, n_before = folder / f"{kind}.bin", 40
+    numbers = np.arange(64 * 6, dtype=np.float64)
+    path.write_bytes(bytes(n_before) + numbers.tobytes())
+    options = {"dtype": np.float64, "offset": n_before}
+    if kind == "flat":
+        return np.memmap(path, mode="r", shape=64 * 6, **options).reshape(64, 6)
+    if kind == "column":
+        return np.memmap(path, mode="r", shape=(64 * 6, 1), **options).reshape(64, 6)
+    if kind == "fortran":
+        return np.memmap(path, mode="r", shape=(64, 6), order="F", **options)
+    if kind == "mmap":
+        with open(path, "rb") as file:
+            whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return np.frombuffer(whole, np.float64, offset=n_before).reshape(64, 6)
+    values = np.memmap(path, mode=kind, shape=(64, 6), **options)
+    if kind == "c":
+        values[7] = -1  # in this process alone
+    return values
+
+
+def contents(*objects):
+    return [
+        x.values[x.starts.min() : x.stops.max()].tolist() if isinstance(x, Bags) else x.tolist()
+        for x in objects
+    ]
+
+
+KINDS_OF_MAPS = ["r", "c", "r+", "fortran", "flat", "column", "mmap"]
+
+
+def all_views(folder):
+    """Return bags over views of maps of every kind, which are named."""
+    found = {}
+    for kind in KINDS_OF_MAPS:
+        for name, values in views(open_map(folder, kind)).items():
+            found[f"{kind}, {name}"] = Bags(values, [0, 1], [len(values), 3])
+    return found
+
+
+def test_mapped_views_reach_workers_as_they_are(tmp_path):
+    found = all_views(tmp_path)
+    with joblib.parallel_config(backend="loky", n_jobs=2):
+        arrived = joblib.Parallel()(joblib.delayed(contents)(bags) for bags in found.values())
+        tasks = [(bags.values,) for bags in found.values()]
+        sent = list(map_in_order(contents, tasks, n_jobs=2))
+    for (name, bags), ours, theirs in zip(found.items(), arrived, sent, strict=True):
+        assert ours == [bags.values.tolist()], name
+        assert theirs == [bags.values.tolist()], name
+
+
+@pytest.mark.parametrize("library", ["pickle", "cloudpickle"])
+def test_mapped_views_are_pickled_as_they_are(tmp_path, library):
+    library = pytest.importorskip(library)
+    for name, bags in all_views(tmp_path).items():
+        arrived = library.loads(library.dumps(bags))
+        np.testing.assert_array_equal(arrived.values, bags.values, err_msg=name)
+        np.testing.assert_array_equal(arrived.stops, bags.stops)
+
+
+def test_only_what_joblib_would_misread_is_copied(tmp_path):
+    found = all_views(tmp_path)
+    found = {name: bags for name, bags in found.items() if is_mapped(bags.values)}
+    by_path = {name for name, b in found.items() if b.__getstate__()["values"] is b.values}
+    in_order = {"whole", "rows", "folded", "as integers", "other class"}
+    assert by_path == {f"{kind}, {name}" for kind in ("r", "r+", "flat") for name in in_order}
+
+
+def test_a_map_whose_file_is_gone_is_copied(mapped, tmp_path):
+    if os.name == "nt":
+        pytest.skip("a mapped file cannot be deleted there")
+    (tmp_path / "mapped.npy").unlink()
+    with joblib.parallel_config(backend="loky", n_jobs=2):
+        (found,) = joblib.Parallel()(joblib.delayed(describe)(b, 1) for b in [mapped])
+    assert found[2] == float(mapped[1].sum())
+
+
+def test_an_array_that_tasks_share_is_copied_once(mapped):
+    reversed_rows = mapped.values[::-1]
+    with joblib.parallel_config(backend="loky", n_jobs=2):
+        found = list(map_in_order(address, [(reversed_rows, i) for i in range(6)], n_jobs=2))
+    # joblib maps what it sends again into one file, by the identity of the array
+    assert {first for _, first in found} == {float(reversed_rows[0, 0])}
+    assert len({name for name, _ in found}) == 1
+
+
+def address(values, number):
+    return getattr(values, "filename", None), float(values[0, 0])
 
 
 def test_joblib_hash_follows_content():

@@ -35,8 +35,8 @@ from skfisher import (
     PositionAppender,
     PowerL2Normalizer,
 )
+from skfisher.mapped import is_mapped
 from skfisher.parallel import map_in_order
-from skfisher.ragged import is_mapped
 
 NEW = tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 9)
 Y = np.arange(48) % 3

@@ -30,6 +30,27 @@ def test_import_brings_in_no_optional_package():
     assert loaded.stdout.split() == []
 
 
+def test_public_modules_are_attributes_that_load_when_asked_for():
+    code = """
+        import sys, skfisher
+        names = ["datasets", "extraction"]
+        print(*(f"skfisher.{name}" in sys.modules for name in names))
+        print(*(name in dir(skfisher) for name in names))
+        print(skfisher.datasets.load_fsdd.__name__, skfisher.extraction.mfcc.__name__)
+        print(skfisher.descriptors.__name__, hasattr(skfisher, "no_such_module"))
+    """
+    code = "\n".join(line.strip() for line in code.splitlines())
+    printed = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert printed.stdout.splitlines() == [
+        "False False",
+        "True True",
+        "load_fsdd mfcc",
+        "skfisher.descriptors False",
+    ]
+
+
 def test_the_reference_lists_every_public_name():
     page = (ROOT / "docs" / "api.rst").read_text("utf-8")
     modules = re.split(r"^\.\. currentmodule:: (\S+)$", page, flags=re.M)

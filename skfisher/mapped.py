@@ -1,0 +1,57 @@
+"""Arrays that look into memory-mapped files."""
+
+import mmap
+import os
+
+import numpy as np
+
+__all__ = ["is_mapped", "sendable"]
+
+
+def is_mapped(array):
+    """Tell whether an array is, or looks into, a memory-mapped file.
+
+    The type says little: a memory map that was pickled is a `numpy.memmap` without a file.
+    """
+    return _owner(array) is not None
+
+
+def sendable(array):
+    """Return an array that reaches another process with the values it has here.
+
+    joblib sends a memory map, or a view of one, as the name of the file and a place in it,
+    which is right only for rows side by side in a file that holds all that was written.
+    Reversed or transposed views, and pages that belong to this process alone, are copied.
+
+    Parameters
+    ----------
+    array : array
+
+    Returns
+    -------
+    array : array
+        The same, or a copy in memory.
+    """
+    owner = _owner(array)
+    if owner is None:
+        return array
+    reopened = (
+        isinstance(owner, np.memmap)
+        and owner.mode != "c"
+        and owner.filename is not None
+        and os.path.isfile(owner.filename)
+        # joblib reads the file in the order of the map, not of the view.
+        and array.flags.c_contiguous
+        and (owner.ndim == 1 or not owner.flags.f_contiguous or array.flags.f_contiguous)
+    )
+    return array if reopened else np.array(array, order="C")
+
+
+def _owner(array):
+    """Return the array at the bottom of a view that holds the map of a file, or None."""
+    while array is not None:
+        base = getattr(array, "base", None)
+        if isinstance(base, mmap.mmap):
+            return array
+        array = base
+    return None
