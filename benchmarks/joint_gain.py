@@ -149,7 +149,7 @@ def cached(name, make):
     if folder is None:
         return make()
     folder = Path(folder) / name
-    if not folder.is_dir():
+    if not (folder / "manifest.json").is_file():  # the last that save writes
         make().save(folder)
     return Bags.load(folder, mmap_mode=None)
 

@@ -12,7 +12,7 @@ from skfisher._compat import get_namespace
 from skfisher.backend import is_cupy, to_host
 from skfisher.mapped import is_mapped, sendable
 from skfisher.ragged import as_indices, check_real, gather, stack
-from skfisher.storage import read_folder, write_folder
+from skfisher.storage import MANIFEST, read_arrays, write_arrays
 from skfisher.tensors import as_array, is_tensor
 
 __all__ = ["Bags"]
@@ -388,28 +388,47 @@ class Bags:
     def save(self, folder):
         """Write the bags to plain ``.npy`` files that any program can read.
 
-        ``values.npy`` holds the descriptors, one bag after the other, ``lengths.npy``
-        the number of descriptors of each bag. Memory stays bounded, so bags over a
-        memory map may be larger than memory, and may be saved to their own folder.
+        ``manifest.json`` names the two files and holds their checksums:
+        ``values-TOKEN.npy`` holds the descriptors, one bag after the other, and
+        ``lengths-TOKEN.npy`` the number of descriptors of each bag; the token is new in
+        every save. The manifest is replaced last, in one step. Readers find the old bags or
+        the new, also after a crash; of several saves to a folder the last to finish wins.
+
+        Memory stays bounded, so bags over a memory map may be larger than memory, and may be
+        saved to their own folder.
 
         Parameters
         ----------
         folder : str or path-like
-            Created if missing; files of these names are replaced.
+            Created if missing. Bags that it holds are replaced; their files, and those
+            of saves that were killed, are deleted, on Windows as soon as no program has them
+            mapped.
         """
         n_rows = max(1, SAVE_BYTES // max(1, self.n_features * self.dtype.itemsize))
-        write_folder(folder, self.blocks(n_rows), self.dtype, self.n_features, self.lengths)
+        lengths = self.lengths
+        write_arrays(
+            folder,
+            {
+                "values": (self.blocks(n_rows), self.dtype, (int(lengths.sum()), self.n_features)),
+                "lengths": ([lengths], lengths.dtype, lengths.shape),
+            },
+        )
 
     @classmethod
-    def load(cls, folder, mmap_mode="r"):
+    def load(cls, folder, mmap_mode="r", *, verify=False):
         """Open bags that `save` wrote.
 
         Parameters
         ----------
         folder : str or path-like
+            Without a manifest, it holds the plain files ``values.npy`` and ``lengths.npy``.
         mmap_mode : {"r", "c", "r+", None}, default="r"
             How to map the descriptors, as in :func:`numpy.load`: by default they are read
-            from the file when needed and cannot be written. None reads them now.
+            from the file when needed and cannot be written. None reads them now. What is
+            written through ``"r+"`` is in the file at once, and its checksum no longer fits.
+        verify : bool, default=False
+            Whether to read all descriptors and compare their checksum. That of the lengths is
+            always compared.
 
         Returns
         -------
@@ -418,12 +437,27 @@ class Bags:
         Raises
         ------
         FileNotFoundError
-            If the folder does not hold the two files.
+            If a file is missing.
         ValueError
-            If a file is damaged, holds Python objects, or does not fit the other one.
+            If a file is damaged, holds Python objects, or does not fit the others; if
+            `verify` is asked for where there are no checksums.
+
+        Notes
+        -----
+        A mapped file must not be made shorter while it is in use: the operating system ends a
+        program that reads where the file has gone (SIGBUS). `save` never does so: it writes
+        new files.
         """
-        values, lengths = read_folder(folder, mmap_mode)
+        if mmap_mode not in ("r", "c", "r+", None):
+            raise ValueError(f"mmap_mode={mmap_mode!r} must be 'r', 'c', 'r+' or None.")
+        modes = {"values": mmap_mode, "lengths": None}
+        arrays, has_manifest = read_arrays(folder, modes, verify=modes if verify else ["lengths"])
+        if verify and not has_manifest:
+            raise ValueError(
+                f"{folder} holds no {MANIFEST} with checksums to verify: load the bags without, "
+                "and save them again."
+            )
         try:
-            return cls.from_lengths(values, lengths)
+            return cls.from_lengths(arrays["values"], arrays["lengths"])
         except (TypeError, ValueError) as error:
             raise ValueError(f"{folder} does not hold bags: {error}") from error

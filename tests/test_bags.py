@@ -1,7 +1,10 @@
+import hashlib
 import io
+import json
 import mmap
 import os
 import pickle
+import re
 import tracemalloc
 
 import joblib
@@ -651,14 +654,20 @@ def test_save_and_load(tmp_path, mmap_mode, xp):
     assert loaded.values.flags.writeable == (mmap_mode is None)
 
 
-def test_saved_files_are_plain_arrays(tmp_path):
+def test_saved_files_are_plain_arrays_that_the_manifest_names(tmp_path):
     arrays = make_list()
     Bags.from_list(arrays).save(str(tmp_path))
-    assert {path.name for path in tmp_path.iterdir()} == {"values.npy", "lengths.npy"}
-    values = np.load(tmp_path / "values.npy", allow_pickle=False)
+    manifest = json.loads((tmp_path / "manifest.json").read_text("utf-8"))
+    files = {name: tmp_path / entry["file"] for name, entry in manifest["arrays"].items()}
+    assert {*tmp_path.iterdir()} == {*files.values(), tmp_path / "manifest.json"}
+    assert re.fullmatch("values-[0-9a-f]{32}.npy", files["values"].name)
+    values = np.load(files["values"], allow_pickle=False)
     np.testing.assert_array_equal(values, np.concatenate(arrays))
-    lengths = np.load(tmp_path / "lengths.npy", allow_pickle=False)
-    np.testing.assert_array_equal(lengths, [3, 1, 4, 2, 5])
+    np.testing.assert_array_equal(np.load(files["lengths"], allow_pickle=False), [3, 1, 4, 2, 5])
+    for name, entry in manifest["arrays"].items():
+        assert entry["sha256"] == hashlib.sha256(files[name].read_bytes()).hexdigest()
+    assert manifest["arrays"]["values"]["shape"] == [15, 2]
+    assert manifest["arrays"]["lengths"]["dtype"] == "<i8"
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", ">f4", "float16", "int64"])
@@ -682,18 +691,14 @@ def test_save_over_the_files_being_read(tmp_path):
     assert_same_bags(Bags.load(tmp_path), arrays[::-2])
 
 
-def test_a_save_that_fails_leaves_the_old_files(tmp_path, monkeypatch):
+def test_bags_over_a_file_that_was_replaced_stay_usable(tmp_path):
     arrays = make_list()
     Bags.from_list(arrays).save(tmp_path)
-
-    def full(*_, **__):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr("numpy.save", full)  # of the lengths, written last
-    with pytest.raises(OSError, match="No space left"):
-        Bags.from_list(arrays[:2]).save(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"values.npy", "lengths.npy"}
-    assert_same_bags(Bags.load(tmp_path), arrays)
+    bags = Bags.load(tmp_path)
+    for _ in range(3):
+        bags.save(tmp_path)
+    assert_same_bags(bags, arrays)
+    assert_same_bags(pickle.loads(pickle.dumps(bags)), arrays)
 
 
 def test_save_no_bags(tmp_path):
@@ -713,13 +718,54 @@ def test_save_takes_bounded_memory(tmp_path, monkeypatch):
     assert peak < 4 * 2**18
 
 
-def test_load_says_what_is_missing(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"values\.npy does not exist.*lengths\.npy"):
-        Bags.load(tmp_path)
+@pytest.mark.parametrize("mmap_mode", ["r", "c", "r+", None])
+@pytest.mark.parametrize("shape", [(0, 3), (4, 0), (1, 1)])
+def test_small_and_empty_arrays_are_saved_and_loaded(tmp_path, shape, mmap_mode):
+    bags = Bags.from_lengths(np.full(shape, 7, np.float32), [shape[0]])
+    bags.save(tmp_path)
+    loaded = Bags.load(tmp_path, mmap_mode=mmap_mode, verify=True)
+    np.testing.assert_array_equal(loaded.values, bags.values)
+    assert loaded.lengths.tolist() == [shape[0]]
+    assert loaded.dtype == np.float32
+
+
+@pytest.mark.parametrize("mmap_mode", ["w+", "w", "", 1, True])
+def test_load_opens_no_file_to_overwrite_it(tmp_path, mmap_mode):
     Bags.from_list(make_list()).save(tmp_path)
-    (tmp_path / "lengths.npy").unlink()
-    with pytest.raises(FileNotFoundError, match=r"lengths\.npy does not exist"):
-        Bags.load(tmp_path)
+    with pytest.raises(ValueError, match=re.escape(f"mmap_mode={mmap_mode!r} must be")):
+        Bags.load(tmp_path, mmap_mode=mmap_mode)
+    assert_same_bags(Bags.load(tmp_path), make_list())
+
+
+# Folders of plain files, as other programs write them
+
+
+@pytest.fixture
+def plain(tmp_path):
+    """Return a folder of values.npy and lengths.npy, without a manifest."""
+    np.save(tmp_path / "values.npy", np.concatenate(make_list()))
+    np.save(tmp_path / "lengths.npy", [3, 1, 4, 2, 5])
+    return tmp_path
+
+
+@pytest.mark.parametrize("mmap_mode", ["r", None])
+def test_plain_files_are_read_and_replaced(plain, mmap_mode):
+    assert_same_bags(Bags.load(plain, mmap_mode=mmap_mode), make_list())
+    np.save(plain / "values.npy", np.asfortranarray(np.concatenate(make_list())))
+    assert_same_bags(Bags.load(plain, mmap_mode=mmap_mode), make_list())
+    with pytest.raises(ValueError, match=r"no manifest\.json with checksums"):
+        Bags.load(plain, verify=True)
+    Bags.load(plain, mmap_mode=mmap_mode)[1:].save(plain)
+    assert_same_bags(Bags.load(plain, verify=True), make_list()[1:])
+    assert len([*plain.iterdir()]) == 3
+
+
+def test_load_says_what_is_missing(plain, tmp_path):
+    (plain / "lengths.npy").unlink()
+    with pytest.raises(FileNotFoundError, match=r"lengths\.npy does not exist: .*manifest\.json"):
+        Bags.load(plain)
+    with pytest.raises(FileNotFoundError, match=r"values\.npy does not exist: .*manifest\.json"):
+        Bags.load(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -729,31 +775,45 @@ def test_load_says_what_is_missing(tmp_path):
         (np.array([16, -1]), r"does not hold bags: lengths\[1\] is -1"),
         (np.array([15.0]), "does not hold bags: lengths must be integers"),
         (np.array([[15]]), "does not hold bags: lengths must be one-dimensional"),
+        (
+            np.array([15, 2**63], np.uint64),
+            r"does not hold bags: lengths\[1\] is 9223372036854775808",
+        ),
+        (np.array([2**62] * 4 + [15]), "does not hold bags: lengths sum to 18446744073709551631"),
+        (np.array(15), "does not hold bags: lengths must be one-dimensional"),
     ],
 )
-def test_load_says_what_is_inconsistent(tmp_path, lengths, words):
-    Bags.from_list(make_list()).save(tmp_path)
-    np.save(tmp_path / "lengths.npy", lengths)
+def test_load_says_what_is_inconsistent(plain, lengths, words):
+    np.save(plain / "lengths.npy", lengths)
     with pytest.raises(ValueError, match=words):
-        Bags.load(tmp_path)
+        Bags.load(plain)
 
 
-def test_load_never_opens_pickles(tmp_path):
-    Bags.from_list(make_list()).save(tmp_path)
-    np.save(tmp_path / "values.npy", np.array([{}], dtype=object), allow_pickle=True)
-    for mmap_mode in ("r", None):
-        with pytest.raises(ValueError, match=r"values\.npy cannot be read as a plain"):
-            Bags.load(tmp_path, mmap_mode=mmap_mode)
+@pytest.mark.parametrize("mmap_mode", ["r", None])
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.array([{}], dtype=object), r"values\.npy cannot be read as a plain .*object"),
+        (np.array(["a"]), r"values\.npy .* holds <U1, not real numbers"),
+        (np.ones((15, 2), complex), r"values\.npy .* holds complex128, not real numbers"),
+        (np.ones((15, 2), "M8[s]"), r"values\.npy .* not real numbers"),
+        (np.ones(15), r"does not hold bags: values must have shape"),
+        (np.array(15.0), r"does not hold bags"),
+    ],
+)
+def test_load_opens_real_numbers_alone(plain, values, words, mmap_mode):
+    np.save(plain / "values.npy", values, allow_pickle=True)
+    with pytest.raises(ValueError, match=words):
+        Bags.load(plain, mmap_mode=mmap_mode)
 
 
-def test_load_says_which_file_is_damaged(tmp_path):
-    Bags.from_list(make_list()).save(tmp_path)
-    whole = (tmp_path / "values.npy").read_bytes()
-    for damaged in (whole[:-8], whole[:4], b""):
-        (tmp_path / "values.npy").write_bytes(damaged)
+def test_load_says_which_file_is_damaged(plain):
+    whole = (plain / "values.npy").read_bytes()
+    for damaged in (whole[:-8], whole[:4], b"", whole + b"more"):
+        (plain / "values.npy").write_bytes(damaged)
         for mmap_mode in ("r", None):
             with pytest.raises(ValueError, match=r"values\.npy cannot be read as a plain"):
-                Bags.load(tmp_path, mmap_mode=mmap_mode)
+                Bags.load(plain, mmap_mode=mmap_mode)
 
 
 # What scikit-learn does with samples

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -331,7 +332,7 @@ def test_a_model_of_mapped_bags_holds_none_of_them(estimator, tmp_path):
     bags = Bags.load(tmp_path)
     estimator = clone(estimator).fit(bags)
     assert len(pickle.dumps(estimator)) < 10_000
-    (tmp_path / "values.npy").unlink()
+    Path(bags.values.filename).unlink()
     restored = pickle.loads(pickle.dumps(estimator))
     found = (
         restored.transform(bags[:2]) if hasattr(restored, "transform") else restored.predict(bags)
