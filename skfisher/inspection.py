@@ -10,6 +10,7 @@ from skfisher.backend import to_host
 from skfisher.descriptors import draw_descriptors
 from skfisher.mixture import mixture_of
 from skfisher.mixture_fitter import MixtureFitter
+from skfisher.pyplot import PLAIN_TEXT, import_pyplot
 from skfisher.validation import check_bags
 
 __all__ = ["EncodingDisplay", "MixtureDisplay"]
@@ -102,12 +103,15 @@ class MixtureDisplay:
 
         Raises
         ------
+        ImportError
+            If matplotlib is not installed.
         TypeError
             If `estimator` is none of those.
         ValueError
             If its covariances are not diagonal, `dimensions` are not two different features, or
             descriptors have only one.
         """
+        import_pyplot(cls)
         weights, means, variances = _mixture_shown(estimator)
         bags = check_bags(estimator, X, reset=False)
         width = bags.n_features
@@ -159,8 +163,8 @@ class MixtureDisplay:
         display : MixtureDisplay
             Itself.
         """
+        plt = import_pyplot(type(self))
         import matplotlib as mpl
-        import matplotlib.pyplot as plt
         from matplotlib.patches import Ellipse
 
         if ax is None:
@@ -186,7 +190,8 @@ class MixtureDisplay:
             )
             self.ellipses_.append(ax.add_patch(ellipse))
         ax.scatter(*self.means.T, s=12, color=colors, edgecolors="white", linewidths=0.5, zorder=3)
-        ax.set(xlabel=self.axis_names[0], ylabel=self.axis_names[1])
+        ax.set_xlabel(self.axis_names[0], **PLAIN_TEXT)
+        ax.set_ylabel(self.axis_names[1], **PLAIN_TEXT)
         ax.autoscale_view()
         ax.spines[["top", "right"]].set_visible(False)
         bar = ax.figure.colorbar(mpl.cm.ScalarMappable(norm, cmap), ax=ax, label="weight")
@@ -264,6 +269,7 @@ class EncodingDisplay:
         -------
         display : EncodingDisplay
         """
+        import_pyplot(cls)
         check_is_fitted(estimator, ["means_"])
         encoding = to_host(estimator.transform(X)).mean(axis=0)
         known = getattr(estimator, "feature_names_in_", None)
@@ -328,8 +334,7 @@ class EncodingDisplay:
         display : EncodingDisplay
             Itself.
         """
-        import matplotlib.pyplot as plt
-
+        plt = import_pyplot(type(self))
         n_components, n_features = self.means.shape
         bar_ax = None
         if ax is None:
@@ -357,7 +362,7 @@ class EncodingDisplay:
             panel.yaxis.get_major_locator().set_params(integer=True)
             panel.xaxis.get_major_locator().set_params(integer=True)
             if self.feature_names is not None and n_features <= 24:
-                panel.set_xticks(range(n_features), self.feature_names, rotation=90)
+                panel.set_xticks(range(n_features), self.feature_names, rotation=90, **PLAIN_TEXT)
                 panel.set_xlabel("")
         axes[0].set_ylabel("component")
         if colorbar:

@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher.joint import JointFisherSVC
+from skfisher.pyplot import import_pyplot
 
 __all__ = ["JointTrainingDisplay"]
 
@@ -103,6 +104,8 @@ class JointTrainingDisplay:
 
         Raises
         ------
+        ImportError
+            If matplotlib is not installed.
         TypeError
             If `estimator` is something else.
         NotFittedError
@@ -110,6 +113,7 @@ class JointTrainingDisplay:
         ValueError
             If it was not trained for any epoch.
         """
+        import_pyplot(cls)
         if not isinstance(estimator, JointFisherSVC):
             raise TypeError(
                 f"estimator is a {type(estimator).__name__}: pass a fitted JointFisherSVC, the "
@@ -151,8 +155,7 @@ class JointTrainingDisplay:
         display : JointTrainingDisplay
             Itself.
         """
-        import matplotlib.pyplot as plt
-
+        plt = import_pyplot(type(self))
         scored = self.validation_score is not None
         validated = self.validation_loss is not None
         n_panels = 2 + scored + (validated and not self.same_loss)

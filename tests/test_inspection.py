@@ -1,8 +1,10 @@
 """Displays, drawn without a screen."""
 
+import sys
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
+import matplotlib.text
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
@@ -13,6 +15,7 @@ from skfisher import (
     DiagonalGaussianMixture,
     EncodingDisplay,
     FisherVectorEncoder,
+    JointTrainingDisplay,
     MixtureDisplay,
     PowerL2Normalizer,
 )
@@ -205,6 +208,61 @@ def test_vectors_of_another_length_are_refused():
         ValueError, match=r"has 14 entries, or 12 without weights, got shape \(13,\)"
     ):
         EncodingDisplay.from_encoding(np.zeros(13), 2, 3)
+
+
+# Names as users give them: each is a formula, half a formula or an error to matplotlib's parser
+NAMES = ["price $", "$a_1$", "x_1^2", r"C:\data\new", "$\\frac{$", "50%", "a & b # {c}", "$$"]
+
+
+def texts(figure):
+    """Return the texts of a figure that begin with the names above, as they are drawn."""
+    figure.canvas.draw()
+    found = {}
+    for text in figure.findobj(matplotlib.text.Text):
+        if text.get_text() in NAMES:
+            found[text.get_text()] = text._preprocess_math(text.get_text())
+    return found
+
+
+@pytest.mark.parametrize("usetex", [False, True])
+def test_names_of_users_are_no_formulas(rng, usetex):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(rng.normal(size=(40, len(NAMES))), columns=NAMES)
+    encoder = FisherVectorEncoder(n_components=2, random_state=0, tol=1e-2).fit(frame)
+    plain = {name: (name, False) for name in NAMES}
+    for i in range(0, len(NAMES), 2):
+        mixture = MixtureDisplay.from_estimator(encoder, frame, dimensions=(i, i + 1))
+        assert texts(mixture.figure_) == {name: plain[name] for name in NAMES[i : i + 2]}
+    encodings = EncodingDisplay.from_estimator(encoder, frame)
+    assert texts(encodings.figure_) == plain
+    # also where every text is meant to be typeset by LaTeX, save for our own, which needs LaTeX
+    with plt.rc_context({"text.usetex": usetex}):
+        _, ax = plt.subplots()
+        encodings.plot(ax=ax, colorbar=False)
+        labels = [label for panel in encodings.axes_ for label in panel.get_xticklabels()]
+        assert [label.get_text() for label in labels] == 2 * NAMES
+        assert not any(label.get_usetex() or label.get_parse_math() for label in labels)
+        mixture.plot()
+        for label in (mixture.ax_.xaxis.label, mixture.ax_.yaxis.label):
+            assert not label.get_usetex()
+            assert not label.get_parse_math()
+
+
+def test_displays_name_what_they_need(encoder, bags, monkeypatch):
+    made = [
+        MixtureDisplay.from_estimator(encoder, bags),
+        EncodingDisplay.from_estimator(encoder, bags),
+        JointTrainingDisplay(loss=[2, 1], smallest_weight=[1, 1]),
+    ]
+    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for display in made:
+        words = rf"^{type(display).__name__} needs matplotlib.* Install skfisher\[plot\]"
+        with pytest.raises(ImportError, match=words):
+            display.plot()
+        with pytest.raises(ImportError, match=words):
+            type(display).from_estimator(*[encoder, bags][: 1 + hasattr(display, "means")])
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])

@@ -63,6 +63,7 @@ FLOORS = [
         "linear_sdca.py",
     ],
     [
+        "pyplot.py",
         "inspection.py",
         "joint_inspection.py",
         "datasets.py",
@@ -75,7 +76,7 @@ FLOORS = [
 OPTIONAL = {
     "cupy": {"backend.py", "cuda/module.py", "cuda/transfer.py"},
     "torch": {"torch_modules.py"},
-    "matplotlib": {"inspection.py", "joint_inspection.py"},
+    "matplotlib": {"inspection.py", "pyplot.py"},
 }
 
 
