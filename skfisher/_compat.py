@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config, _wrap_data_with_container
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
+from sklearn.utils.validation import _get_feature_names as get_feature_names
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -29,6 +30,7 @@ __all__ = [
     "_fit_context",
     "check_feature_names_in",
     "check_sample_weight",
+    "get_feature_names",
     "get_namespace",
     "wants_data_frame",
     "wrap_output",

@@ -6,14 +6,18 @@ a new pair of boundaries over the same array, so that splitting and searching co
 descriptors.
 """
 
+from collections.abc import Mapping, Set
+
 import numpy as np
 
 from skfisher._compat import get_namespace
 from skfisher.backend import is_cupy, to_host
+from skfisher.dense import as_dense, listed
+from skfisher.feature_names import names_of, shared_names
 from skfisher.mapped import is_mapped, sendable
-from skfisher.ragged import as_indices, check_real, gather, stack
+from skfisher.ragged import as_indices, gather, stack
 from skfisher.storage import MANIFEST, read_arrays, write_arrays
-from skfisher.tensors import as_array, is_tensor
+from skfisher.tensors import is_tensor
 
 __all__ = ["Bags"]
 
@@ -35,8 +39,8 @@ class Bags:
     ----------
     values : array of shape (n, n_features)
         The descriptors of all bags, stacked: a NumPy or CuPy array of booleans,
-        integers or real numbers, or a PyTorch tensor. Read-only arrays and memory maps
-        are welcome; it is never written to, and not copied.
+        integers or real numbers, a PyTorch tensor, or a data frame. Read-only arrays and
+        memory maps are welcome; it is never written to, and arrays are not copied.
     starts, stops : array-like of int of shape (n_bags,)
         Bag `i` is ``values[starts[i]:stops[i]]``. Bags may overlap, repeat, and leave
         descriptors out.
@@ -48,6 +52,9 @@ class Bags:
         the array that shares its memory.
     of_tensors : bool
         Whether the values came as tensors; estimators then return tensors too.
+    feature_names : ndarray of str of shape (n_features,), or None
+        Column names, if the values came as data frames whose names are all strings. Subsets
+        keep them, files do not. Estimators compare them with those they were fitted on.
     shape, ndim : tuple, int
         ``(n_bags,)`` and 1.
 
@@ -56,8 +63,8 @@ class Bags:
     TypeError
         If `values` are not real numbers, or `starts` and `stops` are not integers.
     ValueError
-        If `values` is not two-dimensional or complex, or if a bag stops before it
-        starts or reaches outside `values`.
+        If `values` is not two-dimensional, complex or has masked entries, or if a bag
+        stops before it starts or reaches outside `values`.
 
     See Also
     --------
@@ -80,17 +87,15 @@ class Bags:
 
     ndim = 1
     of_tensors = False
+    feature_names = None
 
     def __init__(self, values, starts, stops):
-        if is_tensor(values):
-            values, self.of_tensors = as_array(values, "values"), True
-        if not is_cupy(values) and not isinstance(values, np.memmap):
-            values = np.asarray(values)
+        self.of_tensors, self.feature_names = is_tensor(values), names_of(values, "values")
+        values = as_dense(values, "values")
         if values.ndim != 2:
             raise ValueError(
                 f"values must have shape (n_descriptors, n_features), got {values.shape}."
             )
-        check_real(values, "values")
         starts, stops = as_indices(starts, "starts"), as_indices(stops, "stops")
         if starts.shape != stops.shape:
             raise ValueError(
@@ -112,13 +117,15 @@ class Bags:
         """Return other bags over the same values; trusts its arguments."""
         view = object.__new__(Bags)
         view.values, view.starts, view.stops = self.values, starts, stops
-        view.of_tensors = self.of_tensors
-        return view
+        return view._marked(self.of_tensors, self.feature_names)
 
-    def _as_tensors(self, of_tensors=True):
-        view = self._view(self.starts, self.stops)
-        view.of_tensors = of_tensors
-        return view
+    def _marked(self, of_tensors, feature_names):
+        """Say of these bags, which nobody else has yet, what their values came as."""
+        self.of_tensors, self.feature_names = of_tensors, feature_names
+        return self
+
+    def _as_tensors(self):
+        return self._view(self.starts, self.stops)._marked(True, self.feature_names)
 
     @classmethod
     def from_list(cls, arrays):
@@ -127,8 +134,8 @@ class Bags:
         Parameters
         ----------
         arrays : iterable of array-like of shape (n_descriptors, n_features)
-            One array per bag, all of one width. The descriptors are copied and get
-            the dtype that holds them all.
+            One array or data frame per bag, all of one width, frames of the same columns in
+            the same order. The descriptors are copied and get the dtype that holds them all.
 
         Returns
         -------
@@ -140,8 +147,8 @@ class Bags:
             If a bag is sparse or not made of real numbers, or if some bags live on a
             GPU and others do not.
         ValueError
-            If there is no bag, if a bag is complex or not two-dimensional, or if the
-            widths differ. The message names the bag.
+            If there is no bag, if a bag is complex, not two-dimensional or has masked entries,
+            or if the widths or column names differ. The message names the bag.
 
         Examples
         --------
@@ -150,8 +157,17 @@ class Bags:
         >>> Bags.from_list([np.zeros((3, 2)), np.ones((5, 2))]).lengths
         array([3, 5])
         """
+        if isinstance(arrays, Mapping | Set):
+            listed(arrays, "arrays")  # which says what to write
+        return cls._stacked(arrays)
+
+    @classmethod
+    def _stacked(cls, arrays, n_features=None, feature_names=None, name="X"):
+        """Stack arrays; where they differ, blame those of another width or names than wanted."""
         arrays = list(arrays)
-        return cls.from_lengths(*stack(arrays))._as_tensors(any(map(is_tensor, arrays)))
+        values, lengths = stack(arrays, name, n_features=n_features)
+        names = shared_names(arrays, feature_names, name)
+        return cls.from_lengths(values, lengths)._marked(any(map(is_tensor, arrays)), names)
 
     @classmethod
     def from_lengths(cls, values, lengths):
@@ -216,7 +232,7 @@ class Bags:
         TypeError
             If a part is no `Bags`, or if some live on a GPU and others do not.
         ValueError
-            If there are no parts, or if their widths differ.
+            If there are no parts, or if their widths or feature names differ.
         """
         parts = list(parts)
         for i, part in enumerate(parts):
@@ -228,8 +244,9 @@ class Bags:
                 np.concatenate([part.stops for part in parts]),
             )
         values, _ = stack([part.pack().values for part in parts], name="parts")
+        names = shared_names(parts, name="parts")
         bags = cls.from_lengths(values, np.concatenate([part.lengths for part in parts]))
-        return bags._as_tensors(parts[0].of_tensors)
+        return bags._marked(parts[0].of_tensors, names)
 
     @property
     def shape(self):
@@ -334,7 +351,10 @@ class Bags:
         return self[indices]
 
     def __array__(self, dtype=None, copy=None):
-        raise TypeError("bags have no rectangular form; encode them first, or use .values")
+        raise TypeError(
+            "Bags have no rectangular form: put what takes tables (such as BaggingClassifier) "
+            "after the encoder in a pipeline. The descriptors of all bags are in .values."
+        )
 
     def __array_namespace__(self, *, api_version=None):
         return get_namespace(self.values)[0]
@@ -369,7 +389,8 @@ class Bags:
         values = gather(self.values, self.starts, self.stops, ends, 0, self.n_descriptors)
         if len(values) == len(self.values) and np.array_equal(ends, self.stops):
             return self
-        return Bags(values, ends - self.lengths, ends)._as_tensors(self.of_tensors)
+        packed = Bags(values, ends - self.lengths, ends)
+        return packed._marked(self.of_tensors, self.feature_names)
 
     def __getstate__(self):
         small = 2 * self.n_descriptors < len(self.values)
@@ -383,6 +404,7 @@ class Bags:
             "starts": source.starts,
             "stops": source.stops,
             "of_tensors": source.of_tensors,
+            "feature_names": source.feature_names,
         }
 
     def save(self, folder):

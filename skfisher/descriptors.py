@@ -10,11 +10,13 @@ from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skfisher._compat import HasMethods, Interval, _fit_context, check_feature_names_in
+from skfisher._compat import HasMethods, Interval, _fit_context
 from skfisher.backend import asarray, empty, float_dtype, to_host
 from skfisher.bags import Bags
+from skfisher.dense import as_numpy
 from skfisher.em import draw_rows
 from skfisher.estimator import BagEstimator
+from skfisher.feature_names import names_in
 from skfisher.interchange import reads_input
 from skfisher.ops.chunks import iter_row_chunks
 from skfisher.output import BagOutputMixin, is_table
@@ -220,7 +222,7 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
         if not hasattr(self.transformer_, "get_feature_names_out"):
             # scikit-learn looks for these words, and makes data frames without names then
             raise AttributeError(f"{self.transformer_} does not provide get_feature_names_out.")
-        return self.transformer_.get_feature_names_out(check_feature_names_in(self, input_features))
+        return self.transformer_.get_feature_names_out(names_in(self, input_features))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -323,7 +325,7 @@ class PositionAppender(BagOutputMixin, TransformerMixin, BagEstimator):
         names : ndarray of str objects
         """
         check_is_fitted(self)
-        return np.append(check_feature_names_in(self, input_features), "position").astype(object)
+        return np.append(names_in(self, input_features), "position").astype(object)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -387,7 +389,7 @@ def _transform_some(transformer, bags):
 def _check_labels(y, bags):
     if y is None:
         return None
-    y = np.asarray(y)
+    y = as_numpy(y, "y")
     if y.ndim == 0 or len(y) != len(bags):
         raise ValueError(
             f"y has shape {y.shape}, but X holds {len(bags)} bags: one label per bag is needed."

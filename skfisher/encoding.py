@@ -7,9 +7,10 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skfisher._compat import HasMethods, _fit_context, check_feature_names_in
+from skfisher._compat import HasMethods, _fit_context
 from skfisher.backend import array_module, parse_device, to_host
 from skfisher.estimator import BagEstimator
+from skfisher.feature_names import names_in
 from skfisher.fisher_encoding import encode_fisher
 from skfisher.interchange import mirrors_input, reads_input
 from skfisher.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
@@ -285,7 +286,8 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         ----------
         input_features : array-like of str, default=None
             Names of the dimensions of a descriptor; by default those seen in `fit`,
-            or ``d0, d1, ...``.
+            or ``d0, d1, ...``. The name of the one column that holds the bags, which a
+            ``ColumnTransformer`` passes, is taken for no name of a dimension.
 
         Returns
         -------
@@ -293,11 +295,8 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
             ``weight_k0``, ..., ``mean_k0_d0``, ``mean_k0_d1``, ..., ``variance_k0_d0``, ...
         """
         check_is_fitted(self)
-        k, d = self.means_.shape
-        if input_features is None and not hasattr(self, "feature_names_in_"):
-            dimensions = [f"d{j}" for j in range(d)]
-        else:
-            dimensions = check_feature_names_in(self, input_features)
+        k = len(self.means_)
+        dimensions = names_in(self, input_features, prefix="d")
         names = [f"weight_k{i}" for i in range(k)] if self.include_weights else []
         for block in ("mean", "variance"):
             names += [f"{block}_k{i}_{name}" for i in range(k) for name in dimensions]

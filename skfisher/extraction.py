@@ -8,6 +8,7 @@ from scipy.fft import dct, rfft
 
 from skfisher.backend import float_dtype
 from skfisher.bags import Bags
+from skfisher.dense import as_dense, check_unmasked
 from skfisher.parallel import map_in_order
 
 __all__ = ["deltas", "dense_sift", "mfcc"]
@@ -57,11 +58,11 @@ def mfcc(
     Raises
     ------
     TypeError
-        If the signal is complex or no numbers.
+        If the signal is no numbers.
     ValueError
-        If the signal is not one-dimensional, is empty, or holds values that are not finite; if
-        more coefficients than bands are asked for; or if the sample rate is too low for `window`
-        or `step`.
+        If the signal is complex, not one-dimensional, is empty, or holds values that are masked
+        or not finite; if more coefficients than bands are asked for; or if the sample rate is too
+        low for `window` or `step`.
 
     See Also
     --------
@@ -108,15 +109,13 @@ def mfcc(
 
 def _check_signal(signal):
     """Return `signal` as a finite floating-point array of one dimension, or raise."""
-    signal = np.asarray(signal)
+    signal = as_dense(signal, "signal")
     if signal.ndim != 1 or signal.size == 0:
         raise ValueError(
             f"mfcc needs a signal of shape (n_samples,) with at least 1 sample, got shape "
             f"{signal.shape}: pass one channel at a time."
         )
     kind, dtype = signal.dtype.kind, float_dtype(signal.dtype)
-    if kind not in "buif":
-        raise TypeError(f"mfcc needs a signal of real numbers, got dtype {signal.dtype}.")
     if kind == "u":  # what a signed integer of this width would hold
         half = np.iinfo(signal.dtype).max // 2
         signal = (signal.astype(dtype) - (half + 1)) / half
@@ -166,7 +165,7 @@ def deltas(frames, *, width=2):
 
     Returns
     -------
-    slopes : array of the shape and dtype of `frames`, per frame
+    slopes : array of the shape of `frames`, per frame; float32 or float64
 
     Examples
     --------
@@ -175,6 +174,8 @@ def deltas(frames, *, width=2):
     >>> deltas(np.arange(6.0)[:, None]).ravel()
     array([0.5, 0.8, 1. , 1. , 0.8, 0.5])
     """
+    frames = as_dense(frames, "frames")
+    frames = frames.astype(float_dtype(frames.dtype), copy=False)
     padded = np.pad(frames, ((width, width), (0, 0)), mode="edge")
     kernel = np.arange(-width, width + 1, dtype=frames.dtype)
     return sliding_window_view(padded, len(kernel), axis=0) @ (kernel / (kernel @ kernel))
@@ -240,6 +241,7 @@ def dense_sift(images, *, patch_size=24, step=8, scales=(1.0, 0.707, 0.5, 0.354)
     _check_grid(patch_size, step, scales)
     largest = max(scales)
     for i, image in enumerate(images):
+        check_unmasked(image, f"images[{i}]")
         if not (isinstance(image, np.ndarray) and image.ndim == 2 and image.dtype == np.uint8):
             raise ValueError(
                 f"images[{i}] must be a uint8 array of shape (height, width), got "

@@ -5,9 +5,9 @@ import math
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone, is_classifier
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import check_consistent_length, check_random_state, gen_batches
 from sklearn.utils.multiclass import unique_labels
 
 from skfisher._compat import Interval, StrOptions
@@ -21,6 +21,7 @@ from skfisher.backend import (
     to_host,
     work_context,
 )
+from skfisher.dense import as_numpy
 from skfisher.estimator import BagEstimator
 from skfisher.networks import (
     DenseHead,
@@ -37,6 +38,7 @@ from skfisher.ops.gradients import (
     output_error,
     unit_rows,
 )
+from skfisher.targets import read_labels
 from skfisher.torch_modules import is_torch_module
 from skfisher.validation import check_table
 from skfisher.warning import warn_caller
@@ -84,7 +86,7 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
             return X
         head = pretrained_head(self.network)
         if head is None:
-            X = check_table(self, X, y, reset=True)
+            X = check_table(self, X, reset=True)
             head = self._train(X, y)
         else:
             X = check_table(self, X, reset=True)
@@ -129,6 +131,10 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
 
     def _train(self, X, y):
         network = self.network
+        if y is None:
+            raise ValueError("requires y to be passed, but the target y is None")
+        y = read_labels(y) if is_classifier(network) else as_numpy(y, "y")
+        check_consistent_length(X, y)
         if hasattr(network, "hidden_layer_sizes"):
             layer_indices(self.layer, np.size(network.hidden_layer_sizes) + 1)
         if hasattr(network, "classes_"):

@@ -268,7 +268,7 @@ class GradientFeatureKernel(GradientFeatures):
             check_is_fitted(self)
         alone = Y is None or Y is X
         X = check_table(self, X, reset=False)
-        Y = None if alone else check_table(self, Y, reset=False)
+        Y = None if alone else check_table(self, Y, reset=False, name="Y")
         with self._at_work(X):
             kernel = self._kernel(self._factors(X), None if alone else self._factors(Y))
         return at_home(kernel, X)

@@ -9,6 +9,7 @@ import numpy as np
 from skfisher._compat import wants_data_frame
 from skfisher.backend import device_of, is_cupy, to_host
 from skfisher.bags import Bags
+from skfisher.dense import check_unmasked, listed
 from skfisher.tensors import as_array, as_tensor, is_tensor
 
 __all__ = ["mirrors_input", "reads_input"]
@@ -34,8 +35,7 @@ def reads_input(method, *, mirror=False):
 
     @functools.wraps(method)
     def call(self, X, *args, **kwargs):
-        if isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype == object:
-            X = _listed(X)
+        X = listed(X)
         of_tensors = mirror and _is_of_tensors(X)
         X = _read("X", X)
         args = [
@@ -56,11 +56,6 @@ def reads_input(method, *, mirror=False):
 mirrors_input = functools.partial(reads_input, mirror=True)
 
 
-def _listed(x):
-    """Return a list of the arrays on devices, or tensors, that an object array holds."""
-    return list(x) if any(is_cupy(y) or is_tensor(y) for y in x) else x
-
-
 def _is_of_tensors(x):
     if "torch" not in sys.modules:
         return False
@@ -76,7 +71,10 @@ def _read(name, x):
             x = as_array(x, name)
         else:
             x = [as_array(y, f"{name}[{i}]") if is_tensor(y) else y for i, y in enumerate(x)]
-    return to_host(x) if name not in SAMPLES and is_cupy(x) else x
+    if name in SAMPLES:
+        return x
+    check_unmasked(x, name)
+    return to_host(x) if is_cupy(x) else x
 
 
 def _values_of(samples):
@@ -88,7 +86,7 @@ def _values_of(samples):
 
 def _read_beside(X, name, value):
     """Return an argument as `_read` does; samples must be where `X` is."""
-    value = _read(name, value)
+    value = _read(name, listed(value, name) if name in SAMPLES else value)
     if name in SAMPLES and value is not None:
         found, wanted = map(_place, (value, X))
         if found != wanted:

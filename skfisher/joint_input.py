@@ -95,7 +95,7 @@ def read_validation(estimator, X_val, y_val, targets):
         raise ValueError("X_val and y_val belong together: pass both, or none of them.")
     if X_val is None:
         return None
-    bags = check_bags(estimator, X_val, reset=False)
+    bags = check_bags(estimator, X_val, reset=False, name="X_val")
     found = read_targets(y_val, len(bags), classes=targets.classes, kind=targets.kind, name="y_val")
     return Problem(bags, found.signs, None)
 

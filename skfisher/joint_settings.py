@@ -88,7 +88,8 @@ def recipe_of(estimator, n_bags, seed, *, n_seen=None):
     if not isinstance(rates, dict):
         rates = dict.fromkeys(GROUPS, rates)
     partial = n_seen is not None
-    if estimator.batch_size > n_bags and not partial:
+    default = inspect.signature(type(estimator)).parameters["batch_size"].default
+    if estimator.batch_size > n_bags and estimator.batch_size != default and not partial:
         warn_caller(
             f"batch_size={estimator.batch_size} is larger than n_samples={n_bags} and is clipped "
             "to it.",

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import Interval, StrOptions, _fit_context, check_sample_weight
 from skfisher.backend import asarray, is_cupy, to_host
@@ -171,9 +171,8 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
             If there is one class only, if weights are negative or for unknown classes, or if
             `warm_start` meets another number of samples or classes.
         """
-        options = {"dtype": [np.float64, np.float32], "multi_output": True}
         # the ascent is sequential: it runs on the host, wherever the encodings are
-        X, y = validate_data(self, to_host(X) if is_cupy(X) else X, y, **options)
+        X = check_table(self, to_host(X) if is_cupy(X) else X, reset=True)
         targets = read_targets(y, len(X))
         costs = self.C * self._weights(targets, X, sample_weight)
         ascent = DualAscent(

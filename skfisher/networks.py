@@ -9,6 +9,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher.backend import array_module, asarray, float_dtype
+from skfisher.dense import as_dense, as_numpy
 from skfisher.ops import gradients
 from skfisher.torch_modules import is_torch_module, read_dense_layers
 
@@ -231,8 +232,7 @@ class DenseHead:
             that is not positive, a target that is no label distribution, and for samples whose
             outputs are not finite.
         """
-        if not hasattr(X, "dtype"):
-            X = np.asarray(X)
+        X = as_dense(X)
         X = X.astype(float_dtype(X.dtype), copy=False)
         if X.ndim != 2 or X.shape[1] != self.n_features_in:
             raise ValueError(
@@ -311,7 +311,7 @@ def check_label_distribution(target, output, n_outputs):
         )
     if named:
         return
-    target = np.asarray(target)
+    target = as_numpy(target, "target")
     if target.shape != (n_outputs,):
         raise ValueError(
             f"target has shape {target.shape}, but the network has {n_outputs} outputs: it "
@@ -358,7 +358,7 @@ def pretrained_head(network):
 
 
 def _frozen_array(x, name, ndim):
-    x = np.asarray(x)
+    x = as_numpy(x, name)
     if x.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimensions, got shape {x.shape}.")
     if x.dtype.kind not in "fiu" or not np.isfinite(x).all():

@@ -3,8 +3,8 @@
 from skfisher._compat import wants_data_frame, wrap_output
 from skfisher.backend import to_host
 from skfisher.bags import Bags
+from skfisher.dense import listed, nesting
 from skfisher.interchange import mirrors_input
-from skfisher.ragged import nesting
 
 __all__ = ["BagOutputMixin", "is_table"]
 
@@ -13,8 +13,8 @@ class BagOutputMixin:
     """``transform`` and ``fit_transform`` for transformers whose output may be `Bags`.
 
     A class lists it before scikit-learn's ``TransformerMixin`` and defines ``_transform``. There,
-    ``set_output`` would turn whatever is returned into a data frame; bags have no rectangular
-    form, so they are let through as they are, and pipelines may ask for data frames throughout.
+    ``set_output`` would turn whatever is returned into a data frame. Bags have no rectangular
+    form: they stay bags, and get what else a data frame would have, the names of the features.
     """
 
     @mirrors_input
@@ -31,8 +31,15 @@ class BagOutputMixin:
         """
         output = self._transform(X)
         if isinstance(output, Bags):
-            return output
+            return output._marked(False, self._names_asked_for())
         return wrap_output(to_host(output) if wants_data_frame(self) else output, X, self)
+
+    def _names_asked_for(self):
+        """Return the names of the features of bags, if ``set_output`` asks for data frames."""
+        try:
+            return self.get_feature_names_out() if wants_data_frame(self) else None
+        except AttributeError:  # nameless, as a data frame would be
+            return None
 
     def fit_transform(self, X, y=None):
         """Fit to `X`, then transform it.
@@ -52,4 +59,4 @@ class BagOutputMixin:
 
 def is_table(X):
     """Tell whether `check_bags` reads `X` as one descriptor per sample."""
-    return not isinstance(X, Bags) and nesting(X) in (0, 2)
+    return not isinstance(X, Bags) and nesting(listed(X)) in (0, 2)

@@ -5,14 +5,16 @@ from numbers import Integral, Real
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from sklearn.base import TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from skfisher._compat import Interval, _fit_context, check_feature_names_in
-from skfisher.backend import float_dtype
+from skfisher._compat import Interval, _fit_context
+from skfisher.backend import float_dtype, is_cupy
 from skfisher.bags import Bags
+from skfisher.dense import as_dense, describe, listed, nesting, odd_one_out
 from skfisher.estimator import BagEstimator
+from skfisher.feature_names import check_features, names_in
 from skfisher.output import BagOutputMixin
-from skfisher.ragged import check_real, nesting
+from skfisher.validation import check_table
 
 __all__ = ["ImagePatches"]
 
@@ -123,21 +125,15 @@ class ImagePatches(BagOutputMixin, TransformerMixin, BagEstimator):
                     "X is a table (2-D), but ImagePatches was fitted on images: write [X] for a "
                     "single image, X.reshape(n, height, width) for n flattened ones."
                 )
-            table = validate_data(self, X, dtype="numeric", reset=reset)
-            images = table[:, None, None, :]
-        n_channels = images[0].shape[2]
+            images = check_table(self, X, reset=reset, dtype="numeric")[:, None, None, :]
+        fitted = None if reset else self.n_features_in_
+        n_channels = _check_channels(images, fitted)
         for i, image in enumerate(images):
-            _check_image(image, i, n_channels, _pair(self.patch_size, "patch_size"), is_table)
+            _check_image(image, i, _pair(self.patch_size, "patch_size"), is_table)
         if reset:
             self._fit_on_bags = not is_table
             if not is_table:
-                self.n_features_in_ = n_channels
-                vars(self).pop("feature_names_in_", None)
-        elif n_channels != self.n_features_in_:
-            raise ValueError(
-                f"the images have {n_channels} channels, but ImagePatches was fitted on images "
-                f"of {self.n_features_in_}."
-            )
+                check_features(self, None, n_channels, reset=True)
         return images, is_table
 
     def get_feature_names_out(self, input_features=None):
@@ -153,7 +149,7 @@ class ImagePatches(BagOutputMixin, TransformerMixin, BagEstimator):
         names : ndarray of str objects
         """
         check_is_fitted(self)
-        channels = check_feature_names_in(self, input_features)
+        channels = names_in(self, input_features)
         height, width = _pair(self.patch_size, "patch_size")
         names = [f"{c}_r{i}_c{j}" for i in range(height) for j in range(width) for c in channels]
         if self.positions is not None:
@@ -199,30 +195,34 @@ def as_images(X):
     """Return `X` as a sequence of arrays (height, width, n_channels), or None for a table."""
     if isinstance(X, Bags):
         raise TypeError("X is Bags already: ImagePatches takes images, and makes bags of them.")
-    if isinstance(X, np.ndarray) and X.dtype.kind == "O" and X.ndim == 1:
-        X = list(X)
-    if isinstance(X, list | tuple):
-        if len(X) == 0:
+    X = listed(X)
+    if not isinstance(X, list | tuple):
+        if nesting(X) < 3:
+            return None
+        images = _with_channels(X, "X", 3)
+        if len(images) == 0:
             raise ValueError("X holds no images: at least 1 is needed.")
-        for i, image in enumerate(X):
-            if nesting(image) == 0 and not isinstance(image, list | tuple):
-                raise TypeError(
-                    f"X[{i}] is {image!r:.40}, of type {type(image).__name__}: an image is an "
-                    "array of shape (height, width) or (height, width, n_channels)."
-                )
-    if nesting(X) in (0, 1, 2):
-        return None
-    if isinstance(X, list | tuple):
-        return [_with_channels(np.asarray(image), f"X[{i}]", 2) for i, image in enumerate(X)]
-    images = _with_channels(np.asarray(X), "X", 3)
-    if len(images) == 0:
+        return images
+    if len(X) == 0:
         raise ValueError("X holds no images: at least 1 is needed.")
-    return images
+    for i, image in enumerate(X):
+        if nesting(image) == 0 and np.ndim(image) == 0:
+            raise TypeError(
+                f"X[{i}] is {describe(image)}: an image is an array of shape (height, width) or "
+                "(height, width, n_channels)."
+            )
+    if max(map(nesting, X)) < 2:
+        return None
+    return [_with_channels(image, f"X[{i}]", 2) for i, image in enumerate(X)]
 
 
 def _with_channels(array, name, n_dims):
     """Return `array` of `n_dims` dimensions and one of channels, added if missing."""
-    check_real(array, name)
+    array = as_dense(array, name)
+    if is_cupy(array):
+        raise TypeError(f"{name} is on a GPU, but images are cut on the CPU: write {name}.get().")
+    if n_dims == 2 and array.size == 0:
+        raise ValueError(f"{name} is empty, of shape {array.shape}: drop it.")
     if array.ndim not in (n_dims, n_dims + 1):
         shape = ("n_images, " if n_dims == 3 else "") + "height, width"
         raise ValueError(
@@ -231,12 +231,24 @@ def _with_channels(array, name, n_dims):
     return array[..., None] if array.ndim == n_dims else array
 
 
-def _check_image(image, i, n_channels, patch_size, is_table):
-    if image.shape[2] != n_channels:
+def _check_channels(images, fitted):
+    """Return the number of channels, which all images and those of `fit` must have in common."""
+    found = [image.shape[2] for image in images]
+    odd, usual = odd_one_out(found, fitted)
+    if odd is not None:
         raise ValueError(
-            f"X[{i}] has {image.shape[2]} channels, but X[0] has {n_channels}: all images must "
-            "have the same number."
+            f"X[{odd}] has {found[odd]} channels, but X[{usual}] has {found[usual]}: all images "
+            "must have the same number."
         )
+    if fitted not in (None, found[0]):
+        raise ValueError(
+            f"the images have {found[0]} channels, but ImagePatches was fitted on images of "
+            f"{fitted}."
+        )
+    return found[0]
+
+
+def _check_image(image, i, patch_size, is_table):
     if image.shape[0] < patch_size[0] or image.shape[1] < patch_size[1]:
         hint = (
             " A table (2-D) is read as images of one pixel: write [X] for a single image, "

@@ -3,40 +3,18 @@
 from numbers import Integral
 
 import numpy as np
-from scipy.sparse import issparse
 
 from skfisher.backend import array_module, asarray, device_of, is_cupy, row_indices, to_host
-from skfisher.tensors import as_array, is_tensor
+from skfisher.dense import as_dense, check_unmasked, describe, nesting, odd_one_out
 
-__all__ = ["as_indices", "check_real", "gather", "nesting", "stack"]
+__all__ = ["as_indices", "gather", "stack"]
 
 INT64 = np.iinfo(np.int64)
 
 
-def check_real(array, name):
-    """Refuse an array that is not made of real numbers.
-
-    Parameters
-    ----------
-    array : array
-    name : str
-        What the message calls it.
-
-    Raises
-    ------
-    TypeError
-        If the dtype is object, string, or otherwise no number.
-    ValueError
-        If the dtype is complex.
-    """
-    if array.dtype.kind == "c":
-        raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}.")
-    if array.dtype.kind not in "buif":
-        raise TypeError(f"{name} has dtype {array.dtype}: descriptors must be real numbers.")
-
-
 def as_indices(x, name):
     """Return a copy of `x` as int64 array on the host, or say what `name` must be."""
+    check_unmasked(x, name)
     try:
         given, x = x, np.asarray(to_host(x))
         if x.dtype.kind == "f" and not hasattr(given, "dtype"):
@@ -59,15 +37,7 @@ def as_indices(x, name):
     return x.astype(np.int64)
 
 
-def nesting(x):
-    """Return the number of dimensions of an array or nested list, read off its first entries."""
-    depth = 0
-    while isinstance(x, list | tuple) and len(x):
-        depth, x = depth + 1, x[0]
-    return depth + getattr(x, "ndim", 0)
-
-
-def stack(arrays, name="X"):
+def stack(arrays, name="X", *, n_features=None):
     """Stack arrays of shape (n_descriptors, n_features), copying them.
 
     Parameters
@@ -75,6 +45,9 @@ def stack(arrays, name="X"):
     arrays : iterable of array-like
     name : str, default="X"
         Messages call the arrays X[0], X[1], and so on.
+    n_features : int, default=None
+        The width that is wanted; where widths differ, messages blame an array of another one.
+        By default one of another width than most.
 
     Returns
     -------
@@ -88,54 +61,56 @@ def stack(arrays, name="X"):
         If an array is sparse or not made of real numbers, or if they are on different
         devices.
     ValueError
-        If there are none, one is complex or not two-dimensional, or the widths differ.
+        If there are none, one is complex or not two-dimensional, has masked entries, or if
+        the widths differ.
     """
     arrays = [_as_bag(array, f"{name}[{i}]") for i, array in enumerate(arrays)]
     if not arrays:
         raise ValueError("The list holds no bags: at least 1 is needed to know the width.")
-    first = arrays[0]
-    for i, array in enumerate(arrays):
-        if array.shape[1] != first.shape[1]:
-            raise ValueError(
-                f"{name}[{i}] has {array.shape[1]} features per descriptor, "
-                f"but {name}[0] has {first.shape[1]}: all bags must have the same width."
-            )
-        if is_cupy(array) != is_cupy(first):
-            raise TypeError(
-                f"{name}[{i}] is a {array_module(array).__name__} array, but {name}[0] is a "
-                f"{array_module(first).__name__} array: keep all bags on one device."
-            )
-        if is_cupy(first) and array.device != first.device:
-            raise TypeError(
-                f"{name}[{i}] is on {array.device}, but {name}[0] is on {first.device}: keep all "
-                "bags on one device."
-            )
-    with device_of(first):
-        return array_module(first).concatenate(arrays), [len(array) for array in arrays]
+    places = [array.device if is_cupy(array) else None for array in arrays]
+    odd, usual = odd_one_out([str(place) for place in places])
+    if odd is not None:
+        found, wanted = (
+            f"on {places[i]}" if is_cupy(arrays[odd]) and is_cupy(arrays[usual])
+            else f"a {array_module(arrays[i]).__name__} array"
+            for i in (odd, usual)
+        )  # fmt: skip
+        raise TypeError(
+            f"{name}[{odd}] is {found}, but {name}[{usual}] is {wanted}: keep all bags on one "
+            "device."
+        )
+    odd, usual = odd_one_out([array.shape[1] for array in arrays], n_features)
+    if odd is not None:
+        raise ValueError(
+            f"{name}[{odd}] has {arrays[odd].shape[1]} features per descriptor, but "
+            f"{name}[{usual}] has {arrays[usual].shape[1]}: all bags must have the same width."
+        )
+    with device_of(arrays[0]):
+        xp = array_module(arrays[0])
+        # of frames, whose columns lie side by side, NumPy makes an array that does so too
+        values = xp.ascontiguousarray(xp.concatenate(arrays))
+    return values, [len(array) for array in arrays]
 
 
 def _as_bag(array, name):
-    if issparse(array):
-        raise TypeError(f"{name} is sparse: bags must be dense, write {name}.toarray().")
-    if is_tensor(array):
-        array = as_array(array, name)
-    if not is_cupy(array):
-        try:
-            array = np.asarray(array)
-        except ValueError as error:  # a ragged nested list
-            raise ValueError(f"{name} is not a rectangular array: {error}") from error
-    if array.shape == (0,):
+    shape = "a bag is a two-dimensional array of shape (n_descriptors, n_features)"
+    if array is None or (nesting(array) == 0 and not hasattr(array, "__len__")):
+        raise TypeError(f"{name} is {describe(array)}, but {shape}. Drop it.")
+    array = as_dense(array, name)
+    if array.shape in ((0,), (0, 0)):
         raise ValueError(
             f"{name} is empty: every bag needs at least 1 descriptor. "
             "Drop it, or give it a zero descriptor."
         )
-    check_real(array, name)
     if array.ndim != 2:
-        hint = f" For a bag of one descriptor, write {name}[None, :]." if array.ndim == 1 else ""
-        raise ValueError(
-            f"{name} has shape {array.shape}, but a bag is a two-dimensional array of shape "
-            f"(n_descriptors, n_features).{hint}"
-        )
+        hint = ""
+        if array.ndim == 1:
+            hint = f" For a bag of one descriptor, write {name}[None, :]."
+        elif array.ndim == 3 and len(array) == 1:
+            hint = f" Write {name}[0]."
+        elif array.ndim == 3:
+            hint = f" If it is bags of one size, pass it by itself, or *{name} in the list."
+        raise ValueError(f"{name} has shape {array.shape}, but {shape}.{hint}")
     return array
 
 

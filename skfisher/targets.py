@@ -1,7 +1,7 @@
 """Labels of bags as signs: one column for each class, 1 where a bag belongs to it, else -1."""
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
@@ -9,9 +9,10 @@ from scipy.sparse import issparse
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
+from skfisher.dense import as_numpy
 from skfisher.ops.losses import binary_weights
 
-__all__ = ["Targets", "factors_of", "read_classes", "read_targets"]
+__all__ = ["Targets", "factors_of", "read_classes", "read_labels", "read_targets"]
 
 
 class Targets(NamedTuple):
@@ -117,11 +118,48 @@ def read_classes(classes):
     for i, label in enumerate(classes):
         if missing := _missing(label):
             raise ValueError(f"classes[{i}] is {missing}, which cannot be a class: leave it out.")
-    classes = np.unique(classes)
+    classes = np.unique(read_labels(classes, "classes"))
     if len(classes) < 2:
         found = f"holds one class only, {classes.tolist()[0]!r}" if len(classes) else "is empty"
         raise ValueError(f"classes {found}: a classifier needs at least two classes.")
     return classes
+
+
+def read_labels(y, name="y"):
+    """Return labels as an array of numbers or of strings.
+
+    Parameters
+    ----------
+    y : array-like or sparse matrix
+        pandas' own dtypes, categories among them, are read as scikit-learn reads them.
+    name : str, default="y"
+        What messages call it.
+
+    Raises
+    ------
+    ValueError
+        If labels are missing or masked, or objects of other types than strings.
+    """
+    y = y.toarray() if issparse(y) else as_numpy(y, name)
+    if y.dtype.kind == "T":
+        y = np.array(y.tolist(), dtype=str)  # scikit-learn knows no other strings
+    suspects = np.isnan(y) if y.dtype.kind == "f" else np.full(y.shape, y.dtype.kind == "O")
+    for place in map(tuple, np.argwhere(suspects)):
+        if missing := _missing(y[place]):
+            raise ValueError(
+                f"{name}[{place[0]}] is {missing}: every bag needs a label. Drop bags without one."
+            )
+    types = {type(label) for label in y.ravel()} if y.dtype.kind == "O" else {str}
+    if any(not issubclass(kind, str) for kind in types):
+        names = " and ".join(sorted(kind.__name__ for kind in types))
+        whole = all(issubclass(kind, Integral | np.bool_) for kind in types)
+        number = all(issubclass(kind, Real | np.bool_) for kind in types)
+        dtype = "int" if whole else "float" if number else "str"
+        raise ValueError(
+            f"Unknown label type: {name} has dtype object and holds {names}. Write "
+            f"{name}.astype({dtype})."
+        )
+    return y
 
 
 def read_targets(y, n_bags, *, classes=None, kind=None, name="y"):
@@ -150,16 +188,10 @@ def read_targets(y, n_bags, *, classes=None, kind=None, name="y"):
     """
     if y is None:
         raise ValueError(f"requires y to be passed, but the target {name} is None")
-    y = y.toarray() if issparse(y) else np.asarray(y)
+    y = read_labels(y, name)
     if y.ndim == 0 or len(y) != n_bags:
         found = "a single value" if y.ndim == 0 else f"{len(y)} labels"
         raise ValueError(f"{name} has {found}, but X has {n_bags} bags: give one label per bag.")
-    suspects = np.isnan(y) if y.dtype.kind == "f" else np.full(y.shape, y.dtype.kind == "O")
-    for place in map(tuple, np.argwhere(suspects)):
-        if missing := _missing(y[place]):
-            raise ValueError(
-                f"{name}[{place[0]}] is {missing}: every bag needs a label. Drop bags without one."
-            )
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         row = int(np.argwhere(~np.isfinite(y))[0][0])
         raise ValueError(f"{name}[{row}] is infinity: labels must be finite.")

@@ -3,13 +3,16 @@
 A message names the sample, what was found, what was wanted, and the way out.
 """
 
+from numbers import Number
+
 import numpy as np
 from sklearn import config_context
-from sklearn.utils.validation import check_array, validate_data
+from sklearn.utils.validation import check_array
 
 from skfisher.backend import array_module, device_of, finished, is_cupy
 from skfisher.bags import Bags
-from skfisher.ragged import check_real, nesting
+from skfisher.dense import as_dense, describe, listed, nesting, odd_one_out
+from skfisher.feature_names import check_features, names_of
 
 __all__ = ["check_bags", "check_table"]
 
@@ -17,7 +20,7 @@ FINITE_BLOCK_BYTES = 2**23
 DEVICE_BLOCK_BYTES = 2**28
 
 
-def check_bags(estimator, X, *, reset, min_descriptors=1):
+def check_bags(estimator, X, *, reset, min_descriptors=1, name="X"):
     """Read the input of an estimator as bags, or say what is wrong with it.
 
     Parameters
@@ -26,7 +29,7 @@ def check_bags(estimator, X, *, reset, min_descriptors=1):
         Named in messages. Its `n_features_in_`, `feature_names_in_` and
         `_fit_on_bags` are set if `reset`, else compared with.
     X : Bags, list of arrays, 3-D array, 2-D array or DataFrame
-        As a list, tuple or one-dimensional object array of arrays of shape
+        As a list, tuple or one-dimensional object array of arrays or data frames of shape
         (n_descriptors, n_features): one bag each. As an array of shape
         (n_bags, n_descriptors, n_features): bags of one size, not copied if contiguous.
         As an array of shape (n, n_features) or a DataFrame: n bags of one descriptor.
@@ -34,6 +37,8 @@ def check_bags(estimator, X, *, reset, min_descriptors=1):
         True in `fit`, False in methods that need a fitted estimator.
     min_descriptors : int, default=1
         How many descriptors all bags together must have.
+    name : str, default="X"
+        What messages call `X`.
 
     Returns
     -------
@@ -47,169 +52,234 @@ def check_bags(estimator, X, *, reset, min_descriptors=1):
         If `X` holds sparse matrices, strings, objects or other things than numbers.
     ValueError
         If there is no bag, a bag is empty, not two-dimensional or of another width than the
-        rest or than at `fit`, if there are complex numbers, NaN or infinity, or too
-        few descriptors, or if `X` is 2-D although the estimator was fitted on bags.
+        rest or than at `fit`, if there are complex numbers, NaN, infinity or masked entries,
+        too few descriptors, or other feature names than at `fit`, or if `X` is 2-D although
+        the estimator was fitted on bags.
     """
-    on_bags = True
+    on_bags, X = True, listed(X, name)
     if isinstance(X, Bags):
         bags = X
     else:
-        members = _as_members(X)
+        members = _as_members(X, name)
         if members is not None:
-            bags = Bags.from_list(members)
-        elif getattr(X, "ndim", 0) == 3:
-            bags = _cut_cube(X)
+            seen = {} if reset else vars(estimator)
+            bags = Bags._stacked(
+                members, seen.get("n_features_in_"), seen.get("feature_names_in_"), name
+            )
+        elif len(getattr(X, "shape", ())) == 3:
+            bags = _cut_cube(X, name)
         else:
             on_bags = False
-            bags = _cut_rows(estimator, X, reset)
+            bags = _cut_rows(estimator, X, reset, name)
     if bags.dtype.kind == "f" and bags.dtype.itemsize > 8:
-        bags = Bags(bags.values.astype(np.float64), bags.starts, bags.stops)
+        values = bags.values.astype(np.float64)
+        bags = Bags(values, bags.starts, bags.stops)._marked(bags.of_tensors, bags.feature_names)
 
-    name = type(estimator).__name__
+    who = type(estimator).__name__
     if on_bags:
-        _check_shape(bags, estimator, reset)
+        _check_shape(bags, estimator, reset, name)
     n_descriptors = int(bags.lengths.sum())
     if n_descriptors < min_descriptors:
-        who, remedy = name, "pass more data"
+        needy, remedy = who, "pass more data"
         if getattr(estimator, "n_components", None) == min_descriptors:
-            who, remedy = f"n_components={min_descriptors}", f"lower n_components or {remedy}"
+            needy, remedy = f"n_components={min_descriptors}", f"lower n_components or {remedy}"
         raise ValueError(
-            f"{who} needs at least {min_descriptors} descriptors to fit, got "
+            f"{needy} needs at least {min_descriptors} descriptors to fit, got "
             f"{n_descriptors} in n_samples={len(bags)} bags: {remedy}."
         )
     with device_of(bags.values):
-        _check_finite(bags)
-    # Names and width; `values` stand for bags, whose features have no names.
-    validate_data(estimator, bags.values if on_bags else X, reset=reset, skip_check_array=True)
+        _check_finite(bags, name)
+    # Names and width, by the rules for tables.
+    check_features(estimator, bags.feature_names, bags.n_features, reset=reset)
     if reset:
         estimator._fit_on_bags = on_bags
     return bags
 
 
-def check_table(estimator, X, y="no_validation", *, reset):
-    """Read the input of an estimator of vectors: float32 or float64, finite, two-dimensional.
+def check_table(estimator, X, *, reset, dtype=(np.float64, np.float32), name="X"):
+    """Read the input of an estimator of vectors: finite, two-dimensional, float32 or float64.
 
-    As scikit-learn's ``validate_data``, which reads arrays on the host; on a device the same
-    holds, and nothing leaves it.
+    As scikit-learn's ``validate_data``; an array on a device stays there.
 
     Parameters
     ----------
     estimator : estimator instance
     X : array-like of shape (n_samples, n_features)
-    y : array-like, optional
-        Labels; checked and dropped.
     reset : bool
         True in `fit`.
+    dtype : "numeric" or tuple of dtypes
+        "numeric" leaves numbers as they are; others are converted to the first of the dtypes.
+    name : str, default="X"
+        What messages call `X`.
 
     Returns
     -------
     X : array of shape (n_samples, n_features)
+
+    Raises
+    ------
+    TypeError
+        If `X` is sparse, `Bags`, or not made of numbers.
+    ValueError
+        If `X` is not two-dimensional or empty, has complex numbers, NaN, infinity or masked
+        entries, or other features than at `fit`.
     """
-    if not is_cupy(X):
-        options = {"reset": reset, "dtype": [np.float64, np.float32]}
-        if isinstance(y, str):
-            return validate_data(estimator, X, **options)
-        return validate_data(estimator, X, y, multi_output=True, **options)[0]
-    if X.ndim != 2:
-        raise ValueError(f"X must be of shape (n_samples, n_features), got {X.shape}.")
-    if 0 in X.shape:
-        raise ValueError(
-            f"X holds {X.shape[0]} sample(s) of {X.shape[1]} feature(s): at least 1 is required."
-        )
-    check_real(X, "X")
-    X = X.astype(np.float32 if X.dtype == np.float32 else np.float64, copy=False)
-    bad = ~array_module(X).isfinite(X).all(axis=1)
-    if bad.any():
-        raise ValueError(f"X[{int(bad.argmax())}] contains NaN or infinity.")
-    return validate_data(estimator, X, reset=reset, skip_check_array=True)
+    X = listed(X, name)
+    names = names_of(X, name)
+    X = _as_table(estimator, X, dtype, name)
+    with device_of(X):
+        _check_finite_table(X, name)
+    check_features(estimator, names, X.shape[1], reset=reset)
+    return X
 
 
-def _as_members(X):
+def _check_finite_table(X, name):
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = X.sum()  # finite only if all are
+    xp = array_module(X)
+    if not xp.isfinite(total):
+        bad = ~xp.isfinite(X)
+        if bad.any():
+            i = int(bad.any(axis=1).argmax())
+            j = int(bad[i].argmax())
+            what = "NaN" if xp.isnan(X[i, j]) else "infinity"
+            raise ValueError(f"{name}[{i}] contains {what} in feature {j}: drop it, or fill it.")
+
+
+def _as_members(X, name):
     """Return the list of bags that `X` is, or None if it is no such list."""
-    if hasattr(X, "__next__") or type(X) in (dict, set):  # DOK matrices are dicts too
-        raise TypeError(f"X is a {type(X).__name__}: pass a list of 2-D arrays, one per bag.")
-    ndim = getattr(X, "ndim", None)
-    if ndim == 1 and X.dtype.kind == "O":
-        X = list(X)
     if not isinstance(X, list | tuple):
         return None
     if len(X) == 0:
-        raise ValueError("X holds 0 sample(s): a minimum of 1 bag is required.")
-    depths = {nesting(member) for member in X}
-    if max(depths) >= 2:
-        return X
-    if depths == {1}:
-        widths = [len(row) for row in X]
-        for i, width in enumerate(widths):
-            if width != widths[0]:
-                raise ValueError(
-                    f"X[{i}] has length {width}, but X[0] has {widths[0]}: a list of rows is "
-                    "read as a 2-D array. To pass bags, make every member a 2-D array of "
-                    "shape (n_descriptors, n_features)."
-                )
-    return None
+        raise ValueError(f"{name} holds 0 sample(s): a minimum of 1 bag is required.")
+    depths = [nesting(member) for member in X]
+    for i, member in enumerate(X):
+        if depths[i] == 0 and not isinstance(member, Number) and np.ndim(member) == 0:
+            raise TypeError(
+                f"{name}[{i}] is {describe(member)}, but a bag is a two-dimensional array of shape "
+                "(n_descriptors, n_features). Drop it."
+            )
+    return X if max(depths) >= 2 else None
 
 
-def _cut_cube(X):
-    if not is_cupy(X):
-        X = np.asarray(X)
-    if X.dtype == object:  # NumPy makes it of a list of equally long arrays
-        try:
-            X = X.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"X has dtype object and is not all numbers: {error}") from error
-    check_real(X, "X")
+def _cut_cube(X, name):
+    X = as_dense(X, name)
     n_bags, n_descriptors, n_features = X.shape
     lengths = np.full(n_bags, n_descriptors)
     return Bags.from_lengths(X.reshape(n_bags * n_descriptors, n_features), lengths)
 
 
-def _cut_rows(estimator, X, reset):
+def _cut_rows(estimator, X, reset, name):
     """Read a 2-D array or DataFrame as bags of one descriptor, by scikit-learn's rules."""
-    name = type(estimator).__name__
-    if getattr(X, "ndim", 0) > 3:
+    who = type(estimator).__name__
+    names, table = names_of(X, name), _as_table(estimator, X, "numeric", name)
+    if not reset and getattr(estimator, "_fit_on_bags", False):
         raise ValueError(
-            f"X has {X.ndim} dimensions, but {name} takes bags: a list of 2-D arrays of shape "
-            "(n_descriptors, n_features), or a 3-D array of bags of one size."
+            f"{name} is two-dimensional, but {who} was fitted on bags: write [{name}] if {name} is "
+            f"one bag, or {name}[:, None, :] if each row is a bag of one descriptor."
         )
+    return Bags.from_lengths(table, np.ones(len(table), dtype=np.int64))._marked(False, names)
+
+
+def _as_table(estimator, X, dtype, name):
+    """Return `X` as a 2-D array of real numbers, finite or not, of a row and a column at least."""
+    who = type(estimator).__name__
+    takes_bags = estimator.__sklearn_tags__().input_tags.three_d_array
+    wanted = "bags: a list of 2-D arrays of shape (n_descriptors, n_features), or a 3-D array"
+    if not takes_bags:
+        wanted = "a table of shape (n_samples, n_features): put it after the encoder"
+    if X is None or isinstance(X, str | bytes | Bags):
+        raise TypeError(f"{name} is {describe(X)}, but {who} takes {wanted}.")
+    column = _column_of_arrays(X)
+    if column is not None:
+        remedy = f"list({name}[:, {column}])"
+        if hasattr(X, "columns"):
+            label = repr(X.columns[column])
+            remedy = f"{name}[{label}], and in a ColumnTransformer {label} in place of [{label}]"
+        raise ValueError(
+            f"{name} is a table whose column {column} holds arrays, but {who} takes {wanted}. To "
+            f"pass that column, write {remedy}."
+        )
+    if isinstance(X, list | tuple):
+        _check_rows(X, name, f"{who} takes {wanted}")
+    X = as_dense(X, name)
+    if X.ndim > 2:
+        raise ValueError(f"{name} has {X.ndim} dimensions, but {who} takes {wanted}.")
     if not is_cupy(X):
         # Off, as check_array would else return arrays of other libraries as they are.
         with config_context(array_api_dispatch=False):
-            X = check_array(X, ensure_all_finite=False, input_name="X", estimator=estimator)
-    elif X.ndim < 2:
+            return check_array(
+                X,
+                dtype=dtype if dtype == "numeric" else list(dtype),
+                ensure_all_finite=False,
+                input_name=name,
+                estimator=estimator,
+            )
+    if X.ndim < 2:
         raise ValueError(
             f"Expected 2D array, got {X.ndim}D array instead. Reshape your data using "
             "X.reshape(-1, 1) if it has one feature, or X.reshape(1, -1) if it is one sample."
         )
-    if not reset and getattr(estimator, "_fit_on_bags", False):
+    if 0 in X.shape:
         raise ValueError(
-            f"X is two-dimensional, but {name} was fitted on bags: write [X] if X is one bag, "
-            "or X[:, None, :] if each row is a bag of one descriptor."
+            f"{name} holds {X.shape[0]} sample(s) of {X.shape[1]} feature(s): at least 1 is "
+            "required."
         )
-    return Bags.from_lengths(X, np.ones(len(X), dtype=np.int64))
+    if dtype == "numeric":
+        return X
+    return X.astype(np.float32 if X.dtype == np.float32 else np.float64, copy=False)
 
 
-def _check_shape(bags, estimator, reset):
-    name = type(estimator).__name__
+def _check_rows(X, name, wanted):
+    """Refuse lists that are no rows of one length."""
+    if any(nesting(row) >= 2 for row in X):
+        raise ValueError(f"{name} is a list of arrays, but {wanted}.")
+    is_row = [bool(nesting(row)) or isinstance(row, list | tuple) for row in X]
+    lengths = [len(row) if is_row[i] else None for i, row in enumerate(X)]
+    odd, usual = odd_one_out(lengths)
+    if odd is None:
+        return
+    found, other = (
+        f"has length {lengths[i]}" if is_row[i] else f"is {describe(X[i])}" for i in (odd, usual)
+    )
+    raise ValueError(
+        f"{name}[{odd}] {found}, but {name}[{usual}] {other}: a list of rows is read as a 2-D "
+        f"array, and {wanted}."
+    )
+
+
+def _column_of_arrays(X):
+    """Return the number of the first column of a table that holds arrays, or None."""
+    shape = getattr(X, "shape", ())
+    if len(shape) != 2 or 0 in shape or getattr(X, "dtype", np.dtype(object)).kind != "O":
+        return None
+    row = np.asarray(X[:1])
+    if row.dtype.kind != "O":
+        return None
+    return next((j for j, entry in enumerate(row[0]) if nesting(entry)), None)
+
+
+def _check_shape(bags, estimator, reset, name):
+    who = type(estimator).__name__
     if len(bags) == 0:
-        raise ValueError(f"X holds 0 sample(s): {name} needs a minimum of 1 bag.")
+        raise ValueError(f"{name} holds 0 sample(s): {who} needs a minimum of 1 bag.")
     if bags.n_features == 0:
-        raise ValueError(f"X has 0 feature(s) per descriptor: {name} needs a minimum of 1.")
+        raise ValueError(f"{name} has 0 feature(s) per descriptor: {who} needs a minimum of 1.")
     empty = bags.lengths == 0
     if empty.any():
         raise ValueError(
-            f"X[{empty.argmax()}] is empty: every bag needs at least 1 descriptor. "
+            f"{name}[{empty.argmax()}] is empty: every bag needs at least 1 descriptor. "
             "Drop it, or give it a zero descriptor."
         )
     wanted = bags.n_features if reset else getattr(estimator, "n_features_in_", bags.n_features)
     if bags.n_features != wanted:
         raise ValueError(
-            f"X[0] has {bags.n_features} features per descriptor, but {name} is expecting "
+            f"{name}[0] has {bags.n_features} features per descriptor, but {who} is expecting "
             f"{wanted} features as input: it was fitted on descriptors of that width."
         )
 
 
-def _check_finite(bags):
+def _check_finite(bags, name):
     """Refuse NaN and infinity, looking at the descriptors of the bags alone."""
     if bags.dtype.kind != "f":
         finished(bags.values)  # as floats are when looked at; threads may read them now
@@ -233,5 +303,5 @@ def _check_finite(bags):
                 stops = np.cumsum(bags.lengths)
                 i = int(np.searchsorted(stops, first + row, side="right"))
                 descriptor = first + row - int(stops[i] - bags.lengths[i])
-                raise ValueError(f"X[{i}] contains {what} in descriptor {descriptor}.")
+                raise ValueError(f"{name}[{i}] contains {what} in descriptor {descriptor}.")
         first += n_rows

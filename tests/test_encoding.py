@@ -57,7 +57,7 @@ def test_feature_names_say_block_component_and_dimension(encoder):
     named = encoder.get_feature_names_out(["r", "g", "b"])
     assert named[3] == "mean_k0_r"
     with pytest.raises(ValueError, match="number of features"):
-        encoder.get_feature_names_out(["r"])
+        encoder.get_feature_names_out(["r", "g"])
 
 
 def test_every_form_of_input_gives_the_same_numbers(encoder):

@@ -335,21 +335,25 @@ BAD = {
     "strings": (
         among_good(1, np.full((2, 3), "a")),
         TypeError,
-        r"X\[1\] has dtype <U1: descriptors must be real numbers",
+        r"X\[1\] has dtype <U1, but real numbers are needed",
     ),
     "strings, 3-D": (np.full((2, 2, 3), "a"), TypeError, "X has dtype <U1"),
     "objects": (
-        among_good(1, np.full((2, 3), None)),
+        among_good(1, np.full((2, 3), "a", object)),
         TypeError,
-        r"X\[1\] has dtype object: descriptors must be real numbers",
+        r"X\[1\] has dtype object and is not all numbers: it holds 'a' at \[0, 0\]",
     ),
     "dates": (among_good(1, np.zeros((2, 3), "M8[s]")), TypeError, r"X\[1\] has dtype datetime64"),
     "sparse": (
         among_good(2, sparse.csr_array(GOOD[0])),
         TypeError,
-        r"X\[2\] is sparse: bags must be dense, write X\[2\].toarray\(\)",
+        r"X\[2\] is sparse, but a dense array is needed. Write X\[2\].toarray\(\)",
     ),
-    "all sparse": (sparse.csr_matrix(GOOD[0]), TypeError, "dense data is required"),
+    "all sparse": (
+        sparse.csr_matrix(GOOD[0]),
+        TypeError,
+        r"X is sparse, .* X.toarray\(\)",
+    ),
     "a dict": ({"a": GOOD[0]}, TypeError, "X is a dict: pass a list of 2-D arrays"),
     "an iterator": (iter(GOOD), TypeError, "X is a list_iterator: pass a list of 2-D arrays"),
 }

@@ -93,9 +93,17 @@ def test_bad_signals_are_refused(signal, params, words):
         mfcc(signal, **{"sample_rate": 8000, **params})
 
 
-@pytest.mark.parametrize("signal", [np.zeros(800, complex), np.array(["a", "b"])])
-def test_signals_are_real_numbers(signal):
-    with pytest.raises(TypeError, match=f"real numbers, got dtype {signal.dtype}"):
+@pytest.mark.parametrize(
+    ("signal", "words"),
+    [
+        (np.zeros(800, complex), "Complex data not supported: signal has dtype complex128"),
+        (np.array(["a", "b"]), "signal has dtype <U1, but real numbers are needed"),
+        (np.ma.masked_equal([1.0, 2.0], 2.0), r"signal\[1\] is masked"),
+        (None, "signal is None"),
+    ],
+)
+def test_signals_are_real_numbers(signal, words):
+    with pytest.raises((TypeError, ValueError), match=words):
         mfcc(signal, 8000)
 
 

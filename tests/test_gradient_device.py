@@ -82,9 +82,9 @@ def test_bad_samples_on_device_are_named(rng, device_library):
     X = rng.normal(size=(10, 6))
     kernel = GradientFeatureKernel(HEAD).fit(X)
     X[4, 2] = np.nan
-    with pytest.raises(ValueError, match=r"X\[4\] contains NaN or infinity"):
+    with pytest.raises(ValueError, match=r"X\[4\] contains \w+ in feature"):
         kernel.transform(device_library.asarray(X))
-    with pytest.raises(ValueError, match=r"shape \(n_samples, n_features\), got \(10,\)"):
+    with pytest.raises(ValueError, match="Expected 2D array, got 1D array instead"):
         kernel.transform(device_library.asarray(X[:, 0]))
     with pytest.raises(ValueError, match="X has 5 features, but GradientFeatureKernel is expect"):
         kernel.transform(device_library.asarray(np.ones((3, 5))))

@@ -981,6 +981,14 @@ def test_a_batch_larger_than_the_set_is_clipped(problem):
     assert_equal_models(clipped, JointFisherSVC(**{**SMALL, "batch_size": 36}).fit(X, y))
 
 
+def test_a_default_that_is_clipped_is_no_reason_to_warn(problem):
+    X, y = problem
+    default = {name: value for name, value in SMALL.items() if name != "batch_size"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        JointFisherSVC(**default).fit(X[:12], y[:12])
+
+
 @pytest.mark.parametrize(
     ("labels", "fraction", "message"),
     [

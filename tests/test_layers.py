@@ -26,6 +26,8 @@ FLOORS = [
         "tensors.py",
         "bags.py",
         "warning.py",
+        "dense.py",
+        "feature_names.py",
     ],
     ["validation.py", "estimator.py", "cuda/", "interchange.py", "output.py"],
     ["ops/"],

@@ -1,12 +1,16 @@
 """Labels as signs, and weights of classes."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 from sklearn.exceptions import DataConversionWarning
+from sklearn.neural_network import MLPClassifier
 
-from skfisher import LinearSDCA
+from skfisher import GradientFeatureKernel, JointFisherSVC, LinearSDCA
 from skfisher.targets import read_classes, read_targets
+
+RNG = np.random.default_rng(0)
 
 
 def test_classes_become_columns_of_signs():
@@ -129,3 +133,72 @@ def test_classes_that_are_missing_are_named(missing):
         ValueError, match=r"classes\[1\] is (<NA>|None|NaN), which cannot be a class"
     ):
         read_classes(["a", missing, "b"])
+
+
+# Labels as people have them
+
+
+Y = np.arange(12) % 3
+WORDS = np.array(["a", "b", "c"])[Y]
+CLASSIFIERS = {
+    "JointFisherSVC": JointFisherSVC(2, max_iter=1, random_state=0),
+    "LinearSDCA": LinearSDCA(random_state=0),
+    "GradientFeatureKernel": GradientFeatureKernel(
+        MLPClassifier((3,), max_iter=3, random_state=0), target="jacobian"
+    ),
+}
+X = RNG.normal(size=(12, 4))
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (Y.astype(object), r"holds int\. Write y\.astype\(int\)"),
+        ((Y > 0).astype(object), r"holds bool\. Write y\.astype\(int\)"),
+        (Y.astype(float).astype(object), r"holds float\. Write y\.astype\(float\)"),
+        (np.array([1, "a", "b"] * 4, object), r"holds int and str\. Write y\.astype\(str\)"),
+        (np.array([b"a", b"b"] * 6, object), r"holds bytes\. Write y\.astype\(str\)"),
+        (pd.Series([1, None, 2] * 4, dtype="Int64"), r"y\[1\] is NaN"),
+        (pd.Series([True, False, None] * 4, dtype="boolean"), r"y\[2\] is NaN"),
+        (pd.Series(["a", None, "b"] * 4), r"y\[1\] is (NaN|None)"),
+        (pd.Series(["a", None, "b"] * 4, dtype="category"), r"y\[1\] is (NaN|None)"),
+        (np.ma.masked_equal(Y, 2), r"y\[2\] is masked"),
+    ],
+)
+def test_labels_that_are_not_of_one_type(name, y, words):
+    with pytest.raises(ValueError, match=words):
+        CLASSIFIERS[name].fit(X, y)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize(
+    ("y", "plain"),
+    [
+        (pd.Series(Y, dtype="Int64"), Y),
+        (pd.Series(Y, dtype="UInt8"), Y.astype("uint8")),
+        (pd.Series(Y > 0, dtype="boolean"), Y > 0),
+        (pd.Series(Y).astype("category"), Y),
+        (pd.Series(WORDS), WORDS.astype(object)),
+        (pd.Series(WORDS, dtype=object), WORDS.astype(object)),
+        (pd.Series(WORDS).astype("category"), WORDS.astype(object)),
+        (np.ma.array(Y, mask=False), Y),
+        (WORDS.astype(np.dtypes.StringDType()), WORDS),
+    ],
+)
+def test_labels_in_the_dtypes_of_pandas(name, y, plain):
+    found, expected = (CLASSIFIERS[name].fit(X, labels) for labels in (y, plain))
+    if name == "GradientFeatureKernel":
+        found, expected = found.network_, expected.network_
+    assert found.classes_.dtype == expected.classes_.dtype
+    np.testing.assert_array_equal(found.classes_, expected.classes_)
+    np.testing.assert_array_equal(found.predict(X), expected.predict(X))
+
+
+def test_classes_may_be_a_series_and_are_of_one_type():
+    assert read_classes(pd.Series([2, 0, 1], dtype="Int64")).tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match=r"classes has dtype object .* classes\.astype\(int\)"):
+        read_classes(np.array([0, 1], object))
+    with pytest.raises(ValueError, match=r"classes\[1\] is masked"):
+        read_classes(np.ma.masked_equal([0, 1, 2], 1))

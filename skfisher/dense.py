@@ -1,0 +1,283 @@
+"""Dense arrays of real numbers, read from whatever has a rectangular form."""
+
+from collections import Counter
+from collections.abc import Iterable, KeysView, Mapping, Sequence, Set, ValuesView
+from numbers import Number
+
+import numpy as np
+from scipy.sparse import issparse
+
+from skfisher.backend import is_cupy
+from skfisher.tensors import as_array, is_tensor
+
+__all__ = [
+    "as_dense",
+    "as_numpy",
+    "check_real",
+    "check_unmasked",
+    "describe",
+    "listed",
+    "nesting",
+    "odd_one_out",
+]
+
+
+def as_dense(x, name="X"):
+    """Read anything rectangular as an array of real numbers.
+
+    Parameters
+    ----------
+    x : array, tensor, data frame or nested list
+        Columns of pandas' own dtypes, booleans among numbers, and objects that are numbers are
+        read as scikit-learn reads them in a table; what is missing there becomes NaN.
+    name : str, default="X"
+        What messages call it.
+
+    Returns
+    -------
+    array : NumPy or CuPy array
+        Not copied where it is an array already.
+
+    Raises
+    ------
+    TypeError
+        If it is sparse, or not made of numbers.
+    ValueError
+        If it is ragged, complex, or a masked array with masked entries.
+    """
+    if issparse(x):
+        raise TypeError(
+            f"Sparse data was passed: {name} is sparse, but a dense array is needed. Write "
+            f"{name}.toarray()."
+        )
+    if x is None or isinstance(x, str | bytes | Mapping | Set):
+        raise TypeError(f"{name} is {describe(x)}, but an array of real numbers is needed.")
+    if is_tensor(x):
+        x = as_array(x, name)
+    elif not is_cupy(x):
+        x = as_numpy(x, name)
+    if x.dtype.kind == "O":
+        x = _as_floats(x, name)
+    check_real(x, name)
+    return x
+
+
+def as_numpy(x, name="X"):
+    """Return a NumPy array of something on the host, of objects where NumPy has no dtype for it.
+
+    Parameters
+    ----------
+    x : array-like
+    name : str
+        What messages call it.
+
+    Raises
+    ------
+    ValueError
+        If it is ragged, or a masked array with masked entries.
+    """
+    check_unmasked(x, name)
+    if isinstance(x, np.memmap):
+        return x
+    if isinstance(x, Sequence | ValuesView) and not isinstance(x, list | tuple | str | bytes):
+        x = list(x)  # NumPy reads few others
+    dtype = _numpy_dtype(x)
+    if dtype is not None:
+        missing = {"na_value": np.nan} if dtype.kind == "f" else {}
+        return x.to_numpy(dtype=dtype, **missing)
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        raise ValueError(f"{name} is not a rectangular array: {error}") from error
+
+
+def _numpy_dtype(x):
+    """Return the dtype that holds a data frame or series of pandas' own dtypes, else None."""
+    dtypes = getattr(x, "dtypes", None)
+    dtypes = [dtypes] if not isinstance(dtypes, Iterable) else list(dtypes)
+    plain = [getattr(dtype, "numpy_dtype", dtype) for dtype in dtypes]
+    if not plain or not all(isinstance(d, np.dtype) and d.kind in "buif" for d in plain):
+        return None
+    if len(set(dtypes)) == 1 and plain[0] is dtypes[0]:
+        return None  # as NumPy reads it, without a copy
+    dtype = np.result_type(*plain)
+    if dtype.kind != "f" and np.asarray(x.isna()).any():
+        dtype = np.dtype(np.float64)
+    return dtype
+
+
+def _as_floats(x, name):
+    try:
+        return x.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        fault = error
+    floats = np.empty(x.shape)
+    for where in np.ndindex(x.shape):
+        entry = x[where]
+        if isinstance(entry, complex | np.complexfloating):
+            raise ValueError(f"Complex data not supported: {name} holds {entry!r}.") from fault
+        try:
+            floats[where] = np.nan if _is_missing(entry) else entry
+        except (TypeError, ValueError) as error:
+            place = f" at {list(where)}" if where else ""
+            raise TypeError(
+                f"{name} has dtype object and is not all numbers: it holds {describe(entry)}"
+                f"{place}, but real numbers are needed ({error})."
+            ) from error
+    return floats
+
+
+def _is_missing(entry):
+    """Tell whether an entry is pandas' NA, or another that is not known to equal itself."""
+    if np.ndim(entry):
+        return False
+    equal = entry == entry
+    return not isinstance(equal, bool | np.bool_) or not equal
+
+
+def check_real(array, name):
+    """Refuse an array that is not made of real numbers that NumPy computes with.
+
+    Parameters
+    ----------
+    array : array
+    name : str
+        What the message calls it.
+
+    Raises
+    ------
+    TypeError
+        If the dtype is object, string, date, structured, or one that another package added.
+    ValueError
+        If the dtype is complex.
+    """
+    dtype = array.dtype
+    if dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: {name} has dtype {dtype}.")
+    if dtype.kind in "buif" and dtype.isbuiltin != 2:
+        return
+    if dtype.names is not None:
+        remedy = f"numpy.lib.recfunctions.structured_to_unstructured({name}).astype(np.float64)"
+    elif dtype.isbuiltin == 2:
+        remedy = f"{name}.astype(np.float32)"
+    elif dtype.kind in "mM":
+        remedy = f"{name}.astype(np.int64)"
+    else:
+        remedy = f"{name}.astype(np.float64)"
+    raise TypeError(
+        f"{name} has dtype {dtype}, but real numbers are needed: if that is what it holds, write "
+        f"{remedy}."
+    )
+
+
+def check_unmasked(x, name):
+    """Refuse masked arrays, also inside of lists, in which an entry is masked.
+
+    Parameters
+    ----------
+    x : object
+    name : str
+        What the message calls it.
+
+    Raises
+    ------
+    ValueError
+        Where an entry is masked: what lies below a mask is no data.
+    """
+    if isinstance(x, np.ma.MaskedArray):
+        mask = np.ma.getmaskarray(x)
+        if mask.dtype.names is None and mask.any():
+            where = [int(i) for i in np.unravel_index(int(mask.argmax()), mask.shape)]
+            if where and not name.endswith("]"):
+                name, where = f"{name}[{where[0]}]", where[1:]
+            place = f" at {where}" if where else ""
+            raise ValueError(
+                f"{name} is masked{place}: masked entries are missing values. Leave them out, or "
+                "fill them, for instance by .filled(0)."
+            )
+    elif isinstance(x, list | tuple):
+        for i, member in enumerate(x):
+            if isinstance(member, np.ma.MaskedArray | list | tuple):
+                check_unmasked(member, f"{name}[{i}]")
+
+
+def describe(x):
+    """Say in a few words what an object is: None, empty, or of which type."""
+    if x is None:
+        return "None"
+    if isinstance(x, str | bytes) or isinstance(x, Number):
+        return f"{x!r:.40}"
+    kind = type(x).__name__
+    if kind == "Bags":
+        return kind
+    return f"an {kind}" if kind[0] in "AEIOUaeiou" else f"a {kind}"
+
+
+def listed(x, name="X"):
+    """Return a container of samples as a list; arrays and tables, which are no such, as they are.
+
+    Parameters
+    ----------
+    x : object
+        Sequences such as a deque, and the values of a dict or of a group in an HDF5 file, are
+        containers; so are one-dimensional arrays of objects and a pandas Series of arrays.
+    name : str, default="X"
+        What messages call it.
+
+    Raises
+    ------
+    TypeError
+        If it is something to iterate over that has no order, no length, or keys.
+    """
+    if isinstance(x, list | tuple | str | bytes) or issparse(x):
+        return x
+    if isinstance(x, Mapping):
+        raise TypeError(
+            f"{name} is a {type(x).__name__}: pass a list of 2-D arrays, one per bag, such as "
+            f"list({name}.values())."
+        )
+    if isinstance(x, Sequence | ValuesView):
+        return list(x)
+    shape = getattr(x, "shape", None)
+    if shape is None and isinstance(x, Iterable) and not hasattr(x, "__array__"):
+        also = isinstance(x, Set) and not isinstance(x, KeysView)
+        remedy = "" if also else f", such as list({name})"
+        if hasattr(x, "get_group"):
+            remedy = f", such as [group for _, group in {name}]"
+        raise TypeError(
+            f"{name} is a {type(x).__name__}: pass a list of 2-D arrays, one per bag{remedy}."
+        )
+    if shape is not None and len(shape) == 1 and getattr(x.dtype, "kind", "O") == "O":
+        return list(x)
+    return x
+
+
+def nesting(x):
+    """Return the number of dimensions of an array or nested list, read off its first entries."""
+    depth = 0
+    while isinstance(x, Sequence) and not isinstance(x, str | bytes) and len(x):
+        depth, x = depth + 1, x[0]
+    return depth + len(getattr(x, "shape", ()))
+
+
+def odd_one_out(found, wanted=None):
+    """Find an entry that is not like most of a list.
+
+    Parameters
+    ----------
+    found : list of hashable
+    wanted : object, default=None
+        What entries should be; where none is, and by default, what most of them are.
+
+    Returns
+    -------
+    odd, usual : int
+        The first entry that is not, and the first that is; None, None if all are alike.
+    """
+    counts = Counter(found)
+    if len(counts) < 2:
+        return None, None
+    if wanted not in counts:
+        wanted = counts.most_common(1)[0][0]
+    odd = next(i for i, value in enumerate(found) if value != wanted)
+    return odd, found.index(wanted)
