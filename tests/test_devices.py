@@ -498,7 +498,7 @@ def test_bad_vectors_on_a_device_are_named(stand_in):
     for estimator in (PowerL2Normalizer(), GradientFeatureKernel(HEAD), GradientFeatureMap(HEAD)):
         with pytest.raises(ValueError, match=r"X\[4\] contains infinity in feature"):
             estimator.fit(stand_in.asarray(X))
-        with pytest.raises(ValueError, match=r"shape \(n_samples, n_features\), got \(12,\)"):
+        with pytest.raises(ValueError, match="Expected 2D array, got 1D array instead"):
             estimator.fit(stand_in.asarray(X[:, 0]))
         with pytest.raises(ValueError, match=r"X holds 0 sample\(s\) of 6 feature\(s\)"):
             estimator.fit(stand_in.asarray(X[:0]))
