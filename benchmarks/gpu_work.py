@@ -8,7 +8,7 @@ import sklearn
 from sklearn.mixture import GaussianMixture
 
 from skfisher import Bags, FisherVectorEncoder
-from skfisher.backend import to_device, to_host
+from skfisher.arrays.libraries import to_device, to_host
 from skfisher.em import Mixture, em_iterations
 from skfisher.ops.fisher import fisher_vector, fisher_vector_vjp
 

@@ -26,7 +26,7 @@ from sklearn.neural_network import MLPClassifier
 
 import skfisher
 from skfisher import GradientFeatureKernel, GradientFeatureMap
-from skfisher.backend import single_threaded_blas
+from skfisher.arrays.libraries import single_threaded_blas
 from skfisher.ops.trace_kernel import trace_kernel
 
 SHAPES = [(4096, 4096), (9216, 4096)]  # fc7 and fc6 of AlexNet: inputs, outputs

@@ -67,7 +67,7 @@ def timed(steps, repeats):
 
 def ours(shape, repeats):
     from skfisher import Bags, joint_training
-    from skfisher.backend import single_threaded_blas
+    from skfisher.arrays.libraries import single_threaded_blas
     from skfisher.joint_model import Chain
 
     n_bags, length, d, _ = shape

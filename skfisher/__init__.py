@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 # Imported when first asked for: they load what few programs need.
-_SUBMODULES = {"datasets", "extraction"}
+_SUBMODULES = {"datasets"}
 
 
 def __getattr__(name):

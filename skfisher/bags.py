@@ -11,13 +11,13 @@ from collections.abc import Mapping, Set
 import numpy as np
 
 from skfisher._compat import get_namespace
-from skfisher.backend import is_cupy, to_host
-from skfisher.dense import as_dense, listed
+from skfisher.arrays.dense import as_dense, listed
+from skfisher.arrays.libraries import is_cupy, to_host
+from skfisher.arrays.tensors import is_tensor
 from skfisher.feature_names import names_of, shared_names
 from skfisher.mapped import is_mapped, sendable
 from skfisher.ragged import as_indices, gather, stack
 from skfisher.storage import MANIFEST, read_arrays, write_arrays
-from skfisher.tensors import is_tensor
 
 __all__ = ["Bags"]
 

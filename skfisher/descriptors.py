@@ -11,9 +11,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import HasMethods, Interval, _fit_context
-from skfisher.backend import asarray, empty, float_dtype, to_host
+from skfisher.arrays.dense import as_numpy
+from skfisher.arrays.libraries import asarray, empty, float_dtype, to_host
 from skfisher.bags import Bags
-from skfisher.dense import as_numpy
 from skfisher.em import draw_rows
 from skfisher.estimator import BagEstimator
 from skfisher.feature_names import names_in

@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import pairwise_distances_argmin
 from threadpoolctl import threadpool_limits
 
-from skfisher.backend import float_dtype, to_host
+from skfisher.arrays.libraries import float_dtype, to_host
 from skfisher.ops.chunks import Frame
 from skfisher.ops.gaussian import LOG_2PI
 from skfisher.ops.statistics import Sums

@@ -8,7 +8,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import HasMethods, _fit_context
-from skfisher.backend import array_module, parse_device, to_host
+from skfisher.arrays.libraries import array_module, parse_device, to_host
 from skfisher.estimator import BagEstimator
 from skfisher.feature_names import names_in
 from skfisher.fisher_encoding import encode_fisher

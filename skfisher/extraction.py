@@ -6,9 +6,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.fft import dct, rfft
 
-from skfisher.backend import float_dtype
+from skfisher.arrays.dense import as_dense, check_unmasked
+from skfisher.arrays.libraries import float_dtype
 from skfisher.bags import Bags
-from skfisher.dense import as_dense, check_unmasked
 from skfisher.parallel import map_in_order
 
 __all__ = ["deltas", "dense_sift", "mfcc"]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from skfisher._compat import check_feature_names_in, get_feature_names
-from skfisher.dense import odd_one_out
+from skfisher.arrays.dense import odd_one_out
 from skfisher.warning import warn_caller
 
 __all__ = ["check_features", "names_in", "names_of", "shared_names"]

@@ -7,7 +7,7 @@ threads, the devices or their memory; neither do results.
 
 import numpy as np
 
-from skfisher.backend import (
+from skfisher.arrays.libraries import (
     array_module,
     asarray,
     cuda_devices,

@@ -11,7 +11,8 @@ from sklearn.utils import check_consistent_length, check_random_state, gen_batch
 from sklearn.utils.multiclass import unique_labels
 
 from skfisher._compat import Interval, StrOptions
-from skfisher.backend import (
+from skfisher.arrays.dense import as_numpy
+from skfisher.arrays.libraries import (
     array_module,
     asarray,
     device_of,
@@ -21,7 +22,6 @@ from skfisher.backend import (
     to_host,
     work_context,
 )
-from skfisher.dense import as_numpy
 from skfisher.estimator import BagEstimator
 from skfisher.networks import (
     DenseHead,

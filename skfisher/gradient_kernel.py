@@ -5,7 +5,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import _fit_context
-from skfisher.backend import asarray, to_host
+from skfisher.arrays.libraries import asarray, to_host
 from skfisher.gradient_features import GradientFeatures, at_home
 from skfisher.interchange import mirrors_input, reads_input
 from skfisher.ops.trace_kernel import jacobian_trace_kernel, linear_kernel, trace_kernel

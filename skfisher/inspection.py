@@ -6,7 +6,7 @@ import operator
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skfisher.backend import to_host
+from skfisher.arrays.libraries import to_host
 from skfisher.descriptors import draw_descriptors
 from skfisher.mixture import mixture_of
 from skfisher.mixture_fitter import MixtureFitter

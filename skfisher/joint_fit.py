@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
-from skfisher.backend import (
+from skfisher.arrays.libraries import (
     cuda_devices,
     device_of,
     float_dtype,

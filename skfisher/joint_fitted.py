@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skfisher.backend import asarray, parse_device
+from skfisher.arrays.libraries import asarray, parse_device
 from skfisher.em import Mixture
 from skfisher.interchange import mirrors_input, reads_input
 from skfisher.joint_model import Chain, encode_bags

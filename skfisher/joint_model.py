@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skfisher.backend import (
+from skfisher.arrays.libraries import (
     asarray,
     cuda_devices,
     finished,

@@ -7,7 +7,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from skfisher._compat import HasMethods, Interval, StrOptions
-from skfisher.backend import parse_device
+from skfisher.arrays.libraries import parse_device
 from skfisher.joint_training import GROUPS, Recipe
 from skfisher.mixture import is_fitted_mixture, mixture_of
 from skfisher.warning import warn_caller

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skfisher.backend import device_of
+from skfisher.arrays.libraries import device_of
 from skfisher.bags import Bags
 from skfisher.joint_model import encode_bags
 from skfisher.ops import losses

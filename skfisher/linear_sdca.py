@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import Interval, StrOptions, _fit_context, check_sample_weight
-from skfisher.backend import asarray, is_cupy, to_host
+from skfisher.arrays.libraries import asarray, is_cupy, to_host
 from skfisher.estimator import BagEstimator
 from skfisher.interchange import mirrors_input, reads_input
 from skfisher.ops.feature_map import linear_map

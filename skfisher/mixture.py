@@ -10,7 +10,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import _fit_context
-from skfisher.backend import array_module, asarray, empty, float_dtype, parse_device, rows_on
+from skfisher.arrays.libraries import (
+    array_module,
+    asarray,
+    empty,
+    float_dtype,
+    parse_device,
+    rows_on,
+)
 from skfisher.em import Mixture
 from skfisher.estimator import BagEstimator
 from skfisher.interchange import mirrors_input, reads_input

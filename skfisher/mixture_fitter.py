@@ -7,7 +7,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from skfisher._compat import Interval, StrOptions
-from skfisher.backend import float_dtype, to_host
+from skfisher.arrays.libraries import float_dtype, to_host
 from skfisher.bags import Bags
 from skfisher.em import (
     LEAST_SEEN,

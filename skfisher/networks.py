@@ -8,8 +8,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 
-from skfisher.backend import array_module, asarray, float_dtype
-from skfisher.dense import as_dense, as_numpy
+from skfisher.arrays.dense import as_dense, as_numpy
+from skfisher.arrays.libraries import array_module, asarray, float_dtype
 from skfisher.ops import gradients
 from skfisher.torch_modules import is_torch_module, read_dense_layers
 

@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 
-from skfisher.backend import to_host
+from skfisher.arrays.libraries import to_host
 
 __all__ = ["open_npy", "write_npy"]
 

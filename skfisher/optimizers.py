@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skfisher.backend import array_module
+from skfisher.arrays.libraries import array_module
 
 __all__ = ["SGD", "Adam", "clip_norm", "constant", "cosine", "mixture_information", "precondition"]
 

@@ -1,9 +1,9 @@
 """What transformers of bags return: bags for bags, a table or a data frame for a table."""
 
 from skfisher._compat import wants_data_frame, wrap_output
-from skfisher.backend import to_host
+from skfisher.arrays.dense import listed, nesting
+from skfisher.arrays.libraries import to_host
 from skfisher.bags import Bags
-from skfisher.dense import listed, nesting
 from skfisher.interchange import mirrors_input
 
 __all__ = ["BagOutputMixin", "is_table"]

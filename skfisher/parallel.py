@@ -8,7 +8,7 @@ from joblib import effective_n_jobs
 from joblib.parallel import get_active_backend
 from sklearn.utils.parallel import Parallel, delayed
 
-from skfisher.backend import single_threaded_blas
+from skfisher.arrays.libraries import single_threaded_blas
 from skfisher.mapped import is_mapped, sendable
 
 __all__ = ["cut_bags", "map_in_order", "workers_share_memory"]

@@ -9,7 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skfisher.backend import array_module, asarray, cuda_devices, float_dtype, rows_on, to_host
+from skfisher.arrays.libraries import (
+    array_module,
+    asarray,
+    cuda_devices,
+    float_dtype,
+    rows_on,
+    to_host,
+)
 from skfisher.cuda.layout import scratch_bytes
 from skfisher.cuda.transfer import Units
 from skfisher.ops.chunks import iter_row_chunks

@@ -4,8 +4,15 @@ from numbers import Integral
 
 import numpy as np
 
-from skfisher.backend import array_module, asarray, device_of, is_cupy, row_indices, to_host
-from skfisher.dense import as_dense, check_unmasked, describe, nesting, odd_one_out
+from skfisher.arrays.dense import as_dense, check_unmasked, describe, nesting, odd_one_out
+from skfisher.arrays.libraries import (
+    array_module,
+    asarray,
+    device_of,
+    is_cupy,
+    row_indices,
+    to_host,
+)
 
 __all__ = ["as_indices", "gather", "stack"]
 

@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skfisher.backend import single_threaded_blas
+from skfisher.arrays.libraries import single_threaded_blas
 
 __all__ = ["DualAscent", "DualSolution", "dual_coordinate_ascent"]
 

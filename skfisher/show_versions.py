@@ -8,7 +8,7 @@ import sys
 from threadpoolctl import threadpool_info
 
 from skfisher import __version__
-from skfisher.backend import cuda_usable
+from skfisher.arrays.libraries import cuda_usable
 
 __all__ = ["show_versions"]
 

@@ -9,7 +9,7 @@ from scipy.sparse import issparse
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
-from skfisher.dense import as_numpy
+from skfisher.arrays.dense import as_numpy
 from skfisher.ops.losses import binary_weights
 
 __all__ = ["Targets", "factors_of", "read_classes", "read_labels", "read_targets"]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skfisher.backend import (
+from skfisher.arrays.libraries import (
     array_module,
     asarray,
     empty,

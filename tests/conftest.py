@@ -26,7 +26,7 @@ hypothesis.settings.load_profile("skfisher")
 @pytest.fixture
 def cupy():
     """CuPy, where a GPU is usable."""
-    from skfisher.backend import cuda_usable
+    from skfisher.arrays.libraries import cuda_usable
 
     n_devices, reason = cuda_usable()
     if n_devices == 0:
@@ -37,7 +37,7 @@ def cupy():
 @pytest.fixture
 def stand_in(monkeypatch):
     """Put a stand-in that NumPy computes, with two devices, in the place of CuPy."""
-    from skfisher import backend
+    from skfisher.arrays import libraries as backend
     from skfisher.cuda import transfer
 
     from . import device_array

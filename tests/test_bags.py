@@ -19,7 +19,7 @@ from sklearn.utils import _safe_indexing, indexable, resample, shuffle
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_array, check_consistent_length
 
-from skfisher.backend import to_host
+from skfisher.arrays.libraries import to_host
 from skfisher.bags import Bags
 from skfisher.mapped import is_mapped
 from skfisher.parallel import map_in_order

@@ -36,7 +36,7 @@ from skfisher import (
     PowerL2Normalizer,
     backend,
 )
-from skfisher.backend import cuda_devices, cuda_usable, parse_device
+from skfisher.arrays.libraries import cuda_devices, cuda_usable, parse_device
 from skfisher.joint_model import Chain
 from skfisher.validation import check_bags
 

@@ -216,7 +216,9 @@ def test_a_table_after_bags_is_refused(encoder):
 
 
 def test_cuda_without_a_gpu_says_what_to_install(bags, monkeypatch):
-    monkeypatch.setattr("skfisher.backend.cuda_usable", lambda: (0, "CuPy is not installed."))
+    monkeypatch.setattr(
+        "skfisher.arrays.libraries.cuda_usable", lambda: (0, "CuPy is not installed.")
+    )
     with pytest.raises(ValueError, match="device='cuda' needs CuPy and a visible GPU; "):
         FisherVectorEncoder(2, device="cuda").fit(bags)
     with pytest.raises(ValueError, match="device='tpu' is not known"):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
-from skfisher.backend import single_threaded_blas
+from skfisher.arrays.libraries import single_threaded_blas
 from skfisher.parallel import NUMBERS_PER_TASK, ROWS_PER_TASK, cut_bags, map_in_order
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from skfisher.backend import array_module
+from skfisher.arrays.libraries import array_module
 from skfisher.cuda import transfer
 from skfisher.cuda.planning import next_group, run_in_groups, share_units
 

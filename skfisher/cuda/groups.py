@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skfisher.backend import asarray, row_indices
+from skfisher.arrays.libraries import asarray, row_indices
 from skfisher.cuda.layout import partial_size, row_width, vector_aligned
 
 __all__ = ["CHUNKS_IN_BLOCK", "block_ranges", "cut", "scratch_numbers", "window"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from skfisher.backend import to_host
+from skfisher.arrays.libraries import to_host
 
 __all__ = [
     "PackedMixture",

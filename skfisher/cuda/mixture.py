@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from skfisher.backend import asarray, empty, to_host
+from skfisher.arrays.libraries import asarray, empty, to_host
 from skfisher.cuda import configurations
 from skfisher.cuda.layout import partial_size, row_width
 

@@ -10,7 +10,7 @@ import os
 
 import numpy as np
 
-from skfisher.backend import is_cupy
+from skfisher.arrays.libraries import is_cupy
 
 __all__ = ["fused", "kernel", "on_device", "source"]
 

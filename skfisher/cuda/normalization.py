@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skfisher.backend import array_module, empty
+from skfisher.arrays.libraries import array_module, empty
 from skfisher.cuda import configurations, module
 
 __all__ = ["power_l2_normalize", "power_l2_normalize_vjp", "takes"]

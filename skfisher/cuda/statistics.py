@@ -8,7 +8,7 @@ show in the result: a bag's sums follow from the bag alone.
 
 import numpy as np
 
-from skfisher.backend import asarray, empty
+from skfisher.arrays.libraries import asarray, empty
 from skfisher.cuda import configurations, module
 from skfisher.cuda.groups import CHUNKS_IN_BLOCK, block_ranges, cut, scratch_numbers, window
 from skfisher.cuda.layout import chunk_table, in_place, pack_mixture, partial_size

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skfisher.backend import current_device, finished, is_cupy, moved, to_host
+from skfisher.arrays.libraries import current_device, finished, is_cupy, moved, to_host
 from skfisher.cuda.planning import run_in_groups, share_units
 from skfisher.ragged import gather
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skfisher.backend import array_module, asarray, empty, zeros
+from skfisher.arrays.libraries import array_module, asarray, empty, zeros
 from skfisher.cuda import configurations, statistics
 from skfisher.cuda.groups import CHUNKS_IN_BLOCK, block_ranges, cut, window
 from skfisher.cuda.layout import (

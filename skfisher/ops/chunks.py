@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skfisher.backend import array_module, empty, is_cupy, row_indices
+from skfisher.arrays.libraries import array_module, empty, is_cupy, row_indices
 
 __all__ = ["Chunk", "Frame", "Rows", "chunk_rows", "iter_chunks", "iter_row_chunks"]
 

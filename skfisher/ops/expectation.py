@@ -1,6 +1,6 @@
 """The E-step of EM: statistics of descriptors under a mixture, and their log-likelihood."""
 
-from skfisher.backend import array_module, to_host
+from skfisher.arrays.libraries import array_module, to_host
 from skfisher.cuda import statistics as kernels
 from skfisher.ops.gaussian import frame_on_host, framed_logits, scale_of
 from skfisher.ops.statistics import Sums, total_statistics

@@ -8,7 +8,7 @@ and b are added up over the chunks in float64.
 
 import numpy as np
 
-from skfisher.backend import array_module, empty, zeros
+from skfisher.arrays.libraries import array_module, empty, zeros
 
 __all__ = ["linear_map", "linear_map_vjp", "tanh_map", "tanh_map_vjp"]
 

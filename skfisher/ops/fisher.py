@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from skfisher.backend import array_module, empty, float_dtype, zeros
+from skfisher.arrays.libraries import array_module, empty, float_dtype, zeros
 from skfisher.cuda import statistics as kernels
 from skfisher.cuda import vjp as vjp_kernels
 from skfisher.ops.gaussian import (

@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from skfisher.backend import array_module, asarray, float_dtype, to_host
+from skfisher.arrays.libraries import array_module, asarray, float_dtype, to_host
 from skfisher.ops.chunks import Frame
 
 __all__ = [

@@ -12,7 +12,7 @@ logits.
 
 import numpy as np
 
-from skfisher.backend import array_module
+from skfisher.arrays.libraries import array_module
 
 __all__ = [
     "ACTIVATIONS",

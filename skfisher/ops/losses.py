@@ -24,7 +24,7 @@ loss                :math:`\phi(m)`            signal :math:`\bar f`
 `log_loss`, the cross-entropy of a softmax, is the one that joins the classes.
 """
 
-from skfisher.backend import array_module
+from skfisher.arrays.libraries import array_module
 
 __all__ = [
     "binary_weights",

@@ -9,7 +9,7 @@ For training there is a smooth power, whose derivative stays finite at 0:
 
 import numpy as np
 
-from skfisher.backend import array_module, asarray, empty, is_cupy
+from skfisher.arrays.libraries import array_module, asarray, empty, is_cupy
 from skfisher.cuda import normalization as kernels
 
 __all__ = ["power_l2_normalize", "power_l2_normalize_vjp"]

@@ -7,7 +7,7 @@ looking at the data.
 
 import numpy as np
 
-from skfisher.backend import array_module, zeros
+from skfisher.arrays.libraries import array_module, zeros
 
 __all__ = ["count_sketch", "energetic_pairs", "pair_features", "principal_axes", "tensor_sketch"]
 

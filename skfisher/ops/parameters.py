@@ -2,7 +2,7 @@ r"""Free parameters that keep a mixture valid: weights on the simplex, variances
 
 import numpy as np
 
-from skfisher.backend import array_module
+from skfisher.arrays.libraries import array_module
 
 __all__ = [
     "floored_exp",

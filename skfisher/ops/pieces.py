@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skfisher.backend import asarray
+from skfisher.arrays.libraries import asarray
 
 __all__ = ["Pieces"]
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skfisher.backend import array_module, empty, is_cupy, row_indices, zeros
+from skfisher.arrays.libraries import array_module, empty, is_cupy, row_indices, zeros
 from skfisher.cuda.layout import disjoint
 from skfisher.ops.chunks import Rows, chunk_rows, iter_chunks, iter_row_chunks
 from skfisher.ops.pieces import Pieces

@@ -6,7 +6,7 @@ For n and m samples that is two matrix products and one element-wise product; th
 products, d D numbers for each sample, are never formed.
 """
 
-from skfisher.backend import array_module, empty
+from skfisher.arrays.libraries import array_module, empty
 
 __all__ = ["convolution_trace_kernel", "jacobian_trace_kernel", "linear_kernel", "trace_kernel"]
 

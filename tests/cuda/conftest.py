@@ -42,7 +42,7 @@ def need_a_compiler():
 
 
 def full_of_nan(shape, *, like, dtype=None):
-    """Do what `skfisher.backend.empty` does, but leave no number there."""
+    """Do what `skfisher.arrays.libraries.empty` does, but leave no number there."""
     return np.full(shape, np.nan, dtype=like.dtype if dtype is None else dtype)
 
 

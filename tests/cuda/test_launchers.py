@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from skfisher import DiagonalGaussianMixture, FisherVectorEncoder, PowerL2Normalizer
-from skfisher.backend import to_host
+from skfisher.arrays.libraries import to_host
 from skfisher.cuda import groups, layout, module, statistics
 from skfisher.ops import gaussian
 from skfisher.ops.expectation import expectation_sums

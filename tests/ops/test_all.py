@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from skfisher.backend import array_module, to_host
+from skfisher.arrays.libraries import array_module, to_host
 from skfisher.ops import (
     feature_map,
     fisher,

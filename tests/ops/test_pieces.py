@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skfisher.backend import to_host
+from skfisher.arrays.libraries import to_host
 from skfisher.ops import chunks, statistics
 from skfisher.ops.fisher import fisher_vector, fisher_vector_vjp
 from skfisher.ops.pieces import Pieces

@@ -7,8 +7,8 @@ from numbers import Number
 import numpy as np
 from scipy.sparse import issparse
 
-from skfisher.backend import is_cupy
-from skfisher.tensors import as_array, is_tensor
+from skfisher.arrays.libraries import is_cupy
+from skfisher.arrays.tensors import as_array, is_tensor
 
 __all__ = [
     "as_dense",

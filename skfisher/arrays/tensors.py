@@ -2,7 +2,7 @@
 
 import sys
 
-from skfisher.backend import cuda_usable, from_dlpack
+from skfisher.arrays.libraries import cuda_usable, from_dlpack
 
 __all__ = ["as_array", "as_tensor", "is_tensor"]
 

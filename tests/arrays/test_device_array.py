@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from .device_array import ATTRIBUTES, FUNCTIONS, METHODS, Device, DeviceArray, StandIn
+from tests.device_array import ATTRIBUTES, FUNCTIONS, METHODS, Device, DeviceArray, StandIn
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from skfisher import (
     PositionAppender,
     PowerL2Normalizer,
 )
-from skfisher.tensors import as_array, as_tensor, is_tensor
+from skfisher.arrays.tensors import as_array, as_tensor, is_tensor
 
 torch = pytest.importorskip("torch")
 quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -215,7 +215,7 @@ def test_bad_tensors_are_named(make, error, message):
 
 
 def test_a_gpu_that_cupy_cannot_use(monkeypatch):
-    monkeypatch.setattr("skfisher.tensors.cuda_usable", lambda: (0, "Why."))
+    monkeypatch.setattr("skfisher.arrays.tensors.cuda_usable", lambda: (0, "Why."))
 
     class OnGpu:
         device, layout, dtype = torch.device("cuda:1"), torch.strided, torch.float32

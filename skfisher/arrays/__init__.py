@@ -1,0 +1,1 @@
+"""Arrays of any library: NumPy, CuPy, tensors, and what has a rectangular form."""
