@@ -45,7 +45,7 @@ sanitize: $(VENV)/.test ## run the CUDA kernels on the CPU under the sanitizers 
 		--ignore tests/cuda/test_compile.py --ignore tests/cuda/test_harness.py
 
 fuzz-storage: $(VENV)/.test ## load thousands of folders of saved bags that were tampered with
-	$(ONE_THREAD) $(BIN)/python -m tests.fuzz_storage 5000
+	$(ONE_THREAD) $(BIN)/python -m tests.bags.fuzz_files 5000
 
 lint: $(VENV)/.lint ## check style, imports, docstrings and spelling
 	$(BIN)/ruff check

@@ -4,7 +4,7 @@ __version__ = "0.1.0"
 
 import importlib
 
-from .bags import Bags
+from .bags.bags import Bags
 from .descriptors import DescriptorTransformer, PositionAppender
 from .encoding import FisherVectorEncoder
 from .gradient_kernel import GradientFeatureKernel

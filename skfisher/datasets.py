@@ -12,7 +12,7 @@ from scipy.io import wavfile
 from sklearn.datasets import load_digits
 from sklearn.utils import Bunch
 
-from skfisher.bags import Bags
+from skfisher.bags.bags import Bags
 from skfisher.extraction import deltas, mfcc
 from skfisher.patches import ImagePatches
 

@@ -13,10 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 from skfisher._compat import HasMethods, Interval, _fit_context
 from skfisher.arrays.dense import as_numpy
 from skfisher.arrays.libraries import asarray, empty, float_dtype, to_host
-from skfisher.bags import Bags
+from skfisher.bags.bags import Bags
+from skfisher.bags.feature_names import names_in
 from skfisher.em import draw_rows
 from skfisher.estimator import BagEstimator
-from skfisher.feature_names import names_in
 from skfisher.interchange import reads_input
 from skfisher.ops.chunks import iter_row_chunks
 from skfisher.output import BagOutputMixin, is_table

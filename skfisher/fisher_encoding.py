@@ -15,7 +15,7 @@ from skfisher.arrays.libraries import (
     float_dtype,
     rows_on,
 )
-from skfisher.bags import Bags
+from skfisher.bags.bags import Bags
 from skfisher.cuda.layout import scratch_bytes
 from skfisher.cuda.statistics import takes
 from skfisher.cuda.transfer import Units

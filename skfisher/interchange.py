@@ -10,7 +10,7 @@ from skfisher._compat import wants_data_frame
 from skfisher.arrays.dense import check_unmasked, listed
 from skfisher.arrays.libraries import device_of, is_cupy, to_host
 from skfisher.arrays.tensors import as_array, as_tensor, is_tensor
-from skfisher.bags import Bags
+from skfisher.bags.bags import Bags
 
 __all__ = ["mirrors_input", "reads_input"]
 

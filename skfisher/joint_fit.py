@@ -21,7 +21,7 @@ from skfisher.arrays.libraries import (
     to_host,
     work_context,
 )
-from skfisher.bags import Bags
+from skfisher.bags.bags import Bags
 from skfisher.cuda.transfer import hold
 from skfisher.em import draw_rows
 from skfisher.joint_fitted import FittedJointModel

@@ -21,7 +21,7 @@ from skfisher.arrays.libraries import (
     to_host,
     work_context,
 )
-from skfisher.bags import Bags
+from skfisher.bags.bags import Bags
 from skfisher.em import Mixture
 from skfisher.ops.feature_map import linear_map, linear_map_vjp, tanh_map, tanh_map_vjp
 from skfisher.ops.fisher import (

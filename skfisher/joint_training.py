@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skfisher.arrays.libraries import device_of
-from skfisher.bags import Bags
+from skfisher.bags.bags import Bags
 from skfisher.joint_model import encode_bags
 from skfisher.ops import losses
 from skfisher.ops.feature_map import linear_map

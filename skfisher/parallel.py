@@ -9,7 +9,7 @@ from joblib.parallel import get_active_backend
 from sklearn.utils.parallel import Parallel, delayed
 
 from skfisher.arrays.libraries import single_threaded_blas
-from skfisher.mapped import is_mapped, sendable
+from skfisher.bags.mapped import is_mapped, sendable
 
 __all__ = ["cut_bags", "map_in_order", "workers_share_memory"]
 

@@ -10,9 +10,9 @@ from sklearn.utils.validation import check_is_fitted
 from skfisher._compat import Interval, _fit_context
 from skfisher.arrays.dense import as_dense, describe, listed, nesting, odd_one_out
 from skfisher.arrays.libraries import float_dtype, is_cupy
-from skfisher.bags import Bags
+from skfisher.bags.bags import Bags
+from skfisher.bags.feature_names import check_features, names_in
 from skfisher.estimator import BagEstimator
-from skfisher.feature_names import check_features, names_in
 from skfisher.output import BagOutputMixin
 from skfisher.validation import check_table
 

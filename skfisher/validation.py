@@ -11,8 +11,8 @@ from sklearn.utils.validation import check_array
 
 from skfisher.arrays.dense import as_dense, describe, listed, nesting, odd_one_out
 from skfisher.arrays.libraries import array_module, device_of, finished, is_cupy
-from skfisher.bags import Bags
-from skfisher.feature_names import check_features, names_of
+from skfisher.bags.bags import Bags
+from skfisher.bags.feature_names import check_features, names_of
 
 __all__ = ["check_bags", "check_table"]
 

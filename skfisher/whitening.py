@@ -20,7 +20,7 @@ from skfisher.arrays.libraries import (
     to_device,
     to_host,
 )
-from skfisher.bags import Bags
+from skfisher.bags.bags import Bags
 from skfisher.ops.chunks import iter_row_chunks
 from skfisher.parallel import map_in_order
 from skfisher.passes import block_units, map_blocks, map_groups, row_tasks

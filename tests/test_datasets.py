@@ -5,7 +5,7 @@ import pytest
 from scipy.io import wavfile
 from sklearn.datasets import load_digits
 
-from skfisher.bags import Bags
+from skfisher.bags.bags import Bags
 from skfisher.datasets import (
     load_digits_patches,
     load_fsdd,

@@ -18,7 +18,7 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skfisher.descriptors
-from skfisher.bags import Bags
+from skfisher.bags.bags import Bags
 from skfisher.descriptors import DescriptorTransformer, PositionAppender, draw_descriptors
 
 

@@ -157,7 +157,7 @@ def h():
         ("i", None, True),
         ("j", "k", True),
     ]
-    assert file_of("skfisher.bags", "Bags") == "bags.py"
+    assert file_of("skfisher.bags.bags", "Bags") == "bags.py"
     assert file_of("skfisher", "bags") == "bags.py"
     assert file_of("skfisher", "Bags") == "__init__.py"
     assert file_of("skfisher.ops", None) == "ops/__init__.py"

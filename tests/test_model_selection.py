@@ -35,7 +35,7 @@ from skfisher import (
     PositionAppender,
     PowerL2Normalizer,
 )
-from skfisher.mapped import is_mapped
+from skfisher.bags.mapped import is_mapped
 from skfisher.parallel import map_in_order
 
 NEW = tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 9)

@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.feature_extraction.image import extract_patches_2d
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skfisher.bags import Bags
+from skfisher.bags.bags import Bags
 from skfisher.patches import ImagePatches
 
 

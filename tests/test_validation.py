@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import _fit_context
 from skfisher.arrays.libraries import float_dtype
-from skfisher.bags import Bags
+from skfisher.bags.bags import Bags
 from skfisher.estimator import BagEstimator
 from skfisher.validation import check_bags
 

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skfisher.arrays.libraries import current_device, finished, is_cupy, moved, to_host
+from skfisher.bags.ragged import gather
 from skfisher.cuda.planning import run_in_groups, share_units
-from skfisher.ragged import gather
 
 __all__ = ["Units", "hold"]
 

@@ -1,4 +1,4 @@
-"""Folders of saved bags, tampered with at random: ``python -m tests.fuzz_storage 5000``.
+"""Folders of saved bags, tampered with at random: ``python -m tests.bags.fuzz_files 5000``.
 
 A folder is saved, changed in one of the ways below, and loaded. It must give the same bags, or
 an error that says so: ValueError, or FileNotFoundError where a file is missing.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skfisher.bags import Bags
+from skfisher.bags.bags import Bags
 
 # What a checksum alone can find: descriptors exchanged for others of the same kind.
 DESCRIPTORS_DIFFER = {"flip of descriptors", "file of another save", "descriptors exchanged"}

@@ -14,10 +14,10 @@ from skfisher._compat import get_namespace
 from skfisher.arrays.dense import as_dense, listed
 from skfisher.arrays.libraries import is_cupy, to_host
 from skfisher.arrays.tensors import is_tensor
-from skfisher.feature_names import names_of, shared_names
-from skfisher.mapped import is_mapped, sendable
-from skfisher.ragged import as_indices, gather, stack
-from skfisher.storage import MANIFEST, read_arrays, write_arrays
+from skfisher.bags.feature_names import names_of, shared_names
+from skfisher.bags.files import MANIFEST, read_arrays, write_arrays
+from skfisher.bags.mapped import is_mapped, sendable
+from skfisher.bags.ragged import as_indices, gather, stack
 
 __all__ = ["Bags"]
 

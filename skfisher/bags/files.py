@@ -17,7 +17,7 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
-from skfisher.npy import open_npy, write_npy
+from skfisher.bags.npy import open_npy, write_npy
 
 try:
     import fcntl

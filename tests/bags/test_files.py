@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skfisher import storage
-from skfisher.bags import Bags
-from skfisher.storage import read_arrays, write_arrays
-
-from . import fuzz_storage
+from skfisher.bags import files as storage
+from skfisher.bags.bags import Bags
+from skfisher.bags.files import read_arrays, write_arrays
+from tests.bags import fuzz_files as fuzz_storage
 
 MODES = {"values": "r", "lengths": None}
 
@@ -127,8 +126,8 @@ def test_a_save_that_fails_leaves_the_old_arrays_and_no_others(
 # The child forks at every step of a save and dies there, as by a SIGKILL: nothing of Python runs.
 DIE_AT_EVERY_STEP = """
     import builtins, os, sys
-    import skfisher.npy, skfisher.storage
-    from tests.test_storage import read, write
+    import skfisher.bags.npy, skfisher.bags.files
+    from tests.bags.test_files import read, write
 
     def dying_at(moment):
         moments = iter(range(1000))
@@ -147,10 +146,10 @@ DIE_AT_EVERY_STEP = """
 
         for name in ("fsync", "replace", "open"):
             setattr(os, name, step(getattr(os, name)))
-        skfisher.storage._lock = step(skfisher.storage._lock)
-        for module in (skfisher.npy, skfisher.storage):
+        skfisher.bags.files._lock = step(skfisher.bags.files._lock)
+        for module in (skfisher.bags.npy, skfisher.bags.files):
             module.open = step(open)
-        skfisher.storage.Path.unlink = step(skfisher.storage.Path.unlink)
+        skfisher.bags.files.Path.unlink = step(skfisher.bags.files.Path.unlink)
 
     folder = sys.argv[1]
     for moment in range(200):
@@ -170,7 +169,7 @@ def run(code, *arguments):
     code = "\n".join(line.removeprefix("    ") for line in code.splitlines())
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1],
+        check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     return done.stdout
 
@@ -208,7 +207,7 @@ def test_the_last_to_finish_wins_and_none_deletes_the_files_of_one_that_runs(tmp
 def test_a_save_that_runs_in_another_process_is_left_alone(tmp_path):
     code = """
     import sys
-    from tests.test_storage import write
+    from tests.bags.test_files import write
 
     def wait():
         print("half", flush=True)
@@ -219,7 +218,7 @@ def test_a_save_that_runs_in_another_process_is_left_alone(tmp_path):
     code = "\n".join(line.removeprefix("    ") for line in code.splitlines())
     other = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert other.stdout.readline() == "half\n"
     write(tmp_path, 1)
@@ -235,7 +234,7 @@ def test_threads_and_processes_write_and_read_and_nothing_is_mixed(tmp_path):
     write(tmp_path, 0)
     code = """
     import os, sys
-    from tests.test_storage import write
+    from tests.bags.test_files import write
 
     os.fsync = lambda number: None
     for number in range(2000, 2025):
@@ -243,7 +242,7 @@ def test_threads_and_processes_write_and_read_and_nothing_is_mixed(tmp_path):
     """
     code = "\n".join(line.removeprefix("    ") for line in code.splitlines())
     other = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=Path(__file__).parents[1]
+        [sys.executable, "-c", code, str(tmp_path)], cwd=Path(__file__).parents[2]
     )
     wrong, stop = [], threading.Event()
 

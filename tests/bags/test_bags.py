@@ -20,8 +20,8 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_array, check_consistent_length
 
 from skfisher.arrays.libraries import to_host
-from skfisher.bags import Bags
-from skfisher.mapped import is_mapped
+from skfisher.bags.bags import Bags
+from skfisher.bags.mapped import is_mapped
 from skfisher.parallel import map_in_order
 
 dispatch = pytest.mark.parametrize("dispatch", [False, True], ids=["dispatch off", "dispatch on"])
@@ -492,9 +492,9 @@ def test_a_memory_map_that_was_pickled_is_none(mapped):
 
 def test_a_large_mapped_subset_is_not_read_to_be_pickled(mapped, monkeypatch):
     # joblib sends the file's name instead
-    monkeypatch.setattr("skfisher.bags.PACK_MAPPED_BYTES", 1000)
+    monkeypatch.setattr("skfisher.bags.bags.PACK_MAPPED_BYTES", 1000)
     assert mapped[:3].__getstate__()["values"] is mapped.values
-    monkeypatch.setattr("skfisher.bags.PACK_MAPPED_BYTES", 2**20)
+    monkeypatch.setattr("skfisher.bags.bags.PACK_MAPPED_BYTES", 2**20)
     assert len(mapped[:3].__getstate__()["values"]) == mapped[:3].n_descriptors
 
 
@@ -709,7 +709,7 @@ def test_save_no_bags(tmp_path):
 
 
 def test_save_takes_bounded_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("skfisher.bags.SAVE_BYTES", 2**18)
+    monkeypatch.setattr("skfisher.bags.bags.SAVE_BYTES", 2**18)
     bags = Bags.from_lengths(np.zeros((2**16, 32)), np.full(2**10, 2**6))[::-1]  # 16 MB, copied
     tracemalloc.start()
     bags.save(tmp_path)
