@@ -22,7 +22,9 @@ from skfisher.arrays.libraries import (
     to_host,
     work_context,
 )
-from skfisher.estimator import BagEstimator
+from skfisher.contract.estimator import BagEstimator
+from skfisher.contract.labels import read_labels
+from skfisher.contract.validation import check_table
 from skfisher.networks import (
     DenseHead,
     check_label_distribution,
@@ -38,9 +40,7 @@ from skfisher.ops.gradients import (
     output_error,
     unit_rows,
 )
-from skfisher.targets import read_labels
 from skfisher.torch_modules import is_torch_module
-from skfisher.validation import check_table
 from skfisher.warning import warn_caller
 
 __all__ = ["GradientFeatures", "at_home"]

@@ -6,10 +6,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import _fit_context
 from skfisher.arrays.libraries import asarray, to_host
+from skfisher.contract.tensors_in_out import mirrors_input, reads_input
+from skfisher.contract.validation import check_table
 from skfisher.gradient_features import GradientFeatures, at_home
-from skfisher.interchange import mirrors_input, reads_input
 from skfisher.ops.trace_kernel import jacobian_trace_kernel, linear_kernel, trace_kernel
-from skfisher.validation import check_table
 
 __all__ = ["GradientFeatureKernel"]
 

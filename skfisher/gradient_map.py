@@ -10,10 +10,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import Interval, StrOptions, _fit_context
 from skfisher.arrays.libraries import array_module, asarray, device_of, empty, to_device, to_host
+from skfisher.contract.tensors_in_out import mirrors_input, reads_input
+from skfisher.contract.validation import check_table
 from skfisher.gradient_features import GradientFeatures, at_home
-from skfisher.interchange import mirrors_input, reads_input
 from skfisher.ops.outer_map import energetic_pairs, pair_features, principal_axes, tensor_sketch
-from skfisher.validation import check_table
 
 __all__ = ["GradientFeatureMap"]
 

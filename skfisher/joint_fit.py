@@ -22,6 +22,7 @@ from skfisher.arrays.libraries import (
     work_context,
 )
 from skfisher.bags.bags import Bags
+from skfisher.contract.labels import Targets
 from skfisher.cuda.transfer import hold
 from skfisher.em import draw_rows
 from skfisher.joint_fitted import FittedJointModel
@@ -33,7 +34,6 @@ from skfisher.linear_svm import fit_columns
 from skfisher.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
 from skfisher.mixture_fitter import INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT
 from skfisher.passes import global_moments
-from skfisher.targets import Targets
 from skfisher.warning import warn_caller
 from skfisher.whitening import principal_axes, whiten_bags
 

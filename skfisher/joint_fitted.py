@@ -5,11 +5,11 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher.arrays.libraries import asarray, parse_device
+from skfisher.contract.labels import Targets
+from skfisher.contract.tensors_in_out import mirrors_input, reads_input
+from skfisher.contract.validation import check_bags
 from skfisher.em import Mixture
-from skfisher.interchange import mirrors_input, reads_input
 from skfisher.joint_model import Chain, encode_bags
-from skfisher.targets import Targets
-from skfisher.validation import check_bags
 from skfisher.whitening import Whitening
 
 __all__ = ["FittedJointModel"]

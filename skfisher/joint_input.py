@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skfisher.contract.labels import Targets, read_classes, read_targets
+from skfisher.contract.validation import check_bags
 from skfisher.joint_settings import (
     check_continues,
     check_settings,
@@ -14,8 +16,6 @@ from skfisher.joint_settings import (
 )
 from skfisher.joint_training import Problem
 from skfisher.mixture import is_fitted_mixture
-from skfisher.targets import Targets, read_classes, read_targets
-from skfisher.validation import check_bags
 
 __all__ = ["Given", "kept_if_refused", "read_all", "read_input", "read_known_classes"]
 

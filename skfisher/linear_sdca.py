@@ -10,13 +10,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import Interval, StrOptions, _fit_context, check_sample_weight
 from skfisher.arrays.libraries import asarray, is_cupy, to_host
-from skfisher.estimator import BagEstimator
-from skfisher.interchange import mirrors_input, reads_input
+from skfisher.contract.estimator import BagEstimator
+from skfisher.contract.labels import Targets, factors_of, read_targets
+from skfisher.contract.tensors_in_out import mirrors_input, reads_input
+from skfisher.contract.validation import check_table
 from skfisher.ops.feature_map import linear_map
 from skfisher.ops.losses import binary_weights
 from skfisher.sdca import DualAscent
-from skfisher.targets import Targets, factors_of, read_targets
-from skfisher.validation import check_table
 from skfisher.warning import warn_caller
 
 __all__ = ["LinearSDCA"]

@@ -18,15 +18,15 @@ from skfisher.arrays.libraries import (
     parse_device,
     rows_on,
 )
+from skfisher.contract.estimator import BagEstimator
+from skfisher.contract.tensors_in_out import mirrors_input, reads_input
+from skfisher.contract.validation import check_bags
 from skfisher.em import Mixture
-from skfisher.estimator import BagEstimator
-from skfisher.interchange import mirrors_input, reads_input
 from skfisher.mixture_fitter import MixtureFitter
 from skfisher.ops.chunks import iter_row_chunks
 from skfisher.ops.gaussian import log_joint, softmax_rows
 from skfisher.parallel import map_in_order
 from skfisher.passes import block_units, map_groups
-from skfisher.validation import check_bags
 
 __all__ = ["DiagonalGaussianMixture", "is_fitted_mixture", "mixture_of"]
 

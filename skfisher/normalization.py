@@ -6,10 +6,10 @@ import numpy as np
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 
 from skfisher._compat import Interval, _fit_context
-from skfisher.estimator import BagEstimator
-from skfisher.interchange import mirrors_input, reads_input
+from skfisher.contract.estimator import BagEstimator
+from skfisher.contract.tensors_in_out import mirrors_input, reads_input
+from skfisher.contract.validation import check_table
 from skfisher.ops.normalization import power_l2_normalize
-from skfisher.validation import check_table
 
 __all__ = ["PowerL2Normalizer", "fisher_vector_blocks"]
 

@@ -12,9 +12,9 @@ from skfisher.arrays.dense import as_dense, describe, listed, nesting, odd_one_o
 from skfisher.arrays.libraries import float_dtype, is_cupy
 from skfisher.bags.bags import Bags
 from skfisher.bags.feature_names import check_features, names_in
-from skfisher.estimator import BagEstimator
-from skfisher.output import BagOutputMixin
-from skfisher.validation import check_table
+from skfisher.contract.estimator import BagEstimator
+from skfisher.contract.set_output import BagOutputMixin
+from skfisher.contract.validation import check_table
 
 __all__ = ["ImagePatches"]
 

@@ -37,8 +37,8 @@ from skfisher import (
     backend,
 )
 from skfisher.arrays.libraries import cuda_devices, cuda_usable, parse_device
+from skfisher.contract.validation import check_bags
 from skfisher.joint_model import Chain
-from skfisher.validation import check_bags
 
 from . import device_array
 

@@ -271,9 +271,9 @@ def test_another_minor_version_warns(case, way, monkeypatch):
         "skops": (dump_skops, load_skops),
     }
     dump, load = reads[way]
-    monkeypatch.setattr("skfisher.estimator.__version__", "0.7.3")
+    monkeypatch.setattr("skfisher.contract.estimator.__version__", "0.7.3")
     state = dump(estimator)
-    monkeypatch.setattr("skfisher.estimator.__version__", "0.8.0")
+    monkeypatch.setattr("skfisher.contract.estimator.__version__", "0.8.0")
     with pytest.warns(UserWarning, match="saved by skfisher 0.7.3 and is loaded by 0.8.0"):
         restored = load(state)
     np.testing.assert_array_equal(predict(restored, method, X), predict(estimator, method, X))

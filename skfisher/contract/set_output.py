@@ -4,7 +4,7 @@ from skfisher._compat import wants_data_frame, wrap_output
 from skfisher.arrays.dense import listed, nesting
 from skfisher.arrays.libraries import to_host
 from skfisher.bags.bags import Bags
-from skfisher.interchange import mirrors_input
+from skfisher.contract.tensors_in_out import mirrors_input
 
 __all__ = ["BagOutputMixin", "is_table"]
 

@@ -8,7 +8,7 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.neural_network import MLPClassifier
 
 from skfisher import GradientFeatureKernel, JointFisherSVC, LinearSDCA
-from skfisher.targets import read_classes, read_targets
+from skfisher.contract.labels import read_classes, read_targets
 
 RNG = np.random.default_rng(0)
 

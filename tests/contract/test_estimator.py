@@ -15,7 +15,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 import skfisher
-import skfisher.estimator
+import skfisher.contract.estimator
 from skfisher import _compat
 from skfisher._compat import (
     CallbackSupportMixin,
@@ -24,8 +24,8 @@ from skfisher._compat import (
     NullCallbackSupportMixin,
     _fit_context,
 )
-from skfisher.estimator import BagEstimator
-from skfisher.validation import check_bags
+from skfisher.contract.estimator import BagEstimator
+from skfisher.contract.validation import check_bags
 
 HAS_CALLBACKS = CallbackSupportMixin is not NullCallbackSupportMixin
 
@@ -250,9 +250,9 @@ def test_round_trip(way):
     [("1.4.2", False), ("1.4.0", False), ("1.4", False), ("1.3.2", True), ("2.4.2", True)],
 )
 def test_another_minor_version_warns(monkeypatch, saved_by, warns):
-    monkeypatch.setattr(skfisher.estimator, "__version__", saved_by)
+    monkeypatch.setattr(skfisher.contract.estimator, "__version__", saved_by)
     state = pickle.dumps(Counter().fit(X))
-    monkeypatch.setattr(skfisher.estimator, "__version__", "1.4.2")
+    monkeypatch.setattr(skfisher.contract.estimator, "__version__", "1.4.2")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         pickle.loads(state)

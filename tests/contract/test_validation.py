@@ -21,8 +21,8 @@ from sklearn.utils.validation import check_is_fitted
 from skfisher._compat import _fit_context
 from skfisher.arrays.libraries import float_dtype
 from skfisher.bags.bags import Bags
-from skfisher.estimator import BagEstimator
-from skfisher.validation import check_bags
+from skfisher.contract.estimator import BagEstimator
+from skfisher.contract.validation import check_bags
 
 
 class BagMean(TransformerMixin, BagEstimator):
@@ -354,7 +354,9 @@ def test_the_first_bad_descriptor_is_found_whatever_the_blocks(data):
     for a, b in data.draw(st.lists(st.sampled_from(later), max_size=2)) if later else []:
         bags[a][b] = NAN
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("skfisher.validation.FINITE_BLOCK_BYTES", data.draw(st.integers(1, 200)))
+        patch.setattr(
+            "skfisher.contract.validation.FINITE_BLOCK_BYTES", data.draw(st.integers(1, 200))
+        )
         with pytest.raises(ValueError, match=rf"^X\[{i}\] contains \w+ in descriptor {j}\.$"):
             read(bags)
 
@@ -385,7 +387,7 @@ def test_infinities_of_both_signs_do_not_cancel():
 
 
 def test_the_look_for_nan_takes_bounded_memory(monkeypatch):
-    monkeypatch.setattr("skfisher.validation.FINITE_BLOCK_BYTES", 2**18)
+    monkeypatch.setattr("skfisher.contract.validation.FINITE_BLOCK_BYTES", 2**18)
     bags = Bags.from_lengths(np.zeros((2**16, 32)), np.full(2**10, 2**6))[::-1]  # 16 MB
     tracemalloc.start()
     read(bags)

@@ -1,0 +1,1 @@
+"""What every estimator keeps: checks of input, labels, names, tensors in and out."""
