@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from skfisher.arrays.libraries import float_dtype, to_host
 from skfisher.ops.chunks import Frame
 from skfisher.ops.gaussian import LOG_2PI
-from skfisher.ops.statistics import Sums
+from skfisher.ops.soft_assignment import Sums
 from skfisher.passes import Moments, block_units, expectation
 
 __all__ = [

@@ -32,7 +32,7 @@ from skfisher.networks import (
     layer_indices,
     pretrained_head,
 )
-from skfisher.ops.gradients import (
+from skfisher.ops.dense_network import (
     activation_slope,
     error_passes,
     forward,

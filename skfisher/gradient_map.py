@@ -13,7 +13,12 @@ from skfisher.arrays.libraries import array_module, asarray, device_of, empty, t
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_table
 from skfisher.gradient_features import GradientFeatures, at_home
-from skfisher.ops.outer_map import energetic_pairs, pair_features, principal_axes, tensor_sketch
+from skfisher.ops.outer_products import (
+    energetic_pairs,
+    pair_features,
+    principal_axes,
+    tensor_sketch,
+)
 
 __all__ = ["GradientFeatureMap"]
 

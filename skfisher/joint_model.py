@@ -23,16 +23,7 @@ from skfisher.arrays.libraries import (
 )
 from skfisher.bags.bags import Bags
 from skfisher.em import Mixture
-from skfisher.ops.feature_map import linear_map, linear_map_vjp, tanh_map, tanh_map_vjp
-from skfisher.ops.fisher import (
-    fisher_from_statistics,
-    fisher_from_statistics_vjp,
-    fisher_sums,
-    fisher_sums_vjp,
-)
-from skfisher.ops.gaussian import logit_coefficients_vjp, scale_of, to_frame
-from skfisher.ops.normalization import power_l2_normalize, power_l2_normalize_vjp
-from skfisher.ops.parameters import (
+from skfisher.ops.constraints import (
     floored_exp,
     floored_exp_vjp,
     floored_log,
@@ -42,7 +33,16 @@ from skfisher.ops.parameters import (
     softmax,
     softmax_vjp,
 )
-from skfisher.ops.statistics import Sums
+from skfisher.ops.feature_map import linear_map, linear_map_vjp, tanh_map, tanh_map_vjp
+from skfisher.ops.fisher import (
+    fisher_from_statistics,
+    fisher_from_statistics_vjp,
+    fisher_sums,
+    fisher_sums_vjp,
+)
+from skfisher.ops.gaussian import logit_coefficients_vjp, scale_of, to_frame
+from skfisher.ops.normalization import power_l2_normalize, power_l2_normalize_vjp
+from skfisher.ops.soft_assignment import Sums
 from skfisher.parallel import cut_bags, map_in_order
 from skfisher.whitening import Whitening, whiten
 

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfisher.arrays.dense import as_dense, as_numpy
 from skfisher.arrays.libraries import array_module, asarray, float_dtype
-from skfisher.ops import gradients
+from skfisher.ops import dense_network as gradients
 from skfisher.torch_modules import is_torch_module, read_dense_layers
 
 __all__ = [
@@ -188,7 +188,7 @@ class DenseHead:
         return self.weights[-1].shape[1]
 
     def arrays(self, *, like):
-        """Return what `skfisher.ops.gradients.forward` takes.
+        """Return what `skfisher.ops.dense_network.forward` takes.
 
         Parameters
         ----------

@@ -22,7 +22,7 @@ from skfisher.cuda.transfer import Units
 from skfisher.ops.chunks import iter_row_chunks
 from skfisher.ops.expectation import expectation_sums
 from skfisher.ops.gaussian import framed_logits
-from skfisher.ops.statistics import Sums, total_statistics
+from skfisher.ops.soft_assignment import Sums, total_statistics
 from skfisher.parallel import map_in_order
 
 __all__ = [

@@ -13,7 +13,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from skfisher import DenseHead
 from skfisher.networks import layer_indices, pretrained_head
-from skfisher.ops.gradients import forward
+from skfisher.ops.dense_network import forward
 
 
 def logits_of(head, X):

@@ -8,8 +8,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skfisher.arrays.libraries import to_host
+from skfisher.ops.constraints import floored_exp, softmax
 from skfisher.ops.gaussian import log_joint
-from skfisher.ops.parameters import floored_exp, softmax
 from skfisher.optimizers import (
     SGD,
     Adam,

@@ -3,7 +3,7 @@
 from skfisher.arrays.libraries import array_module, to_host
 from skfisher.cuda import statistics as kernels
 from skfisher.ops.gaussian import frame_on_host, framed_logits, scale_of
-from skfisher.ops.statistics import Sums, total_statistics
+from skfisher.ops.soft_assignment import Sums, total_statistics
 
 __all__ = ["expectation_sums"]
 

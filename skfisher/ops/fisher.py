@@ -25,7 +25,7 @@ from skfisher.ops.gaussian import (
     scale_of,
     to_frame,
 )
-from skfisher.ops.statistics import (
+from skfisher.ops.soft_assignment import (
     Sums,
     iter_statistics,
     iter_statistics_vjp,

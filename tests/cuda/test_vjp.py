@@ -5,7 +5,7 @@ import pytest
 
 from skfisher.cuda import vjp
 from skfisher.ops.fisher import fisher_sums_vjp, fisher_vector_vjp
-from skfisher.ops.statistics import Sums
+from skfisher.ops.soft_assignment import Sums
 
 # Components and dimensions about the tiles of 32 and 64, few and many, D a multiple of 4 or not.
 SHAPES = [(1, 5), (4, 3), (17, 39), (32, 64), (33, 31), (64, 24), (65, 33), (130, 8), (5, 130)]

@@ -12,7 +12,7 @@ from skfisher.ops.fisher import (
 )
 from skfisher.ops.gaussian import posteriors
 from skfisher.ops.normalization import power_l2_normalize, power_l2_normalize_vjp
-from skfisher.ops.statistics import Sums
+from skfisher.ops.soft_assignment import Sums
 
 from . import references
 

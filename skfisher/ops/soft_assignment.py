@@ -17,8 +17,8 @@ import numpy as np
 
 from skfisher.arrays.libraries import array_module, empty, is_cupy, row_indices, zeros
 from skfisher.cuda.layout import disjoint
+from skfisher.ops.bag_products import Pieces
 from skfisher.ops.chunks import Rows, chunk_rows, iter_chunks, iter_row_chunks
-from skfisher.ops.pieces import Pieces
 
 __all__ = [
     "Sums",

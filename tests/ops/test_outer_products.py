@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skfisher.ops.outer_map import (
+from skfisher.ops.outer_products import (
     count_sketch,
     energetic_pairs,
     pair_features,

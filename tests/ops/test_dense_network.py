@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from skfisher.ops.gradients import (
+from skfisher.ops.dense_network import (
     activate,
     activation_slope,
     error_passes,

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from skfisher.arrays.libraries import to_host
 from skfisher.ops import chunks, statistics
+from skfisher.ops.bag_products import Pieces
 from skfisher.ops.fisher import fisher_vector, fisher_vector_vjp
-from skfisher.ops.pieces import Pieces
 from tests import device_array
 
 K, D = 4, 3
