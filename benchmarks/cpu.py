@@ -27,7 +27,7 @@ import skfisher
 from skfisher import Bags, FisherVectorEncoder
 from skfisher.em import Mixture, maximization
 from skfisher.ops.fisher import fisher_vector, fisher_vector_vjp
-from skfisher.passes import expectation
+from skfisher.parallel.units import expectation
 
 ROWS = []
 

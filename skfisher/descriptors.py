@@ -21,7 +21,7 @@ from skfisher.contract.tensors_in_out import reads_input
 from skfisher.contract.validation import check_bags
 from skfisher.em import draw_rows
 from skfisher.ops.chunks import iter_row_chunks
-from skfisher.parallel import map_in_order
+from skfisher.parallel.threads import map_in_order
 
 __all__ = ["DescriptorTransformer", "PositionAppender"]
 

@@ -23,7 +23,7 @@ from skfisher.arrays.libraries import float_dtype, to_host
 from skfisher.ops.chunks import Frame
 from skfisher.ops.gaussian import LOG_2PI
 from skfisher.ops.soft_assignment import Sums
-from skfisher.passes import Moments, block_units, expectation
+from skfisher.parallel.units import Moments, block_units, expectation
 
 __all__ = [
     "Mixture",

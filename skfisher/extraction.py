@@ -9,7 +9,7 @@ from scipy.fft import dct, rfft
 from skfisher.arrays.dense import as_dense, check_unmasked
 from skfisher.arrays.libraries import float_dtype
 from skfisher.bags.bags import Bags
-from skfisher.parallel import map_in_order
+from skfisher.parallel.threads import map_in_order
 
 __all__ = ["deltas", "dense_sift", "mfcc"]
 

@@ -18,10 +18,10 @@ from skfisher.arrays.libraries import (
 from skfisher.bags.bags import Bags
 from skfisher.cuda.layout import scratch_bytes
 from skfisher.cuda.statistics import takes
-from skfisher.cuda.transfer import Units
 from skfisher.ops.fisher import fisher_from_sums, fisher_sums, fisher_vector
 from skfisher.ops.soft_assignment import Sums
-from skfisher.parallel import cut_bags, map_in_order, workers_share_memory
+from skfisher.parallel.gpus import Units
+from skfisher.parallel.threads import cut_bags, map_in_order, workers_share_memory
 
 __all__ = ["encode_fisher"]
 

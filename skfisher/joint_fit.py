@@ -23,7 +23,6 @@ from skfisher.arrays.libraries import (
 )
 from skfisher.bags.bags import Bags
 from skfisher.contract.labels import Targets
-from skfisher.cuda.transfer import hold
 from skfisher.em import draw_rows
 from skfisher.joint_fitted import FittedJointModel
 from skfisher.joint_model import encode_bags
@@ -33,7 +32,8 @@ from skfisher.joint_verdict import decide, fault_of, judge, score_of
 from skfisher.linear_svm import fit_columns
 from skfisher.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
 from skfisher.mixture_fitter import INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT
-from skfisher.passes import global_moments
+from skfisher.parallel.gpus import hold
+from skfisher.parallel.units import global_moments
 from skfisher.warning import warn_caller
 from skfisher.whitening import principal_axes, whiten_bags
 

@@ -43,7 +43,7 @@ from skfisher.ops.fisher import (
 from skfisher.ops.gaussian import logit_coefficients_vjp, scale_of, to_frame
 from skfisher.ops.normalization import power_l2_normalize, power_l2_normalize_vjp
 from skfisher.ops.soft_assignment import Sums
-from skfisher.parallel import cut_bags, map_in_order
+from skfisher.parallel.threads import cut_bags, map_in_order
 from skfisher.whitening import Whitening, whiten
 
 __all__ = ["Chain", "Encoded", "encode_bags"]

@@ -23,7 +23,7 @@ from skfisher.optimizers import (
     mixture_information,
     precondition,
 )
-from skfisher.parallel import cut_bags, map_in_order
+from skfisher.parallel.threads import cut_bags, map_in_order
 from skfisher.sdca import dual_coordinate_ascent
 
 __all__ = ["GROUPS", "Diverged", "Model", "Problem", "Recipe", "mean_loss", "run_epoch"]

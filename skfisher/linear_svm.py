@@ -4,7 +4,7 @@ import numpy as np
 from sklearn import config_context
 from sklearn.svm import LinearSVC
 
-from skfisher.parallel import map_in_order
+from skfisher.parallel.threads import map_in_order
 
 __all__ = ["fit_columns"]
 

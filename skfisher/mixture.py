@@ -25,8 +25,8 @@ from skfisher.em import Mixture
 from skfisher.mixture_fitter import MixtureFitter
 from skfisher.ops.chunks import iter_row_chunks
 from skfisher.ops.gaussian import log_joint, softmax_rows
-from skfisher.parallel import map_in_order
-from skfisher.passes import block_units, map_groups
+from skfisher.parallel.threads import map_in_order
+from skfisher.parallel.units import block_units, map_groups
 
 __all__ = ["DiagonalGaussianMixture", "is_fitted_mixture", "mixture_of"]
 

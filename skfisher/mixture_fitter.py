@@ -18,7 +18,7 @@ from skfisher.em import (
     initial_mixture,
     stepwise_update,
 )
-from skfisher.passes import Moments, global_moments
+from skfisher.parallel.units import Moments, global_moments
 from skfisher.warning import warn_caller
 
 __all__ = ["MixtureFitter", "too_far"]

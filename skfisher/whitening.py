@@ -22,8 +22,8 @@ from skfisher.arrays.libraries import (
 )
 from skfisher.bags.bags import Bags
 from skfisher.ops.chunks import iter_row_chunks
-from skfisher.parallel import map_in_order
-from skfisher.passes import block_units, map_blocks, map_groups, row_tasks
+from skfisher.parallel.threads import map_in_order
+from skfisher.parallel.units import block_units, map_blocks, map_groups, row_tasks
 
 __all__ = ["Whitening", "principal_axes", "whiten", "whiten_bags"]
 

@@ -38,7 +38,7 @@ def cupy():
 def stand_in(monkeypatch):
     """Put a stand-in that NumPy computes, with two devices, in the place of CuPy."""
     from skfisher.arrays import libraries as backend
-    from skfisher.cuda import transfer
+    from skfisher.parallel import gpus as transfer
 
     from . import device_array
 

@@ -36,7 +36,7 @@ from skfisher import (
     PowerL2Normalizer,
 )
 from skfisher.bags.mapped import is_mapped
-from skfisher.parallel import map_in_order
+from skfisher.parallel.threads import map_in_order
 
 NEW = tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 9)
 Y = np.arange(48) % 3
@@ -354,8 +354,8 @@ def test_a_search_over_the_mixture_itself():
 @pytest.fixture
 def many_tasks(monkeypatch):
     """Cut even small data into many tasks; where, is decided before they are handed out."""
-    monkeypatch.setattr("skfisher.passes.ROWS_PER_TASK", 400)
-    monkeypatch.setattr("skfisher.parallel.ROWS_PER_TASK", 400)
+    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_TASK", 400)
+    monkeypatch.setattr("skfisher.parallel.threads.ROWS_PER_TASK", 400)
     monkeypatch.setattr("skfisher.descriptors.BLOCK_NUMBERS", 4 * 256)
 
 

@@ -22,7 +22,7 @@ from sklearn.utils.validation import _num_samples, check_array, check_consistent
 from skfisher.arrays.libraries import to_host
 from skfisher.bags.bags import Bags
 from skfisher.bags.mapped import is_mapped
-from skfisher.parallel import map_in_order
+from skfisher.parallel.threads import map_in_order
 
 dispatch = pytest.mark.parametrize("dispatch", [False, True], ids=["dispatch off", "dispatch on"])
 

@@ -14,7 +14,7 @@ from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_info
 
 import skfisher.em
-import skfisher.passes
+import skfisher.parallel.units
 from skfisher import (
     Bags,
     DescriptorTransformer,
@@ -204,7 +204,7 @@ def blas_threads():
 
 def interrupt_at(monkeypatch, name, call):
     """Raise KeyboardInterrupt at a call, counted from 1, of a function of EM."""
-    module = skfisher.em if hasattr(skfisher.em, name) else skfisher.passes
+    module = skfisher.em if hasattr(skfisher.em, name) else skfisher.parallel.units
     function, calls = getattr(module, name), []
 
     def interrupted(*args, **kwargs):
@@ -222,7 +222,7 @@ def interrupt_at(monkeypatch, name, call):
     ("name", "call"), [("expectation", 4), ("maximization", 4), ("_expectation", 7)]
 )
 def test_an_interrupted_fit_holds_the_last_finished_iteration(monkeypatch, bags, name, call):
-    monkeypatch.setattr("skfisher.passes.ROWS_PER_TASK", bags.n_descriptors // 2 + 1)
+    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_TASK", bags.n_descriptors // 2 + 1)
     threads = blas_threads()
     encoder = FisherVectorEncoder(3, random_state=0, tol=0, max_iter=20)
     with monkeypatch.context() as patch:
@@ -254,7 +254,7 @@ def test_an_interrupt_before_the_first_mixture_leaves_the_previous_fit(monkeypat
     mixture = DiagonalGaussianMixture(3, random_state=0).fit(bags)
     before = mixture.predict_proba(bags)
     monkeypatch.setattr(
-        skfisher.passes, "_moment_sums", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        skfisher.parallel.units, "_moment_sums", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     with pytest.raises(KeyboardInterrupt):
         mixture.fit(bags[:10])

@@ -11,7 +11,7 @@ from skfisher.cuda import configurations, module
 from skfisher.em import Mixture
 from skfisher.ops.fisher import fisher_sums, fisher_vector, fisher_vector_vjp
 from skfisher.ops.normalization import power_l2_normalize, power_l2_normalize_vjp
-from skfisher.passes import expectation
+from skfisher.parallel.units import expectation
 
 pytestmark = pytest.mark.gpu
 

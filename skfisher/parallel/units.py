@@ -18,12 +18,12 @@ from skfisher.arrays.libraries import (
     to_host,
 )
 from skfisher.cuda.layout import scratch_bytes
-from skfisher.cuda.transfer import Units
 from skfisher.ops.chunks import iter_row_chunks
 from skfisher.ops.expectation import expectation_sums
 from skfisher.ops.gaussian import framed_logits
 from skfisher.ops.soft_assignment import Sums, total_statistics
-from skfisher.parallel import map_in_order
+from skfisher.parallel.gpus import Units
+from skfisher.parallel.threads import map_in_order
 
 __all__ = [
     "Moments",

@@ -14,10 +14,9 @@ import pytest
 from hypothesis import strategies as st
 
 from skfisher.arrays.libraries import array_module
-from skfisher.cuda import transfer
-from skfisher.cuda.planning import next_group, run_in_groups, share_units
-
-from . import device_array
+from skfisher.parallel import gpus as transfer
+from skfisher.parallel.memory import next_group, run_in_groups, share_units
+from tests import device_array
 
 lengths_of_units = st.lists(st.integers(1, 50), min_size=1, max_size=30).map(np.array)
 

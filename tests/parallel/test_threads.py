@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
 from skfisher.arrays.libraries import single_threaded_blas
-from skfisher.parallel import NUMBERS_PER_TASK, ROWS_PER_TASK, cut_bags, map_in_order
+from skfisher.parallel.threads import NUMBERS_PER_TASK, ROWS_PER_TASK, cut_bags, map_in_order
 
 
 def blas_threads():

@@ -19,7 +19,7 @@ import numpy as np
 
 from skfisher.arrays.libraries import current_device, finished, is_cupy, moved, to_host
 from skfisher.bags.ragged import gather
-from skfisher.cuda.planning import run_in_groups, share_units
+from skfisher.parallel.memory import run_in_groups, share_units
 
 __all__ = ["Units", "hold"]
 

@@ -1,0 +1,1 @@
+"""Work cut into units and sent to threads or GPUs."""
