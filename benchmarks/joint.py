@@ -68,7 +68,7 @@ def timed(steps, repeats):
 def ours(shape, repeats):
     from skfisher import Bags, joint_training
     from skfisher.arrays.libraries import single_threaded_blas
-    from skfisher.joint_model import Chain
+    from skfisher.layers.chain import Chain
 
     n_bags, length, d, _ = shape
     x, parameters, signs = problem(*shape)

@@ -13,7 +13,7 @@ from skfisher.bags.feature_names import names_in
 from skfisher.contract.estimator import BagEstimator
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_bags
-from skfisher.fisher_encoding import encode_fisher
+from skfisher.layers.encode import encode_fisher
 from skfisher.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
 from skfisher.mixture_fitter import MixtureFitter, too_far
 

@@ -9,8 +9,8 @@ from skfisher.contract.labels import Targets
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_bags
 from skfisher.em import Mixture
-from skfisher.joint_model import Chain, encode_bags
-from skfisher.whitening import Whitening
+from skfisher.layers.chain import Chain, encode_bags
+from skfisher.layers.whitening import Whitening
 
 __all__ = ["FittedJointModel"]
 

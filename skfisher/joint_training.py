@@ -11,7 +11,7 @@ import numpy as np
 
 from skfisher.arrays.libraries import device_of
 from skfisher.bags.bags import Bags
-from skfisher.joint_model import encode_bags
+from skfisher.layers.chain import encode_bags
 from skfisher.ops import losses
 from skfisher.ops.feature_map import linear_map
 from skfisher.optimizers import (

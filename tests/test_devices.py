@@ -38,7 +38,7 @@ from skfisher import (
 )
 from skfisher.arrays.libraries import cuda_devices, cuda_usable, parse_device
 from skfisher.contract.validation import check_bags
-from skfisher.joint_model import Chain
+from skfisher.layers.chain import Chain
 
 from . import device_array
 

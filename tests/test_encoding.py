@@ -104,7 +104,7 @@ def test_a_long_bag_is_shared_among_threads(monkeypatch, offset):
     bags.insert(3, np.concatenate(bags))
     encoder = FisherVectorEncoder(3, random_state=0, tol=1e-2).fit(bags)
     whole = encoder.transform(bags)
-    monkeypatch.setattr("skfisher.fisher_encoding.LONG_BAG", 30)
+    monkeypatch.setattr("skfisher.layers.encode.LONG_BAG", 30)
     monkeypatch.setattr("skfisher.parallel.threads.ROWS_PER_TASK", 50)
     one = encoder.transform(bags)
     np.testing.assert_allclose(one, whole, rtol=1e-9, atol=1e-12)
@@ -234,7 +234,7 @@ def test_devices_and_their_memory_do_not_change_a_bit(stand_in, monkeypatch, off
     bags = [(b + offset).astype(dtype) for b in bags_of(n_bags=6)]
     bags.insert(3, np.concatenate(bags))
     encoder = FisherVectorEncoder(3, random_state=0, tol=1e-2).fit(bags)
-    monkeypatch.setattr("skfisher.fisher_encoding.LONG_BAG", 30)
+    monkeypatch.setattr("skfisher.layers.encode.LONG_BAG", 30)
     monkeypatch.setattr("skfisher.parallel.threads.ROWS_PER_TASK", 50)
     expected = encoder.transform(bags)
     found = []

@@ -5,7 +5,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from skfisher import Bags
-from skfisher.whitening import CLIP, Whitening, principal_axes, whiten, whiten_bags
+from skfisher.layers.whitening import CLIP, Whitening, principal_axes, whiten, whiten_bags
 
 
 @pytest.fixture

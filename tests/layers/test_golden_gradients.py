@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from skfisher import Bags
-from skfisher.joint_model import Chain
 from skfisher.joint_training import GROUPS, Problem, Recipe, _batch_gradient
+from skfisher.layers.chain import Chain
 
 K, D_IN, D_OUT = 2, 3, 2
 LENGTHS = [1, 4, 6]

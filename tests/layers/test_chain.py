@@ -7,11 +7,10 @@ import pytest
 
 from skfisher import Bags, joint_model
 from skfisher.em import Mixture
-from skfisher.joint_model import Chain, cut_long, encode_bags
 from skfisher.joint_training import GROUPS, Problem, Recipe, _batch_gradient, draw_descriptors
-from skfisher.whitening import Whitening, whiten_bags
-
-from .ops import references
+from skfisher.layers.chain import Chain, cut_long, encode_bags
+from skfisher.layers.whitening import Whitening, whiten_bags
+from tests.ops import references
 
 LENGTHS = [1, 7, 30, 13]
 K, D_IN, D_OUT = 3, 4, 5

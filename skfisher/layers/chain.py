@@ -23,6 +23,7 @@ from skfisher.arrays.libraries import (
 )
 from skfisher.bags.bags import Bags
 from skfisher.em import Mixture
+from skfisher.layers.whitening import Whitening, whiten
 from skfisher.ops.constraints import (
     floored_exp,
     floored_exp_vjp,
@@ -44,7 +45,6 @@ from skfisher.ops.gaussian import logit_coefficients_vjp, scale_of, to_frame
 from skfisher.ops.normalization import power_l2_normalize, power_l2_normalize_vjp
 from skfisher.ops.soft_assignment import Sums
 from skfisher.parallel.threads import cut_bags, map_in_order
-from skfisher.whitening import Whitening, whiten
 
 __all__ = ["Chain", "Encoded", "encode_bags"]
 

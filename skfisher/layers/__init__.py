@@ -1,0 +1,1 @@
+"""Steps from bags to encodings, forward and backward."""
