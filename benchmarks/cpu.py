@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import skfisher
 from skfisher import Bags, FisherVectorEncoder
-from skfisher.em import Mixture, maximization
+from skfisher.codebooks.em import Mixture, maximization
 from skfisher.ops.fisher import fisher_vector, fisher_vector_vjp
 from skfisher.parallel.units import expectation
 

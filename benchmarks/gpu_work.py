@@ -9,7 +9,7 @@ from sklearn.mixture import GaussianMixture
 
 from skfisher import Bags, FisherVectorEncoder
 from skfisher.arrays.libraries import to_device, to_host
-from skfisher.em import Mixture, em_iterations
+from skfisher.codebooks.em import Mixture, em_iterations
 from skfisher.ops.fisher import fisher_vector, fisher_vector_vjp
 
 # Multiply-adds per descriptor, component and dimension, at the least: two for the log joint

@@ -5,6 +5,7 @@ __version__ = "0.1.0"
 import importlib
 
 from .bags.bags import Bags
+from .codebooks.mixture import DiagonalGaussianMixture
 from .descriptors import DescriptorTransformer, PositionAppender
 from .encoding import FisherVectorEncoder
 from .gradient_kernel import GradientFeatureKernel
@@ -13,7 +14,6 @@ from .inspection import EncodingDisplay, MixtureDisplay
 from .joint import JointFisherSVC
 from .joint_inspection import JointTrainingDisplay
 from .linear_sdca import LinearSDCA
-from .mixture import DiagonalGaussianMixture
 from .networks import DenseHead
 from .normalization import PowerL2Normalizer, fisher_vector_blocks
 from .patches import ImagePatches

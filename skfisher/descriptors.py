@@ -15,11 +15,11 @@ from skfisher.arrays.dense import as_numpy
 from skfisher.arrays.libraries import asarray, empty, float_dtype, to_host
 from skfisher.bags.bags import Bags
 from skfisher.bags.feature_names import names_in
+from skfisher.codebooks.em import draw_rows
 from skfisher.contract.estimator import BagEstimator
 from skfisher.contract.set_output import BagOutputMixin, is_table
 from skfisher.contract.tensors_in_out import reads_input
 from skfisher.contract.validation import check_bags
-from skfisher.em import draw_rows
 from skfisher.ops.chunks import iter_row_chunks
 from skfisher.parallel.threads import map_in_order
 

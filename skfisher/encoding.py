@@ -10,12 +10,12 @@ from sklearn.utils.validation import check_is_fitted
 from skfisher._compat import HasMethods, _fit_context
 from skfisher.arrays.libraries import array_module, parse_device, to_host
 from skfisher.bags.feature_names import names_in
+from skfisher.codebooks.fitting import MixtureFitter, too_far
+from skfisher.codebooks.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
 from skfisher.contract.estimator import BagEstimator
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_bags
 from skfisher.layers.encode import encode_fisher
-from skfisher.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
-from skfisher.mixture_fitter import MixtureFitter, too_far
 
 __all__ = ["FisherVectorEncoder"]
 

@@ -22,8 +22,10 @@ from skfisher.arrays.libraries import (
     work_context,
 )
 from skfisher.bags.bags import Bags
+from skfisher.codebooks.em import draw_rows
+from skfisher.codebooks.fitting import INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT
+from skfisher.codebooks.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
 from skfisher.contract.labels import Targets
-from skfisher.em import draw_rows
 from skfisher.joint_fitted import FittedJointModel
 from skfisher.joint_settings import course_of, form_of, recipe_of
 from skfisher.joint_training import Diverged, Model, mean_loss, run_epoch
@@ -31,8 +33,6 @@ from skfisher.joint_verdict import decide, fault_of, judge, score_of
 from skfisher.layers.chain import encode_bags
 from skfisher.layers.whitening import principal_axes, whiten_bags
 from skfisher.linear_svm import fit_columns
-from skfisher.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
-from skfisher.mixture_fitter import INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT
 from skfisher.parallel.gpus import hold
 from skfisher.parallel.units import global_moments
 from skfisher.warning import warn_caller

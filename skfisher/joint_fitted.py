@@ -5,10 +5,10 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher.arrays.libraries import asarray, parse_device
+from skfisher.codebooks.em import Mixture
 from skfisher.contract.labels import Targets
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_bags
-from skfisher.em import Mixture
 from skfisher.layers.chain import Chain, encode_bags
 from skfisher.layers.whitening import Whitening
 

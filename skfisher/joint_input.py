@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skfisher.codebooks.mixture import is_fitted_mixture
 from skfisher.contract.labels import Targets, read_classes, read_targets
 from skfisher.contract.validation import check_bags
 from skfisher.joint_settings import (
@@ -15,7 +16,6 @@ from skfisher.joint_settings import (
     under_way,
 )
 from skfisher.joint_training import Problem
-from skfisher.mixture import is_fitted_mixture
 
 __all__ = ["Given", "kept_if_refused", "read_all", "read_input", "read_known_classes"]
 

@@ -372,8 +372,8 @@ def no_work(fitted, monkeypatch):
         raise AssertionError("work was begun")
 
     for name in ("global_moments", "draw_rows", "initial_mixture", "em_iterations"):
-        monkeypatch.setattr(f"skfisher.mixture_fitter.{name}", reached)
-    monkeypatch.setattr("skfisher.mixture_fitter.stepwise_update", reached)
+        monkeypatch.setattr(f"skfisher.codebooks.fitting.{name}", reached)
+    monkeypatch.setattr("skfisher.codebooks.fitting.stepwise_update", reached)
     monkeypatch.setattr("skfisher.encoding.encode_fisher", reached)
     for X in (GOOD, np.array(GOOD)):  # the traps are where good input goes
         for method in (encoder(2).fit, encoder(2).partial_fit, fitted.transform):

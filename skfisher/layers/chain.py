@@ -22,7 +22,7 @@ from skfisher.arrays.libraries import (
     work_context,
 )
 from skfisher.bags.bags import Bags
-from skfisher.em import Mixture
+from skfisher.codebooks.em import Mixture
 from skfisher.layers.whitening import Whitening, whiten
 from skfisher.ops.constraints import (
     floored_exp,

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_info
 
-import skfisher.em
+import skfisher.codebooks.em
 import skfisher.parallel.units
 from skfisher import (
     Bags,
@@ -204,7 +204,9 @@ def blas_threads():
 
 def interrupt_at(monkeypatch, name, call):
     """Raise KeyboardInterrupt at a call, counted from 1, of a function of EM."""
-    module = skfisher.em if hasattr(skfisher.em, name) else skfisher.parallel.units
+    module = (
+        skfisher.codebooks.em if hasattr(skfisher.codebooks.em, name) else skfisher.parallel.units
+    )
     function, calls = getattr(module, name), []
 
     def interrupted(*args, **kwargs):

@@ -7,8 +7,8 @@ own there, straight from the driver: within a pool, nobody would see a read past
 import numpy as np
 import pytest
 
+from skfisher.codebooks.em import Mixture
 from skfisher.cuda import configurations, module
-from skfisher.em import Mixture
 from skfisher.ops.fisher import fisher_sums, fisher_vector, fisher_vector_vjp
 from skfisher.ops.normalization import power_l2_normalize, power_l2_normalize_vjp
 from skfisher.parallel.units import expectation

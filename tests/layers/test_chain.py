@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skfisher import Bags, joint_model
-from skfisher.em import Mixture
+from skfisher.codebooks.em import Mixture
 from skfisher.joint_training import GROUPS, Problem, Recipe, _batch_gradient, draw_descriptors
 from skfisher.layers.chain import Chain, cut_long, encode_bags
 from skfisher.layers.whitening import Whitening, whiten_bags

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skfisher.em import Mixture, em_iterations
+from skfisher.codebooks.em import Mixture, em_iterations
 from skfisher.ops.fisher import (
     fisher_from_statistics,
     fisher_from_statistics_vjp,

@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 from skfisher._compat import Interval, StrOptions
 from skfisher.arrays.libraries import float_dtype, to_host
 from skfisher.bags.bags import Bags
-from skfisher.em import (
+from skfisher.codebooks.em import (
     LEAST_SEEN,
     Mixture,
     StepwiseState,

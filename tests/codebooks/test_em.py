@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.mixture import GaussianMixture
 
-from skfisher.em import (
+from skfisher.codebooks.em import (
     Mixture,
     StepwiseState,
     draw_rows,

@@ -186,7 +186,7 @@ def test_small_sets_of_batches_do_not_converge_before_they_move():
 
 def test_a_subsample_keeps_the_borders_of_bags(monkeypatch):
     sizes = []
-    import skfisher.mixture_fitter as fitter
+    import skfisher.codebooks.fitting as fitter
 
     update = fitter.stepwise_update
 

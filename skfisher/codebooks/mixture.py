@@ -18,11 +18,11 @@ from skfisher.arrays.libraries import (
     parse_device,
     rows_on,
 )
+from skfisher.codebooks.em import Mixture
+from skfisher.codebooks.fitting import MixtureFitter
 from skfisher.contract.estimator import BagEstimator
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_bags
-from skfisher.em import Mixture
-from skfisher.mixture_fitter import MixtureFitter
 from skfisher.ops.chunks import iter_row_chunks
 from skfisher.ops.gaussian import log_joint, softmax_rows
 from skfisher.parallel.threads import map_in_order
