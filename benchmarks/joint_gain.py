@@ -46,7 +46,7 @@ from skfisher import (
     JointFisherSVC,
 )
 from skfisher.datasets import load_fsdd, load_japanese_vowels, load_scene15
-from skfisher.extraction import dense_sift
+from skfisher.descriptors import dense_sift
 
 GRID_OF_C = (0.1, 1.0, 10.0, 100.0)
 GRID_OF_FLOORS = (0.01, 0.1, 0.3)

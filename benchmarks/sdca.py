@@ -31,7 +31,7 @@ from sklearn.svm import LinearSVC
 import skfisher
 from skfisher import DescriptorTransformer, FisherVectorEncoder, PowerL2Normalizer
 from skfisher.datasets import load_scene15
-from skfisher.extraction import dense_sift
+from skfisher.descriptors import dense_sift
 from skfisher.sdca import DualAscent, dual_coordinate_ascent
 
 warnings.simplefilter("ignore")

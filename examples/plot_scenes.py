@@ -27,7 +27,7 @@ from sklearn.svm import LinearSVC
 
 from skfisher import DescriptorTransformer, FisherVectorEncoder, PowerL2Normalizer
 from skfisher.datasets import load_scene15
-from skfisher.extraction import dense_sift
+from skfisher.descriptors import dense_sift
 
 try:
     scenes = load_scene15()

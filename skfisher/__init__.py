@@ -6,7 +6,8 @@ import importlib
 
 from .bags.bags import Bags
 from .codebooks.mixture import DiagonalGaussianMixture
-from .descriptors import DescriptorTransformer, PositionAppender
+from .descriptors.patches import ImagePatches
+from .descriptors.transformer import DescriptorTransformer, PositionAppender
 from .encoding import FisherVectorEncoder
 from .gradient_kernel import GradientFeatureKernel
 from .gradient_map import GradientFeatureMap
@@ -16,7 +17,6 @@ from .joint_inspection import JointTrainingDisplay
 from .linear_sdca import LinearSDCA
 from .networks import DenseHead
 from .normalization import PowerL2Normalizer, fisher_vector_blocks
-from .patches import ImagePatches
 from .show_versions import show_versions
 
 __all__ = [

@@ -13,8 +13,8 @@ from sklearn.datasets import load_digits
 from sklearn.utils import Bunch
 
 from skfisher.bags.bags import Bags
-from skfisher.extraction import deltas, mfcc
-from skfisher.patches import ImagePatches
+from skfisher.descriptors.extraction import deltas, mfcc
+from skfisher.descriptors.patches import ImagePatches
 
 __all__ = ["load_digits_patches", "load_fsdd", "load_japanese_vowels", "load_scene15"]
 
@@ -94,8 +94,8 @@ def load_fsdd(*, data_home=None):
 
     See Also
     --------
-    skfisher.extraction.mfcc : The coefficients.
-    skfisher.extraction.deltas : Their rates of change.
+    skfisher.descriptors.extraction.mfcc : The coefficients.
+    skfisher.descriptors.extraction.deltas : Their rates of change.
     """
     paths = _find(
         "fsdd/*_*_*.wav",
@@ -197,7 +197,7 @@ def load_scene15(*, data_home=None):
 
     See Also
     --------
-    skfisher.extraction.dense_sift : Makes bags of the images.
+    skfisher.descriptors.extraction.dense_sift : Makes bags of the images.
     """
     paths = _find(
         "scene15/train/*/*.jpg",

@@ -10,7 +10,7 @@ from skfisher.arrays.libraries import to_host
 from skfisher.codebooks.fitting import MixtureFitter
 from skfisher.codebooks.mixture import mixture_of
 from skfisher.contract.validation import check_bags
-from skfisher.descriptors import draw_descriptors
+from skfisher.descriptors.transformer import draw_descriptors
 from skfisher.pyplot import PLAIN_TEXT, import_pyplot
 
 __all__ = ["EncodingDisplay", "MixtureDisplay"]

@@ -72,7 +72,7 @@ def test_docstrings_of_methods_are_complete(name):
     assert faults(name, CHECKS) == []
 
 
-@pytest.mark.parametrize("name", list(functions("skfisher.datasets", "skfisher.extraction")))
+@pytest.mark.parametrize("name", list(functions("skfisher.datasets", "skfisher.descriptors")))
 def test_docstrings_of_functions_are_complete(name):
     assert faults(name, CHECKS) == []
 

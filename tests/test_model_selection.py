@@ -356,7 +356,7 @@ def many_tasks(monkeypatch):
     """Cut even small data into many tasks; where, is decided before they are handed out."""
     monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_TASK", 400)
     monkeypatch.setattr("skfisher.parallel.threads.ROWS_PER_TASK", 400)
-    monkeypatch.setattr("skfisher.descriptors.BLOCK_NUMBERS", 4 * 256)
+    monkeypatch.setattr("skfisher.descriptors.transformer.BLOCK_NUMBERS", 4 * 256)
 
 
 LONG = Bags.from_list(

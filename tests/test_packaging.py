@@ -36,8 +36,8 @@ def test_public_modules_are_attributes_that_load_when_asked_for():
         names = ["datasets", "extraction"]
         print(*(f"skfisher.{name}" in sys.modules for name in names))
         print(*(name in dir(skfisher) for name in names))
-        print(skfisher.datasets.load_fsdd.__name__, skfisher.extraction.mfcc.__name__)
-        print(skfisher.descriptors.__name__, hasattr(skfisher, "no_such_module"))
+        print(skfisher.datasets.load_fsdd.__name__, skfisher.descriptors.mfcc.__name__)
+        print(skfisher.descriptors.transformer.__name__, hasattr(skfisher, "no_such_module"))
     """
     code = "\n".join(line.strip() for line in code.splitlines())
     printed = subprocess.run(
@@ -47,7 +47,7 @@ def test_public_modules_are_attributes_that_load_when_asked_for():
         "False False",
         "True True",
         "load_fsdd mfcc",
-        "skfisher.descriptors False",
+        "skfisher.descriptors.transformer False",
     ]
 
 

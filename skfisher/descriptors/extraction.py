@@ -77,7 +77,7 @@ def mfcc(
     Examples
     --------
     >>> import numpy as np
-    >>> from skfisher.extraction import mfcc
+    >>> from skfisher.descriptors.extraction import mfcc
     >>> tone = np.sin(2 * np.pi * 440 * np.arange(8000) / 8000)
     >>> mfcc(tone, 8000).shape
     (98, 20)
@@ -170,7 +170,7 @@ def deltas(frames, *, width=2):
     Examples
     --------
     >>> import numpy as np
-    >>> from skfisher.extraction import deltas
+    >>> from skfisher.descriptors.extraction import deltas
     >>> deltas(np.arange(6.0)[:, None]).ravel()
     array([0.5, 0.8, 1. , 1. , 0.8, 0.5])
     """
@@ -226,7 +226,7 @@ def dense_sift(images, *, patch_size=24, step=8, scales=(1.0, 0.707, 0.5, 0.354)
     Examples
     --------
     >>> import numpy as np
-    >>> from skfisher.extraction import dense_sift
+    >>> from skfisher.descriptors.extraction import dense_sift
     >>> image = np.random.default_rng(0).integers(0, 256, (64, 80), dtype=np.uint8)
     >>> dense_sift([image]).lengths
     array([69])

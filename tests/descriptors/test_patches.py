@@ -9,7 +9,7 @@ from sklearn.feature_extraction.image import extract_patches_2d
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skfisher.bags.bags import Bags
-from skfisher.patches import ImagePatches
+from skfisher.descriptors.patches import ImagePatches
 
 
 @parametrize_with_checks([ImagePatches(patch_size=1), ImagePatches(patch_size=1, positions=2.0)])

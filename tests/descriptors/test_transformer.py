@@ -17,9 +17,13 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncod
 from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-import skfisher.descriptors
+import skfisher.descriptors.transformer
 from skfisher.bags.bags import Bags
-from skfisher.descriptors import DescriptorTransformer, PositionAppender, draw_descriptors
+from skfisher.descriptors.transformer import (
+    DescriptorTransformer,
+    PositionAppender,
+    draw_descriptors,
+)
 
 
 @parametrize_with_checks(
@@ -43,7 +47,7 @@ def bags(rng):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Cut what is transformed, and what partial_fit sees, into many blocks."""
-    monkeypatch.setattr(skfisher.descriptors, "BLOCK_NUMBERS", 6 * 256)
+    monkeypatch.setattr(skfisher.descriptors.transformer, "BLOCK_NUMBERS", 6 * 256)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ class ImagePatches(BagOutputMixin, TransformerMixin, BagEstimator):
     See Also
     --------
     DescriptorTransformer : Reduce or scale the patches, for instance by PCA.
-    skfisher.extraction.dense_sift : Patches described by their gradients.
+    skfisher.descriptors.extraction.dense_sift : Patches described by their gradients.
 
     Notes
     -----

@@ -7,7 +7,7 @@ import pytest
 from scipy.fft import dct
 from scipy.signal import get_window, lfilter, stft
 
-from skfisher.extraction import deltas, dense_sift, mfcc
+from skfisher.descriptors import deltas, dense_sift, mfcc
 
 
 def mfcc_by_loops(signal, rate, n_coefficients, n_bands):
