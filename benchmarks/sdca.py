@@ -32,7 +32,7 @@ import skfisher
 from skfisher import DescriptorTransformer, FisherVectorEncoder, PowerL2Normalizer
 from skfisher.datasets import load_scene15
 from skfisher.descriptors import dense_sift
-from skfisher.sdca import DualAscent, dual_coordinate_ascent
+from skfisher.svm.sdca import DualAscent, dual_coordinate_ascent
 
 warnings.simplefilter("ignore")
 

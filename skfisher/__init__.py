@@ -14,10 +14,10 @@ from .gradient_map import GradientFeatureMap
 from .inspection import EncodingDisplay, MixtureDisplay
 from .joint import JointFisherSVC
 from .joint_inspection import JointTrainingDisplay
-from .linear_sdca import LinearSDCA
 from .networks import DenseHead
 from .normalization import PowerL2Normalizer, fisher_vector_blocks
 from .show_versions import show_versions
+from .svm.linear_sdca import LinearSDCA
 
 __all__ = [
     "Bags",

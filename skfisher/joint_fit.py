@@ -32,9 +32,9 @@ from skfisher.joint_training import Diverged, Model, mean_loss, run_epoch
 from skfisher.joint_verdict import decide, fault_of, judge, score_of
 from skfisher.layers.chain import encode_bags
 from skfisher.layers.whitening import principal_axes, whiten_bags
-from skfisher.linear_svm import fit_columns
 from skfisher.parallel.gpus import hold
 from skfisher.parallel.units import global_moments
+from skfisher.svm.liblinear import fit_columns
 from skfisher.warning import warn_caller
 
 __all__ = ["JointFitter"]

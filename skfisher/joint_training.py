@@ -24,7 +24,7 @@ from skfisher.optimizers import (
     precondition,
 )
 from skfisher.parallel.threads import cut_bags, map_in_order
-from skfisher.sdca import dual_coordinate_ascent
+from skfisher.svm.sdca import dual_coordinate_ascent
 
 __all__ = ["GROUPS", "Diverged", "Model", "Problem", "Recipe", "mean_loss", "run_epoch"]
 

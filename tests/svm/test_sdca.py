@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.svm import LinearSVC
 
 from skfisher.ops.losses import binary_weights
-from skfisher.sdca import DualAscent, dual_coordinate_ascent, maximize_in_turn
+from skfisher.svm.sdca import DualAscent, dual_coordinate_ascent, maximize_in_turn
 
 both_losses = pytest.mark.parametrize("loss", ["squared_hinge", "hinge"])
 both_ways = pytest.mark.parametrize("gram", [True, False])

@@ -16,7 +16,7 @@ from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_table
 from skfisher.ops.feature_map import linear_map
 from skfisher.ops.losses import binary_weights
-from skfisher.sdca import DualAscent
+from skfisher.svm.sdca import DualAscent
 from skfisher.warning import warn_caller
 
 __all__ = ["LinearSDCA"]

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from skfisher import LinearSDCA
-from skfisher.sdca import DualAscent
+from skfisher.svm.sdca import DualAscent
 
 TIGHT = {"tol": 1e-10, "max_iter": 5000, "random_state": 0}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from skfisher.linear_svm import fit_columns
+from skfisher.svm.liblinear import fit_columns
 
 
 @pytest.mark.parametrize("n_features", [3, 30])  # fewer and more than samples
