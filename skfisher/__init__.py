@@ -8,14 +8,14 @@ from .bags.bags import Bags
 from .codebooks.mixture import DiagonalGaussianMixture
 from .descriptors.patches import ImagePatches
 from .descriptors.transformer import DescriptorTransformer, PositionAppender
-from .encoding import FisherVectorEncoder
+from .encoders.fisher import FisherVectorEncoder
+from .encoders.normalization import PowerL2Normalizer, fisher_vector_blocks
 from .gradient_kernel import GradientFeatureKernel
 from .gradient_map import GradientFeatureMap
 from .inspection import EncodingDisplay, MixtureDisplay
 from .joint import JointFisherSVC
 from .joint_inspection import JointTrainingDisplay
 from .networks import DenseHead
-from .normalization import PowerL2Normalizer, fisher_vector_blocks
 from .show_versions import show_versions
 from .svm.linear_sdca import LinearSDCA
 

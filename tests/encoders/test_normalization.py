@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skfisher import PowerL2Normalizer, fisher_vector_blocks
-from skfisher.normalization import block_labels
+from skfisher.encoders.normalization import block_labels
 
 
 @parametrize_with_checks(

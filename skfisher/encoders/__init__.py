@@ -1,0 +1,1 @@
+"""Estimators that turn bags into vectors."""
