@@ -28,13 +28,13 @@ from skfisher.codebooks.mixture import DiagonalGaussianMixture, is_fitted_mixtur
 from skfisher.contract.labels import Targets
 from skfisher.joint_fitted import FittedJointModel
 from skfisher.joint_settings import course_of, form_of, recipe_of
-from skfisher.joint_training import Diverged, Model, mean_loss, run_epoch
-from skfisher.joint_verdict import decide, fault_of, judge, score_of
 from skfisher.layers.chain import encode_bags
 from skfisher.layers.whitening import principal_axes, whiten_bags
 from skfisher.parallel.gpus import hold
 from skfisher.parallel.units import global_moments
 from skfisher.svm.liblinear import fit_columns
+from skfisher.training.epochs import Diverged, Model, mean_loss, run_epoch
+from skfisher.training.verdict import decide, fault_of, judge, score_of
 from skfisher.warning import warn_caller
 
 __all__ = ["JointFitter"]

@@ -15,7 +15,7 @@ from skfisher.joint_settings import (
     course_of,
     under_way,
 )
-from skfisher.joint_training import Problem
+from skfisher.training.epochs import Problem
 
 __all__ = ["Given", "kept_if_refused", "read_all", "read_input", "read_known_classes"]
 

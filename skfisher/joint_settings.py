@@ -9,7 +9,7 @@ import numpy as np
 from skfisher._compat import HasMethods, Interval, StrOptions
 from skfisher.arrays.libraries import parse_device
 from skfisher.codebooks.mixture import is_fitted_mixture, mixture_of
-from skfisher.joint_training import GROUPS, Recipe
+from skfisher.training.epochs import GROUPS, Recipe
 from skfisher.warning import warn_caller
 
 __all__ = [

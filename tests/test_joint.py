@@ -29,7 +29,7 @@ from skfisher import (
     joint_fit,
     joint_verdict,
 )
-from skfisher.joint_training import Diverged, run_epoch
+from skfisher.training.epochs import Diverged, run_epoch
 
 LINE_SEARCH = {"solver": "line_search", "train": "mixture"}
 SMALL = {"n_components": 2, "max_iter": 3, "batch_size": 8, "random_state": 0}

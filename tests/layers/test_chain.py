@@ -7,9 +7,9 @@ import pytest
 
 from skfisher import Bags, joint_model
 from skfisher.codebooks.em import Mixture
-from skfisher.joint_training import GROUPS, Problem, Recipe, _batch_gradient, draw_descriptors
 from skfisher.layers.chain import Chain, cut_long, encode_bags
 from skfisher.layers.whitening import Whitening, whiten_bags
+from skfisher.training.epochs import GROUPS, Problem, Recipe, _batch_gradient, draw_descriptors
 from tests.ops import references
 
 LENGTHS = [1, 7, 30, 13]

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from skfisher import Bags
-from skfisher.joint_training import GROUPS, Problem, Recipe, _batch_gradient
 from skfisher.layers.chain import Chain
+from skfisher.training.epochs import GROUPS, Problem, Recipe, _batch_gradient
 
 K, D_IN, D_OUT = 2, 3, 2
 LENGTHS = [1, 4, 6]

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from skfisher.arrays.libraries import to_host
 from skfisher.ops.constraints import floored_exp, softmax
 from skfisher.ops.gaussian import log_joint
-from skfisher.optimizers import (
+from skfisher.training.optimizers import (
     SGD,
     Adam,
     clip_norm,

@@ -39,7 +39,7 @@ class SGD:
     Examples
     --------
     >>> import numpy as np
-    >>> from skfisher.optimizers import SGD
+    >>> from skfisher.training.optimizers import SGD
     >>> optimizer = SGD(momentum=0.5)
     >>> parameters = {"a": np.array([1.0])}
     >>> state = optimizer.start(parameters)

@@ -14,7 +14,9 @@ from skfisher.bags.bags import Bags
 from skfisher.layers.chain import encode_bags
 from skfisher.ops import losses
 from skfisher.ops.feature_map import linear_map
-from skfisher.optimizers import (
+from skfisher.parallel.threads import cut_bags, map_in_order
+from skfisher.svm.sdca import dual_coordinate_ascent
+from skfisher.training.optimizers import (
     SGD,
     Adam,
     clip_norm,
@@ -23,8 +25,6 @@ from skfisher.optimizers import (
     mixture_information,
     precondition,
 )
-from skfisher.parallel.threads import cut_bags, map_in_order
-from skfisher.svm.sdca import dual_coordinate_ascent
 
 __all__ = ["GROUPS", "Diverged", "Model", "Problem", "Recipe", "mean_loss", "run_epoch"]
 
