@@ -40,7 +40,7 @@ from skfisher.ops.dense_network import (
     output_error,
     unit_rows,
 )
-from skfisher.torch_modules import is_torch_module
+from skfisher.torch.modules import is_torch_module
 from skfisher.warning import warn_caller
 
 __all__ = ["GradientFeatures", "at_home"]

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from skfisher.arrays.dense import as_dense, as_numpy
 from skfisher.arrays.libraries import array_module, asarray, float_dtype
 from skfisher.ops import dense_network as gradients
-from skfisher.torch_modules import is_torch_module, read_dense_layers
+from skfisher.torch.modules import is_torch_module, read_dense_layers
 
 __all__ = [
     "DenseHead",
