@@ -13,7 +13,7 @@ from .encoders.normalization import PowerL2Normalizer, fisher_vector_blocks
 from .gradient_kernel import GradientFeatureKernel
 from .gradient_map import GradientFeatureMap
 from .inspection import EncodingDisplay, MixtureDisplay
-from .joint import JointFisherSVC
+from .joint.fisher_svc import JointFisherSVC
 from .joint_inspection import JointTrainingDisplay
 from .networks import DenseHead
 from .show_versions import show_versions

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skfisher.joint import JointFisherSVC
+from skfisher.joint.fisher_svc import JointFisherSVC
 from skfisher.pyplot import import_pyplot
 
 __all__ = ["JointTrainingDisplay"]

@@ -434,7 +434,7 @@ def test_models_persist_by_skops(problem):
     model = JointFisherSVC(**SMALL).fit(X, y)
     data = skops.dumps(model)
     trusted = skops.get_untrusted_types(data=data)
-    assert trusted == ["skfisher.joint.JointFisherSVC"]
+    assert trusted == ["skfisher.joint.fisher_svc.JointFisherSVC"]
     back = skops.loads(data, trusted=trusted)
     np.testing.assert_array_equal(back.decision_function(X), model.decision_function(X))
 

@@ -8,7 +8,7 @@ import numpy as np
 from skfisher.codebooks.mixture import is_fitted_mixture
 from skfisher.contract.labels import Targets, read_classes, read_targets
 from skfisher.contract.validation import check_bags
-from skfisher.joint_settings import (
+from skfisher.joint.settings import (
     check_continues,
     check_settings,
     check_split,

@@ -5,9 +5,9 @@ from sklearn.base import ClassifierMixin, TransformerMixin
 from skfisher._compat import _fit_context
 from skfisher.contract.estimator import BagEstimator
 from skfisher.contract.tensors_in_out import reads_input
-from skfisher.joint_fit import JointFitter
-from skfisher.joint_input import kept_if_refused, read_all, read_input, read_known_classes
-from skfisher.joint_settings import CONSTRAINTS, check_continues, course_of, in_parts
+from skfisher.joint.fitting import JointFitter
+from skfisher.joint.input import kept_if_refused, read_all, read_input, read_known_classes
+from skfisher.joint.settings import CONSTRAINTS, check_continues, course_of, in_parts
 
 __all__ = ["JointFisherSVC"]
 

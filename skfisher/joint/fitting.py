@@ -26,8 +26,8 @@ from skfisher.codebooks.em import draw_rows
 from skfisher.codebooks.fitting import INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT
 from skfisher.codebooks.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
 from skfisher.contract.labels import Targets
-from skfisher.joint_fitted import FittedJointModel
-from skfisher.joint_settings import course_of, form_of, recipe_of
+from skfisher.joint.prediction import FittedJointModel
+from skfisher.joint.settings import course_of, form_of, recipe_of
 from skfisher.layers.chain import encode_bags
 from skfisher.layers.whitening import principal_axes, whiten_bags
 from skfisher.parallel.gpus import hold

@@ -1,0 +1,1 @@
+"""Joint training of feature map, mixture and support vector machine."""
