@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from skfisher import DenseHead
-from skfisher.networks import layer_indices, pretrained_head
+from skfisher.gradient_features.dense_head import layer_indices, pretrained_head
 from skfisher.ops.dense_network import forward
 
 

@@ -12,7 +12,7 @@ from skfisher._compat import Interval, StrOptions, _fit_context
 from skfisher.arrays.libraries import array_module, asarray, device_of, empty, to_device, to_host
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_table
-from skfisher.gradient_features import GradientFeatures, at_home
+from skfisher.gradient_features.factors import GradientFeatures, at_home
 from skfisher.ops.outer_products import (
     energetic_pairs,
     pair_features,

@@ -25,7 +25,7 @@ from skfisher.arrays.libraries import (
 from skfisher.contract.estimator import BagEstimator
 from skfisher.contract.labels import read_labels
 from skfisher.contract.validation import check_table
-from skfisher.networks import (
+from skfisher.gradient_features.dense_head import (
     DenseHead,
     check_label_distribution,
     check_logits,

@@ -17,8 +17,7 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skfisher import DenseHead, GradientFeatureKernel, GradientFeatureMap
-
-from .test_gradient_kernel import make_head, trainable
+from tests.gradient_features.test_kernel import make_head, trainable
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The network has .* output:UserWarning",

@@ -8,7 +8,7 @@ from skfisher._compat import _fit_context
 from skfisher.arrays.libraries import asarray, to_host
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_table
-from skfisher.gradient_features import GradientFeatures, at_home
+from skfisher.gradient_features.factors import GradientFeatures, at_home
 from skfisher.ops.trace_kernel import jacobian_trace_kernel, linear_kernel, trace_kernel
 
 __all__ = ["GradientFeatureKernel"]

@@ -1,0 +1,1 @@
+"""Gradients of a trained network as features: kernel and explicit map."""
