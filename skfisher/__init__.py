@@ -8,14 +8,14 @@ from .bags.bags import Bags
 from .codebooks.mixture import DiagonalGaussianMixture
 from .descriptors.patches import ImagePatches
 from .descriptors.transformer import DescriptorTransformer, PositionAppender
+from .display.joint_training import JointTrainingDisplay
+from .display.mixture import EncodingDisplay, MixtureDisplay
 from .encoders.fisher import FisherVectorEncoder
 from .encoders.normalization import PowerL2Normalizer, fisher_vector_blocks
 from .gradient_features.dense_head import DenseHead
 from .gradient_features.kernel import GradientFeatureKernel
 from .gradient_features.map import GradientFeatureMap
-from .inspection import EncodingDisplay, MixtureDisplay
 from .joint.fisher_svc import JointFisherSVC
-from .joint_inspection import JointTrainingDisplay
 from .show_versions import show_versions
 from .svm.linear_sdca import LinearSDCA
 

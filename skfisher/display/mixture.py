@@ -11,7 +11,7 @@ from skfisher.codebooks.fitting import MixtureFitter
 from skfisher.codebooks.mixture import mixture_of
 from skfisher.contract.validation import check_bags
 from skfisher.descriptors.transformer import draw_descriptors
-from skfisher.pyplot import PLAIN_TEXT, import_pyplot
+from skfisher.display.pyplot import PLAIN_TEXT, import_pyplot
 
 __all__ = ["EncodingDisplay", "MixtureDisplay"]
 

@@ -3,8 +3,8 @@
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from skfisher.display.pyplot import import_pyplot
 from skfisher.joint.fisher_svc import JointFisherSVC
-from skfisher.pyplot import import_pyplot
 
 __all__ = ["JointTrainingDisplay"]
 
