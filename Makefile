@@ -22,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart test test-oldest sanitize fuzz-storage lint format docs gpu benchmark clean
+.PHONY: help quickstart test test-oldest sanitize fuzz-files lint format docs gpu benchmark clean
 .SECONDARY:
 
 help: ## show this list
@@ -44,7 +44,7 @@ sanitize: $(VENV)/.test ## run the CUDA kernels on the CPU under the sanitizers 
 	$(BIN)/python -m pytest -p no:faulthandler tests/cuda \
 		--ignore tests/cuda/test_compile.py --ignore tests/cuda/test_harness.py
 
-fuzz-storage: $(VENV)/.test ## load thousands of folders of saved bags that were tampered with
+fuzz-files: $(VENV)/.test ## load thousands of folders of saved bags that were tampered with
 	$(ONE_THREAD) $(BIN)/python -m tests.bags.fuzz_files 5000
 
 lint: $(VENV)/.lint ## check style, imports, docstrings and spelling

@@ -66,31 +66,32 @@ def timed(steps, repeats):
 
 
 def ours(shape, repeats):
-    from skfisher import Bags, joint_training
+    from skfisher import Bags
     from skfisher.arrays.libraries import single_threaded_blas
     from skfisher.layers.chain import Chain
+    from skfisher.training import epochs
 
     n_bags, length, d, _ = shape
     x, parameters, signs = problem(*shape)
     bags = Bags.from_lengths(x, np.full(n_bags, length))
     chain = Chain("tanh", "softmax", np.full(d, 1e-3), 0.5, 1e-4, True)
-    recipe = joint_training.Recipe(
-        train=tuple(joint_training.GROUPS), loss="squared_hinge", solver="adam",
-        learning_rate=dict.fromkeys(joint_training.GROUPS, 1e-2), schedule="constant",
+    recipe = epochs.Recipe(
+        train=tuple(epochs.GROUPS), loss="squared_hinge", solver="adam",
+        learning_rate=dict.fromkeys(epochs.GROUPS, 1e-2), schedule="constant",
         clip_norm=1.0, batch_size=n_bags, max_iter=1, max_descriptors=None, alpha=0.02, C=1.0,
         seed=0, svm_seed=0, single_label=True,
     )  # fmt: skip
-    task = joint_training.Problem(bags, signs, None)
+    task = epochs.Problem(bags, signs, None)
     model = recipe.start(parameters)
     steps = {
         "forward": lambda: chain.forward(parameters, bags),
         # without what an epoch does after its last step
-        "step": lambda: joint_training._descend(chain, recipe, model, task, 0),
+        "step": lambda: epochs._descend(chain, recipe, model, task, 0),
     }
     before = peak()
     with single_threaded_blas():
         seconds = timed(steps, repeats)
-    result = joint_training._batch_gradient(chain, recipe, parameters, task, None)
+    result = epochs._batch_gradient(chain, recipe, parameters, task, None)
     norms = {name: float(np.linalg.norm(g)) for name, g in result[1].items()}
     return seconds | {"MiB": peak() - before, "loss": result[0], "norms": norms}
 

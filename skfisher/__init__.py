@@ -1,7 +1,5 @@
 """Fisher vectors and their relatives for scikit-learn."""
 
-__version__ = "0.1.0"
-
 import importlib
 
 from .bags.bags import Bags
@@ -18,6 +16,7 @@ from .gradient_features.map import GradientFeatureMap
 from .joint.fisher_svc import JointFisherSVC
 from .show_versions import show_versions
 from .svm.linear_sdca import LinearSDCA
+from .version import __version__ as __version__
 
 __all__ = [
     "Bags",

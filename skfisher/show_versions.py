@@ -7,8 +7,8 @@ import sys
 
 from threadpoolctl import threadpool_info
 
-from skfisher import __version__
 from skfisher.arrays.libraries import cuda_usable
+from skfisher.version import __version__
 
 __all__ = ["show_versions"]
 

@@ -37,16 +37,16 @@ def cupy():
 @pytest.fixture
 def stand_in(monkeypatch):
     """Put a stand-in that NumPy computes, with two devices, in the place of CuPy."""
-    from skfisher.arrays import libraries as backend
-    from skfisher.parallel import gpus as transfer
+    from skfisher.arrays import libraries
+    from skfisher.parallel import gpus
 
     from . import device_array
 
     library = device_array.StandIn(n_devices=2)
     monkeypatch.setitem(sys.modules, "cupy", library)
-    monkeypatch.setattr(transfer, "Lane", device_array.Lane)
-    monkeypatch.setattr(transfer, "Memory", device_array.Memory)
-    monkeypatch.setattr(backend, "cuda_usable", lambda: (2, ""))
+    monkeypatch.setattr(gpus, "Lane", device_array.Lane)
+    monkeypatch.setattr(gpus, "Memory", device_array.Memory)
+    monkeypatch.setattr(libraries, "cuda_usable", lambda: (2, ""))
     monkeypatch.setenv("SKFISHER_FUSED", "0")  # it runs no kernels
     return library
 

@@ -3,7 +3,8 @@
 `StandIn` is a module of device arrays that NumPy computes. It shows that nothing mixes host and
 device arrays, that work happens on the device that holds its arrays, and that no function,
 method or keyword is used that CuPy lacks; only a GPU can show more. What CuPy has is written
-down here as far as this package needs it; `tests/arrays/test_device_array.py` compares with CuPy itself.
+down here as far as this package needs it; `tests/arrays/test_device_array.py` compares with
+CuPy itself.
 """
 
 import threading

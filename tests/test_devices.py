@@ -34,8 +34,8 @@ from skfisher import (
     MixtureDisplay,
     PositionAppender,
     PowerL2Normalizer,
-    backend,
 )
+from skfisher.arrays import libraries
 from skfisher.arrays.libraries import cuda_devices, cuda_usable, parse_device
 from skfisher.contract.validation import check_bags
 from skfisher.layers.chain import Chain
@@ -48,7 +48,7 @@ quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarnin
 @pytest.fixture
 def n_gpus(monkeypatch):
     """Return a function that makes so many GPUs visible."""
-    return lambda n: monkeypatch.setattr(backend, "cuda_usable", lambda: (n, "" if n else "Why."))
+    return lambda n: monkeypatch.setattr(libraries, "cuda_usable", lambda: (n, "" if n else "Why."))
 
 
 def test_devices_are_read(n_gpus):
@@ -173,8 +173,8 @@ def test_arrays_are_fetched_in_the_stream_of_their_own_device(stand_in, monkeypa
     with stand_in.cuda.Device(1):
         x = stand_in.asarray(np.arange(3.0))
     monkeypatch.setattr(device_array.DeviceArray, "get", noted)
-    np.testing.assert_array_equal(backend.to_host(x), np.arange(3.0))
-    np.testing.assert_array_equal(backend.asarray(x, like=np.empty(0)), np.arange(3.0))
+    np.testing.assert_array_equal(libraries.to_host(x), np.arange(3.0))
+    np.testing.assert_array_equal(libraries.asarray(x, like=np.empty(0)), np.arange(3.0))
     assert current == [1, 1]
 
 
@@ -204,11 +204,11 @@ def test_large_arrays_are_not_staged(stand_in, monkeypatch, way):
 
     monkeypatch.setattr(device_array.StandIn, "asarray", staticmethod(small))
     if way == "device":
-        there = backend.to_device(x, "cuda")
+        there = libraries.to_device(x, "cuda")
     elif way == "rows":
-        there, _, _ = backend.rows_on("cuda", x, np.array([0]), np.array([len(x)]))
+        there, _, _ = libraries.rows_on("cuda", x, np.array([0]), np.array([len(x)]))
     else:
-        there = backend.asarray(x, like=like, dtype=np.float32)
+        there = libraries.asarray(x, like=like, dtype=np.float32)
         assert there.dtype == np.float32
     np.testing.assert_array_equal(there.get(), x)
 
@@ -272,9 +272,9 @@ def test_devices_wait_for_each_other_where_arrays_go_between_them(stand_in, monk
     monkeypatch.setattr(device_array.StandIn, "asarray", staticmethod(copied))
     monkeypatch.setattr(stand_in, "ascontiguousarray", packed, raising=False)
     if way == "to_device":
-        there = backend.to_device(x, "cuda:0")
+        there = libraries.to_device(x, "cuda:0")
     else:
-        there = backend.asarray(x, like=stand_in.zeros(1))
+        there = libraries.asarray(x, like=stand_in.zeros(1))
     # before the copy for what is read, after it as memory that was read is used again
     assert log == [("pack", 1), ("wait", 1), ("copy", 0), ("wait", 0)]
     assert there.device.id == 0

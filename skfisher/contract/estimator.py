@@ -4,8 +4,8 @@ import warnings
 
 from sklearn.base import BaseEstimator
 
-from skfisher import __version__
 from skfisher._compat import CallbackSupportMixin
+from skfisher.version import __version__
 
 __all__ = ["BagEstimator"]
 

@@ -13,7 +13,7 @@ import pytest
 from skfisher.bags import files as storage
 from skfisher.bags.bags import Bags
 from skfisher.bags.files import read_arrays, write_arrays
-from tests.bags import fuzz_files as fuzz_storage
+from tests.bags import fuzz_files
 
 MODES = {"values": "r", "lengths": None}
 
@@ -413,4 +413,4 @@ def test_a_manifest_that_is_none_is_named(tmp_path, content, words):
 @pytest.mark.filterwarnings("ignore:invalid escape sequence", "ignore:.*invalid escape sequence")
 @pytest.mark.parametrize("first", range(0, 200, 50))
 def test_folders_that_were_tampered_with(first):
-    assert [f for seed in range(first, first + 50) if (f := fuzz_storage.check(seed))] == []
+    assert [f for seed in range(first, first + 50) if (f := fuzz_files.check(seed))] == []

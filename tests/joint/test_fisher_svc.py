@@ -26,9 +26,9 @@ from skfisher import (
     ImagePatches,
     JointFisherSVC,
     PowerL2Normalizer,
-    joint_fit,
-    joint_verdict,
 )
+from skfisher.joint import fitting
+from skfisher.training import verdict
 from skfisher.training.epochs import Diverged, run_epoch
 
 LINE_SEARCH = {"solver": "line_search", "train": "mixture"}
@@ -479,7 +479,7 @@ def test_interrupted_and_resumed_is_uninterrupted(options, problem, monkeypatch)
     whole = JointFisherSVC(**options).fit(X, y)
     model = JointFisherSVC(**options, warm_start=True)
     with monkeypatch.context() as patch:
-        patch.setattr(joint_fit, "run_epoch", stop_after(3))
+        patch.setattr(fitting, "run_epoch", stop_after(3))
         with pytest.raises(KeyboardInterrupt):
             model.fit(X, y)
     assert model.n_iter_ == len(model.history_["loss"]) == 3
@@ -530,7 +530,7 @@ def test_an_interrupt_in_the_first_epoch_leaves_the_frozen_model(problem, monkey
     X, y = problem
     model = JointFisherSVC(**SMALL, warm_start=True)
     with monkeypatch.context() as patch:
-        patch.setattr(joint_fit, "run_epoch", stop_after(0))
+        patch.setattr(fitting, "run_epoch", stop_after(0))
         with pytest.raises(KeyboardInterrupt):
             model.fit(X, y)
     assert model.n_iter_ == 0
@@ -608,10 +608,10 @@ def test_finite_numbers_that_make_a_model_worse_are_told(problem, monkeypatch):
     assert [w.filename for w in caught] == [__file__]
     assert model.score(X, y) < model.baseline_.score(X, y) - 0.1
     # where the score does not tell, the loss does, and where that does not, the mixture
-    monkeypatch.setattr(joint_verdict, "score_of", lambda *_: np.nan)
+    monkeypatch.setattr(verdict, "score_of", lambda *_: np.nan)
     with pytest.warns(ConvergenceWarning, match="loss of the last SVM is .*, that of baseline_"):
         JointFisherSVC(**options).fit(X, y)
-    monkeypatch.setattr(joint_verdict, "WIDE_MARGIN", np.inf)
+    monkeypatch.setattr(verdict, "WIDE_MARGIN", np.inf)
     with pytest.warns(ConvergenceWarning, match="K times the smallest weight .* is .*e-"):
         model = JointFisherSVC(**options).fit(X, y)
     assert 4 * model.weights_.min() < 1e-3
@@ -627,7 +627,7 @@ def test_sound_training_is_not_called_worse(options, problem):
 def test_the_epoch_before_a_fault_is_kept(problem, monkeypatch):
     X, y = problem
     two = JointFisherSVC(**{**SMALL, "schedule": "constant", "max_iter": 2}).fit(X, y)
-    monkeypatch.setattr(joint_fit, "run_epoch", stop_after(2, Diverged("the gradient by means")))
+    monkeypatch.setattr(fitting, "run_epoch", stop_after(2, Diverged("the gradient by means")))
     with pytest.warns(ConvergenceWarning, match="In epoch 3 the gradient by means was no longer"):
         model = JointFisherSVC(**SMALL, schedule="constant").fit(X, y)
     assert model.n_iter_ == 2
@@ -905,7 +905,7 @@ def test_an_interrupted_fit_is_resumed_as_it_was(
     X, y = problem
     model = JointFisherSVC(**SMALL, warm_start=True, **before)
     with monkeypatch.context() as patch:
-        patch.setattr(joint_fit, "run_epoch", stop_after(2))
+        patch.setattr(fitting, "run_epoch", stop_after(2))
         with pytest.raises(KeyboardInterrupt):
             model.fit(X, y)
     model.set_params(**after)
@@ -920,7 +920,7 @@ def test_an_interrupted_fit_is_resumed_with_the_validation_it_had(problem, monke
     X, y = problem
     model = JointFisherSVC(**SMALL, warm_start=True, early_stopping=True)
     with monkeypatch.context() as patch:
-        patch.setattr(joint_fit, "run_epoch", stop_after(2))
+        patch.setattr(fitting, "run_epoch", stop_after(2))
         with pytest.raises(KeyboardInterrupt):
             model.fit(X, y, X_val=X, y_val=y)
     with pytest.raises(ValueError, match="validation='X_val', but now it is 'a part of X'"):

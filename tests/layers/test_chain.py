@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from skfisher import Bags, joint_model
+from skfisher import Bags
 from skfisher.codebooks.em import Mixture
+from skfisher.layers import chain as chain_module
 from skfisher.layers.chain import Chain, cut_long, encode_bags
 from skfisher.layers.whitening import Whitening, whiten_bags
 from skfisher.training.epochs import GROUPS, Problem, Recipe, _batch_gradient, draw_descriptors
@@ -178,7 +179,7 @@ def test_long_bags_are_cut_without_a_trace(rng, monkeypatch):
     encoded = chain.forward(parameters, bags)
     g = rng.normal(size=encoded.encodings.shape)
     gradients = chain.backward(g, parameters, bags, encoded, features=True, mixture=True)
-    monkeypatch.setattr(joint_model, "ROWS_PER_PART", 4)
+    monkeypatch.setattr(chain_module, "ROWS_PER_PART", 4)
     owners, parts = cut_long(bags)
     assert parts.lengths.max() <= 4
     assert np.bincount(owners, weights=parts.lengths).tolist() == LENGTHS

@@ -8,13 +8,13 @@ import pytest
 
 from skfisher.arrays.libraries import array_module, to_host
 from skfisher.ops import (
+    constraints,
     feature_map,
     fisher,
     gaussian,
     losses,
     normalization,
-    parameters,
-    statistics,
+    soft_assignment,
 )
 
 from . import references
@@ -53,7 +53,7 @@ def coefficients(rng):
 
 
 def flat_statistics(x, linear, quadratic, constant):
-    sums = statistics.soft_statistics(x, STARTS, STOPS, (linear, quadratic, constant))
+    sums = soft_assignment.soft_statistics(x, STARTS, STOPS, (linear, quadratic, constant))
     return np_concatenate([s.reshape(len(STARTS), -1) for s in sums])
 
 
@@ -61,8 +61,8 @@ def flat_statistics_vjp(g, x, linear, quadratic, constant):
     k, d = linear.shape
     shapes = (len(STARTS), k), (len(STARTS), k, d), (len(STARTS), k, d)
     blocks = (g[:, :k], g[:, k : k + k * d], g[:, k + k * d :])
-    g = statistics.Sums(*(b.reshape(s) for b, s in zip(blocks, shapes, strict=True)))
-    d_x, d_coefficients = statistics.soft_statistics_vjp(
+    g = soft_assignment.Sums(*(b.reshape(s) for b, s in zip(blocks, shapes, strict=True)))
+    d_x, d_coefficients = soft_assignment.soft_statistics_vjp(
         g, x, STARTS, STOPS, (linear, quadratic, constant)
     )
     return d_x, *d_coefficients
@@ -154,7 +154,7 @@ def loss_op(name, *constants):
 
 
 def parameter_map(name, **options):
-    f, f_vjp = getattr(parameters, name), getattr(parameters, name + "_vjp")
+    f, f_vjp = getattr(constraints, name), getattr(constraints, name + "_vjp")
     return Op(
         name,
         lambda z: f(z, **options),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skfisher.arrays.libraries import to_host
-from skfisher.ops import chunks, statistics
+from skfisher.ops import chunks, soft_assignment
 from skfisher.ops.bag_products import Pieces
 from skfisher.ops.fisher import fisher_vector, fisher_vector_vjp
 from tests import device_array
@@ -57,7 +57,7 @@ def test_totals_on_devices(device_library, monkeypatch):
     case = Case([5, 1, 30])
     monkeypatch.setattr(chunks, "DEVICE_NUMBERS", 200)
     found, expected = (
-        statistics.total_statistics(
+        soft_assignment.total_statistics(
             xp.asarray(case.arrays[0]),
             case.starts[::-1], case.stops[::-1],
             [xp.asarray(a) for a in (case.arrays[2], -case.arrays[3], case.arrays[1])],

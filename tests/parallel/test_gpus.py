@@ -14,7 +14,7 @@ import pytest
 from hypothesis import strategies as st
 
 from skfisher.arrays.libraries import array_module
-from skfisher.parallel import gpus as transfer
+from skfisher.parallel import gpus
 from skfisher.parallel.memory import next_group, run_in_groups, share_units
 from tests import device_array
 
@@ -175,7 +175,7 @@ def expected_sums(values):
 
 
 def run(values, devices, **options):
-    units = transfer.Units(values, *BAGS, LENGTHS, devices)
+    units = gpus.Units(values, *BAGS, LENGTHS, devices)
     found = [None] * len(LENGTHS)
     for group, (sums,) in units.map(sums_of_units, row_bytes=0, **options):
         found[group] = list(sums)
@@ -211,7 +211,7 @@ def test_rows_on_one_device_go_to_others(memory, stand_in, rng):
 
 def test_rows_are_held_where_they_fit(memory, rng):
     values = rng.normal(size=(50, 2))
-    units = transfer.Units(values, *BAGS, LENGTHS, (0, 1))
+    units = gpus.Units(values, *BAGS, LENGTHS, (0, 1))
     units.hold()
     assert [n for _, n in device_array.Lane.log] == [13, "closed", 16, "closed"]
     for _ in range(2):
@@ -221,7 +221,7 @@ def test_rows_are_held_where_they_fit(memory, rng):
     assert len(device_array.Lane.log) == 4
 
     memory(300)  # half of it holds 9 rows
-    units = transfer.Units(values, *BAGS, LENGTHS, (0,))
+    units = gpus.Units(values, *BAGS, LENGTHS, (0,))
     units.hold()
     assert len(device_array.Lane.log) == 4
 
@@ -246,7 +246,7 @@ def test_after_a_failure_nothing_is_kept(memory, rng, devices):
             raise InterruptError
         return sums_of_units(x, starts, stops, units)
 
-    units = transfer.Units(rng.normal(size=(50, 2)), *BAGS, LENGTHS, devices)
+    units = gpus.Units(rng.normal(size=(50, 2)), *BAGS, LENGTHS, devices)
     try:
         list(units.map(fail, row_bytes=0))
     except InterruptError:
@@ -270,7 +270,7 @@ def slow_units(n, fail):
         return [x]
 
     borders = np.array([0]), np.array([n])
-    return transfer.Units(np.ones((n, 2)), *borders, np.ones(n, int), (0, 1)), work, done
+    return gpus.Units(np.ones((n, 2)), *borders, np.ones(n, int), (0, 1)), work, done
 
 
 def test_when_one_device_fails_the_others_stop(memory):
@@ -327,14 +327,14 @@ def test_threads_and_their_caller_wait_for_each_other(memory, stand_in, monkeypa
     monkeypatch.setattr(
         stand_in.cuda, "get_current_stream", lambda: SimpleNamespace(synchronize=wait)
     )
-    list(transfer.Units(x, *BAGS, LENGTHS, (0, 1)).map(logged, row_bytes=0))
+    list(gpus.Units(x, *BAGS, LENGTHS, (0, 1)).map(logged, row_bytes=0))
     assert log[0] == ("caller", 1)  # what computes the rows
     assert log[log.index(("work", 1)) + 1 :].count(("thread", 1)) >= 1  # the results that stay
 
 
 def test_an_abandoned_run_closes_its_lanes(memory, rng):
     memory(300)
-    units = transfer.Units(rng.normal(size=(50, 2)), *BAGS, LENGTHS, (0,))
+    units = gpus.Units(rng.normal(size=(50, 2)), *BAGS, LENGTHS, (0,))
     work = units.map(sums_of_units, row_bytes=0)
     next(work)
     work.close()
@@ -403,9 +403,9 @@ def pinned(monkeypatch):
     extra.empty_pinned = empty_pinned
     monkeypatch.setitem(sys.modules, "cupy", late)
     monkeypatch.setitem(sys.modules, "cupyx", extra)
-    transfer._stream.cache_clear()
+    gpus._stream.cache_clear()
     yield sizes
-    transfer._stream.cache_clear()
+    gpus._stream.cache_clear()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8, ">f8"])
@@ -413,10 +413,10 @@ def pinned(monkeypatch):
 def test_buffers_are_refilled_when_they_have_been_read(
     pinned, monkeypatch, rng, dtype, buffer_bytes
 ):
-    monkeypatch.setattr(transfer, "PINNED_BYTES", buffer_bytes)
+    monkeypatch.setattr(gpus, "PINNED_BYTES", buffer_bytes)
     values = rng.integers(0, 100, size=(60, 3)).astype(dtype)
-    rows = transfer.Rows.of(values)
-    lanes = [transfer.Lane(0, rows, i) for i in range(2)]
+    rows = gpus.Rows.of(values)
+    lanes = [gpus.Lane(0, rows, i) for i in range(2)]
     under_way, found = [], []
     for i in range(6):
         part = rows.part(10 * i, 10 * i + 10)
@@ -431,35 +431,35 @@ def test_buffers_are_refilled_when_they_have_been_read(
     np.testing.assert_array_equal(lanes[0].fetch(first)[0], 2 * values[:30])
     lanes[1].start(rows.part(0, 5), lambda x: [x.doubled()])
     lanes[1].close()
-    assert not transfer._stream(0, 1).pending
+    assert not gpus._stream(0, 1).pending
 
 
 def test_pinned_buffers_have_few_sizes(pinned):
     # CuPy keeps those of every size for good
     for n_rows in range(1, 5000, 7):
-        transfer.Lane(0, transfer.Rows.of(np.empty((n_rows, 20), np.float32)), 0)
+        gpus.Lane(0, gpus.Rows.of(np.empty((n_rows, 20), np.float32)), 0)
     assert len(set(pinned)) <= 14
-    transfer.Lane(0, transfer.Rows.of(np.empty((2**20, 20), np.float32)), 0)
-    assert max(pinned) == transfer.PINNED_BYTES
+    gpus.Lane(0, gpus.Rows.of(np.empty((2**20, 20), np.float32)), 0)
+    assert max(pinned) == gpus.PINNED_BYTES
     assert pinned[-2] >= 80 * n_rows
 
 
 def test_scattered_rows_are_never_read_at_once(pinned, monkeypatch, rng):
     # they may be a file larger than the memory of the host
-    monkeypatch.setattr(transfer, "PINNED_BYTES", 240)
+    monkeypatch.setattr(gpus, "PINNED_BYTES", 240)
     values = rng.normal(size=(60, 3))
     starts = rng.permutation(np.arange(0, 60, 2))
-    rows = transfer.Rows(values, starts, starts + 2, np.arange(2, 62, 2), 0, 60)
-    monkeypatch.setattr(transfer, "Memory", device_array.Memory)
-    read, gather = [], transfer.gather
+    rows = gpus.Rows(values, starts, starts + 2, np.arange(2, 62, 2), 0, 60)
+    monkeypatch.setattr(gpus, "Memory", device_array.Memory)
+    read, gather = [], gpus.gather
 
     def counted(*args):
         rows = gather(*args)
         read.append(len(rows))
         return rows
 
-    monkeypatch.setattr(transfer, "gather", counted)
-    held = transfer._held(rows, 0)
+    monkeypatch.setattr(gpus, "gather", counted)
+    held = gpus._held(rows, 0)
     assert sum(read) == 60
     assert max(read) <= 10
     expected = values.reshape(30, 2, 3)[starts // 2].reshape(60, 3)
@@ -473,7 +473,7 @@ def test_scattered_rows_are_never_read_at_once(pinned, monkeypatch, rng):
 @pytest.mark.parametrize("buffer_bytes", [2**26, 320, 16])
 def test_rows_pass_through_pinned_buffers(cupy, rng, monkeypatch, buffer_bytes):
     # all at once, some units at a time, or each unit in pieces
-    monkeypatch.setattr(transfer, "PINNED_BYTES", buffer_bytes)
+    monkeypatch.setattr(gpus, "PINNED_BYTES", buffer_bytes)
     values = rng.normal(size=(50, 2))
     for _ in range(3):
         np.testing.assert_allclose(run(values, (0,)), expected_sums(values), rtol=1e-12)
@@ -481,11 +481,11 @@ def test_rows_pass_through_pinned_buffers(cupy, rng, monkeypatch, buffer_bytes):
 
 @pytest.mark.gpu
 def test_many_groups_in_flight_do_not_mix(cupy, rng, monkeypatch):
-    monkeypatch.setattr(transfer, "PINNED_BYTES", 2**20)
+    monkeypatch.setattr(gpus, "PINNED_BYTES", 2**20)
     values = rng.normal(size=(2**18, 16)).astype(np.float32)
     lengths = np.full(256, 2**10)
     borders = np.array([0]), np.array([len(values)])
-    units = transfer.Units(values, *borders, lengths, (0,))
+    units = gpus.Units(values, *borders, lengths, (0,))
     found = [sums for _, (sums,) in units.map(sums_of_units, row_bytes=0)]
     assert len(found) > 4
     expected = values.reshape(256, 2**10, 16).sum(axis=1, dtype=np.float64)
@@ -504,7 +504,7 @@ def test_memory_errors_of_cupy_halve_groups(cupy, rng):
         sizes.append(len(x))
         return [x.sum(axis=1)]
 
-    units = transfer.Units(values, np.array([0]), np.array([64]), np.full(64, 1), (0,))
+    units = gpus.Units(values, np.array([0]), np.array([64]), np.full(64, 1), (0,))
     before = pool.used_bytes()
     pool.set_limit(size=before + 20 * 2**20)
     try:
