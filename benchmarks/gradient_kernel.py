@@ -23,10 +23,10 @@ import sklearn
 from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits
 
 import skfisher
 from skfisher import GradientFeatureKernel, GradientFeatureMap
-from skfisher.arrays.libraries import single_threaded_blas
 from skfisher.ops.trace_kernel import trace_kernel
 
 SHAPES = [(4096, 4096), (9216, 4096)]  # fc7 and fc6 of AlexNet: inputs, outputs
@@ -99,7 +99,7 @@ def _peak_growth(n, d, n_errors, symmetric):
     rng = np.random.default_rng(0)
     a, e = normal(rng, n, d), normal(rng, n, n_errors)
     b, v = (None, None) if symmetric else (normal(rng, n, d), normal(rng, n, n_errors))
-    with single_threaded_blas():
+    with threadpool_limits(1, user_api="blas"):
         _ = a[:512] @ a[:512].T  # BLAS makes its own buffers on its first call
         before = resident("VmRSS")
         kernel = trace_kernel(a, e, b, v)
@@ -226,7 +226,7 @@ def main():
     parser.add_argument("--save", action="store_true", help="keep the report in results/")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    with single_threaded_blas():
+    with threadpool_limits(1, user_api="blas"):
         text, today = report(args.samples, args.repeats)
     print(text)
     if args.save:

@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 SHAPES = {"24 x 10^4 x 64, K=32": (24, 10_000, 64, 32), "32 x 300 x 32, K=16": (32, 300, 32, 16)}
 N_CLASSES = 20
@@ -67,7 +68,6 @@ def timed(steps, repeats):
 
 def ours(shape, repeats):
     from skfisher import Bags
-    from skfisher.arrays.libraries import single_threaded_blas
     from skfisher.layers.chain import Chain
     from skfisher.training import epochs
 
@@ -89,7 +89,7 @@ def ours(shape, repeats):
         "step": lambda: epochs._descend(chain, recipe, model, task, 0),
     }
     before = peak()
-    with single_threaded_blas():
+    with threadpool_limits(1, user_api="blas"):
         seconds = timed(steps, repeats)
     result = epochs._batch_gradient(chain, recipe, parameters, task, None)
     norms = {name: float(np.linalg.norm(g)) for name, g in result[1].items()}

@@ -1,6 +1,6 @@
-"""What differs between scikit-learn versions, and what is private in them.
+"""What differs between versions of scikit-learn and threadpoolctl, and what is private in them.
 
-The one importer of private scikit-learn names. Callbacks exist from scikit-learn 1.9
+The one user of their private names. Callbacks exist from scikit-learn 1.9
 on; below it the stand-ins here accept the same calls and do nothing.
 """
 
@@ -32,9 +32,18 @@ __all__ = [
     "check_sample_weight",
     "get_feature_names",
     "get_namespace",
+    "set_threads",
     "wants_data_frame",
     "wrap_output",
 ]
+
+
+def set_threads(library, n_threads):
+    """Set the threads of a library, a controller of threadpoolctl, whatever thread asks.
+
+    From version 3.8 on, threadpoolctl itself heeds one thread of the process alone.
+    """
+    getattr(library, "_real_set_num_threads", library.set_num_threads)(n_threads)
 
 
 def wrap_output(output, X, estimator):

@@ -8,10 +8,8 @@ import contextlib
 import functools
 import re
 import sys
-import threading
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 __all__ = [
     "array_module",
@@ -29,7 +27,6 @@ __all__ = [
     "parse_device",
     "row_indices",
     "rows_on",
-    "single_threaded_blas",
     "to_device",
     "to_host",
     "work_context",
@@ -283,39 +280,3 @@ def parse_device(device, *, several=True):
     if len(indices) > 1 and not several:
         raise ValueError(f"device={device!r}: one device is needed here, such as 'cuda:0'.")
     return indices if len(indices) > 1 else indices[0]
-
-
-@functools.cache
-def _threadpools():
-    # Looking for the loaded BLAS libraries takes milliseconds, so look once.
-    return ThreadpoolController()
-
-
-class _SingleThreadedBlas:
-    """One setting for the whole process: the first to enter sets it, the last lifts it."""
-
-    def __init__(self):
-        self._lock = threading.Lock()
-        self._depth = 0
-        self._limit = None
-
-    def __enter__(self):
-        with self._lock:
-            if self._depth == 0:
-                self._limit = _threadpools().limit(limits=1, user_api="blas")
-                self._limit.__enter__()
-            self._depth += 1
-
-    def __exit__(self, *exception):
-        with self._lock:
-            self._depth -= 1
-            if self._depth == 0:
-                self._limit.__exit__(*exception)
-
-
-_single_threaded_blas = _SingleThreadedBlas()
-
-
-def single_threaded_blas():
-    """Return a context that holds BLAS at one thread, for code that runs threads of its own."""
-    return _single_threaded_blas

@@ -9,21 +9,19 @@ Everything here is in float64; only the products over descriptors run in their o
 """
 
 import math
-import warnings
 from typing import NamedTuple
 
 import numpy as np
-from sklearn import config_context
 from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import pairwise_distances_argmin
-from threadpoolctl import threadpool_limits
 
 from skfisher.arrays.libraries import float_dtype, to_host
 from skfisher.ops.chunks import Frame
 from skfisher.ops.gaussian import LOG_2PI
 from skfisher.ops.soft_assignment import Sums
 from skfisher.parallel.units import Moments, block_units, expectation
+from skfisher.process_state import configured, ignoring, one_thread
 
 __all__ = [
     "Mixture",
@@ -92,18 +90,21 @@ def initial_mixture(values, rows, n_components, moments, floor, *, method, seed)
     # one scale for all dimensions: it keeps distances, and float32 from overflowing
     scale = math.sqrt(moments.variance.sum()) or 1.0
     sample = ((to_host(values[rows]).astype(np.float64) - moments.mean) / scale).astype(dtype)
-    no_dispatch = config_context(array_api_dispatch=False)
-    with threadpool_limits(limits=1), no_dispatch, warnings.catch_warnings():
-        # One thread: several add up centroids in an order of their own. Fewer distinct
-        # descriptors than components are no reason to warn, EM splits the larger ones.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        if method == "kmeans":
-            clusters = KMeans(n_components, n_init=1, max_iter=30, random_state=seed).fit(sample)
-            labels = clusters.labels_
-        else:
-            centers, _ = kmeans_plusplus(sample, n_components, random_state=seed)
-            labels = pairwise_distances_argmin(sample, centers)
+    labels = _cluster(sample, n_components, method, seed)
     return _mixture_of_labels(sample, labels, n_components, moments, floor, scale)
+
+
+# One thread: several add up centroids in an order of their own. Fewer distinct descriptors than
+# components are no reason to warn, EM splits the larger ones.
+@one_thread
+@configured(array_api_dispatch=False)
+@ignoring(ConvergenceWarning)
+def _cluster(sample, n_components, method, seed):
+    if method == "kmeans":
+        clusters = KMeans(n_components, n_init=1, max_iter=30, random_state=seed).fit(sample)
+        return clusters.labels_
+    centers, _ = kmeans_plusplus(sample, n_components, random_state=seed)
+    return pairwise_distances_argmin(sample, centers)
 
 
 def _mixture_of_labels(sample, labels, n_components, moments, floor, scale):

@@ -19,6 +19,7 @@ from skfisher.codebooks.em import (
     stepwise_update,
 )
 from skfisher.parallel.units import Moments, global_moments
+from skfisher.process_state import one_blas_thread
 from skfisher.warning import warn_caller
 
 __all__ = ["MixtureFitter", "too_far"]
@@ -55,6 +56,7 @@ class MixtureFitter:
             weights_=mixture.weights, means_=mixture.means, variances_=mixture.variances
         )
 
+    @one_blas_thread
     def _adopt_mixture(self, mixture, source):
         """Hold the parameters of a mixture that was fitted elsewhere."""
         self._keep_mixture(mixture)

@@ -6,13 +6,13 @@ A message names the sample, what was found, what was wanted, and the way out.
 from numbers import Number
 
 import numpy as np
-from sklearn import config_context
 from sklearn.utils.validation import check_array
 
 from skfisher.arrays.dense import as_dense, describe, listed, nesting, odd_one_out
 from skfisher.arrays.libraries import array_module, device_of, finished, is_cupy
 from skfisher.bags.bags import Bags
 from skfisher.bags.feature_names import check_features, names_of
+from skfisher.process_state import configured
 
 __all__ = ["check_bags", "check_table"]
 
@@ -207,14 +207,13 @@ def _as_table(estimator, X, dtype, name):
         raise ValueError(f"{name} has {X.ndim} dimensions, but {who} takes {wanted}.")
     if not is_cupy(X):
         # Off, as check_array would else return arrays of other libraries as they are.
-        with config_context(array_api_dispatch=False):
-            return check_array(
-                X,
-                dtype=dtype if dtype == "numeric" else list(dtype),
-                ensure_all_finite=False,
-                input_name=name,
-                estimator=estimator,
-            )
+        return configured(array_api_dispatch=False)(check_array)(
+            X,
+            dtype=dtype if dtype == "numeric" else list(dtype),
+            ensure_all_finite=False,
+            input_name=name,
+            estimator=estimator,
+        )
     if X.ndim < 2:
         raise ValueError(
             f"Expected 2D array, got {X.ndim}D array instead. Reshape your data using "

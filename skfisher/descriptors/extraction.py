@@ -10,10 +10,12 @@ from skfisher.arrays.dense import as_dense, check_unmasked
 from skfisher.arrays.libraries import float_dtype
 from skfisher.bags.bags import Bags
 from skfisher.parallel.threads import map_in_order
+from skfisher.process_state import one_blas_thread
 
 __all__ = ["deltas", "dense_sift", "mfcc"]
 
 
+@one_blas_thread
 def mfcc(
     signal,
     sample_rate,
@@ -149,6 +151,7 @@ def _mel_bands(n_bands, n_fft, sample_rate):
     return np.maximum(0, np.minimum(rising, falling))
 
 
+@one_blas_thread
 def deltas(frames, *, width=2):
     r"""Return the rate of change of each coefficient, fitted over neighbouring frames.
 

@@ -4,7 +4,6 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn import config_context
 from sklearn.base import TransformerMixin, clone
 from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.metaestimators import available_if
@@ -22,12 +21,17 @@ from skfisher.contract.tensors_in_out import reads_input
 from skfisher.contract.validation import check_bags
 from skfisher.ops.chunks import iter_row_chunks
 from skfisher.parallel.threads import map_in_order
+from skfisher.process_state import configured
 
 __all__ = ["DescriptorTransformer", "PositionAppender"]
 
 # Descriptors go to the transformer in blocks of so many numbers, 4 MiB as float64. It does not
 # follow n_jobs, so neither do results.
 BLOCK_NUMBERS = 2**19
+
+
+# The transformer is given arrays of NumPy, and is to return such.
+_plain_scikit_learn = configured(array_api_dispatch=False, transform_output="default")
 
 
 class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
@@ -177,13 +181,13 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
         self._learn(_training_blocks(bags, y, _rows_per_block(bags)), partial=True)
         return self
 
+    @_plain_scikit_learn
     def _learn(self, blocks, *, partial):
-        with config_context(array_api_dispatch=False, transform_output="default"):
-            for x, y in blocks:
-                if partial:
-                    self.transformer_.partial_fit(x, y)
-                else:
-                    self.transformer_.fit(x, y)
+        for x, y in blocks:
+            if partial:
+                self.transformer_.partial_fit(x, y)
+            else:
+                self.transformer_.fit(x, y)
 
     def _transform(self, X):
         check_is_fitted(self)
@@ -368,10 +372,10 @@ def _rows_per_block(bags):
     return max(256, BLOCK_NUMBERS // bags.n_features)
 
 
+@_plain_scikit_learn
 def _transform_some(transformer, bags):
     x = to_host(bags.pack().values).astype(float_dtype(bags.dtype), copy=False)
-    with config_context(array_api_dispatch=False, transform_output="default"):
-        part = transformer.transform(x)
+    part = transformer.transform(x)
     if issparse(part):
         raise TypeError(
             f"{transformer} returned a sparse matrix, but descriptors are dense: ask it for dense "

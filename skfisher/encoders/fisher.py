@@ -1,7 +1,6 @@
 """Encoders: from bags of descriptors to vectors of fixed length."""
 
 import numpy as np
-from sklearn import config_context
 from sklearn.base import TransformerMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.metaestimators import available_if
@@ -16,6 +15,7 @@ from skfisher.contract.estimator import BagEstimator
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_bags
 from skfisher.layers.encode import encode_fisher
+from skfisher.process_state import configured
 
 __all__ = ["FisherVectorEncoder"]
 
@@ -24,6 +24,11 @@ def _trains_its_own_mixture(encoder):
     if encoder.mixture is not None:
         raise AttributeError("partial_fit trains the encoder's own mixture: set mixture=None.")
     return True
+
+
+@configured(array_api_dispatch=False)
+def _fit_mixture(mixture, X):
+    return clone(mixture).fit(X)
 
 
 class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
@@ -205,8 +210,7 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         least = 1 if fitted or ours else mixture.n_components  # ours says so itself
         bags = check_bags(self, X, reset=True, min_descriptors=least)
         if not fitted:
-            with config_context(array_api_dispatch=False):
-                mixture = clone(mixture).fit(bags if ours else to_host(bags.pack().values))
+            mixture = _fit_mixture(mixture, bags if ours else to_host(bags.pack().values))
         parameters = mixture_of(mixture)
         width = parameters.means.shape[1]
         if bags.n_features != width:

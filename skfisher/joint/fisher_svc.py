@@ -8,6 +8,7 @@ from skfisher.contract.tensors_in_out import reads_input
 from skfisher.joint.fitting import JointFitter
 from skfisher.joint.input import kept_if_refused, read_all, read_input, read_known_classes
 from skfisher.joint.settings import CONSTRAINTS, check_continues, course_of, in_parts
+from skfisher.process_state import one_blas_thread
 
 __all__ = ["JointFisherSVC"]
 
@@ -325,6 +326,7 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
 
     @_fit_context(prefer_skip_nested_validation=True)
     @reads_input
+    @one_blas_thread
     def fit(self, X, y, *, X_val=None, y_val=None):
         """Fit the frozen model, train it, and fit the last SVM.
 
@@ -364,6 +366,7 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
 
     @_fit_context(prefer_skip_nested_validation=True)
     @reads_input
+    @one_blas_thread
     def partial_fit(self, X, y, classes=None):
         """Pass once over a part of the bags.
 

@@ -2,7 +2,6 @@
 
 import copy
 import time
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +16,6 @@ from skfisher.arrays.libraries import (
     device_of,
     float_dtype,
     is_cupy,
-    single_threaded_blas,
     to_host,
     work_context,
 )
@@ -32,6 +30,7 @@ from skfisher.layers.chain import encode_bags
 from skfisher.layers.whitening import principal_axes, whiten_bags
 from skfisher.parallel.gpus import hold
 from skfisher.parallel.units import global_moments
+from skfisher.process_state import ignoring
 from skfisher.svm.liblinear import fit_columns
 from skfisher.training.epochs import Diverged, Model, mean_loss, run_epoch
 from skfisher.training.verdict import decide, fault_of, judge, score_of
@@ -151,10 +150,8 @@ class JointFitter(FittedJointModel):
         elif is_fitted_mixture(mixture):
             return mixture_of(mixture), moments
         ours = isinstance(mixture, DiagonalGaussianMixture)
-        with warnings.catch_warnings():  # a start need not be an optimum
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            mixture = clone(mixture).fit(sample if ours else sample.values)
-        return mixture_of(mixture), moments
+        fit = ignoring(ConvergenceWarning)(clone(mixture).fit)  # a start need not be an optimum
+        return mixture_of(fit(sample if ours else sample.values)), moments
 
     @property
     def _svm_loss(self):
@@ -223,11 +220,10 @@ class JointFitter(FittedJointModel):
         """Run an epoch of every model; return None, with a warning, if a number is not finite."""
         columns = self._columns(problem.signs.shape[1])
         try:
-            with single_threaded_blas():
-                return [
-                    run_epoch(chain, recipe, model, problem.columns(c), epoch)
-                    for model, c in zip(models, columns, strict=True)
-                ]
+            return [
+                run_epoch(chain, recipe, model, problem.columns(c), epoch)
+                for model, c in zip(models, columns, strict=True)
+            ]
         except Diverged as fault:
             warn_caller(
                 f"In epoch {epoch + 1} {fault} was no longer finite. Training stopped with the "

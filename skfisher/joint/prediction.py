@@ -11,6 +11,7 @@ from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_bags
 from skfisher.layers.chain import Chain, encode_bags
 from skfisher.layers.whitening import Whitening
+from skfisher.process_state import one_blas_thread
 
 __all__ = ["FittedJointModel"]
 
@@ -99,6 +100,7 @@ class FittedJointModel(TransformerMixin):
         bags, decision = self._decision(X)
         return asarray(decision[:, 0] if self._kind == "binary" else decision, like=bags.values)
 
+    @one_blas_thread
     def _decision(self, X):
         bags, models = self._encodings(X)
         decision = [(e @ p["coef"].T + p["intercept"]).astype(e.dtype) for e, p in models]

@@ -20,6 +20,7 @@ import numpy as np
 from skfisher.arrays.libraries import current_device, finished, is_cupy, moved, to_host
 from skfisher.bags.ragged import gather
 from skfisher.parallel.memory import run_in_groups, share_units
+from skfisher.parallel.threads import submit
 
 __all__ = ["Units", "hold"]
 
@@ -214,7 +215,7 @@ def _side_by_side(work):
 
     pool = ThreadPoolExecutor(len(work))
     try:
-        for future in [pool.submit(run, generator) for generator in work]:
+        for future in [submit(pool, run, generator) for generator in work]:
             yield from future.result()
     finally:
         failed.set()  # also if the caller was interrupted

@@ -2,16 +2,18 @@
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 import numpy as np
 from joblib import effective_n_jobs
 from joblib.parallel import get_active_backend
+from sklearn import get_config
 from sklearn.utils.parallel import Parallel, delayed
 
-from skfisher.arrays.libraries import single_threaded_blas
 from skfisher.bags.mapped import is_mapped, sendable
+from skfisher.process_state import configured, one_blas_thread
 
-__all__ = ["cut_bags", "map_in_order", "workers_share_memory"]
+__all__ = ["cut_bags", "map_in_order", "submit", "workers_share_memory"]
 
 ROWS_PER_TASK = 2**15
 NUMBERS_PER_TASK = 2**21
@@ -26,17 +28,17 @@ def map_in_order(function, tasks, *, n_jobs):
     """
     tasks = list(tasks)
     n_workers = min(effective_n_jobs(n_jobs), len(tasks))
-    with single_threaded_blas():
-        if n_workers == 1:
-            for task in tasks:
-                yield function(*task)
-        elif workers_share_memory():
-            yield from _map_threads(function, tasks, n_workers)
-        else:
-            copies = {}
-            yield from _pool(n_jobs)(
-                delayed(_call)(function, _sendable_task(task, copies)) for task in tasks
-            )
+    if n_workers == 1:
+        for task in tasks:
+            yield _call(function, task)
+    elif workers_share_memory():
+        yield from _map_threads(function, tasks, n_workers)
+    else:
+        copies, errors = {}, np.geterr()
+        yield from _pool(n_jobs)(
+            delayed(_call_elsewhere)(function, _sendable_task(task, copies), errors)
+            for task in tasks
+        )
 
 
 def workers_share_memory():
@@ -51,7 +53,7 @@ def _map_threads(function, tasks, n_threads):
     pending = deque()
     try:
         for task in tasks:
-            pending.append(pool.submit(function, *task))
+            pending.append(submit(pool, _call, function, task))
             if len(pending) > 2 * n_threads:
                 yield pending.popleft().result()
         while pending:
@@ -76,9 +78,25 @@ def _sendable_task(task, copies):
     return tuple(copies.get(id(part), part) for part in task)
 
 
+@one_blas_thread
 def _call(function, task):
-    with single_threaded_blas():  # again, for workers in other processes
-        return function(*task)
+    return function(*task)
+
+
+def _call_elsewhere(function, task, errors):
+    """Call a function in another process, where joblib brings scikit-learn's configuration."""
+    with np.errstate(**errors):
+        return _call(function, task)
+
+
+def submit(pool, function, *args):
+    """Submit a call to threads that sees what its caller does.
+
+    That is scikit-learn's configuration and all context variables, among them what
+    ``numpy.errstate`` sets and, where Python keeps them there, the filters of warnings.
+    """
+    call = configured(**get_config())(function)
+    return pool.submit(copy_context().run, call, *args)
 
 
 def cut_bags(lengths, numbers_per_bag):

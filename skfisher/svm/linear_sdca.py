@@ -16,6 +16,7 @@ from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_table
 from skfisher.ops.feature_map import linear_map
 from skfisher.ops.losses import binary_weights
+from skfisher.process_state import one_blas_thread
 from skfisher.svm.sdca import DualAscent
 from skfisher.warning import warn_caller
 
@@ -215,6 +216,7 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
         progress.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
         return self
 
+    @one_blas_thread
     def _weights(self, targets, X, sample_weight):
         """Return the factors of C, of shape (n, n_columns)."""
         signs, classes = targets.signs, targets.classes
@@ -278,6 +280,7 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
         decision = to_host(self._decision(X))
         return Targets(self._kind, self.classes_, None).labels(decision)
 
+    @one_blas_thread
     def _decision(self, X):
         check_is_fitted(self)
         X = check_table(self, X, reset=False)

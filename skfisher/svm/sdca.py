@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skfisher.arrays.libraries import single_threaded_blas
+from skfisher.process_state import one_blas_thread
 
 __all__ = ["DualAscent", "DualSolution", "dual_coordinate_ascent"]
 
@@ -128,6 +128,7 @@ class DualAscent:
         By default where samples are fewer than features.
     """
 
+    @one_blas_thread
     def __init__(
         self, x, signs, costs, *,
         loss="squared_hinge", intercept_scaling=1.0, duals=None, gram=None,
@@ -159,12 +160,14 @@ class DualAscent:
         """Dual variables ``a``, of shape (n, n_classes)."""
         return np.abs(self._b)
 
+    @one_blas_thread
     def model(self):
         """Return coefficients (n_classes, d) and intercepts (n_classes,)."""
         dtype = self._x.dtype
         coef = np.matmul(self._b.T.astype(dtype), self._x)
         return coef, (self._bias * self._b.sum(axis=0)).astype(dtype)
 
+    @one_blas_thread
     def objectives(self):
         """Return the objectives P and D of each class, of shape (n_classes,)."""
         scores = self._scores.refreshed(self._b)
@@ -178,24 +181,24 @@ class DualAscent:
         """Return the largest gap of any class, as a share of its objective P."""
         return relative_gap(*self.objectives())
 
+    @one_blas_thread
     def visit_all(self, rng):
         """Maximise along every dual variable once, samples in the order that `rng` draws."""
         order = rng.permutation(len(self._b))
-        with single_threaded_blas():
-            for begin in range(0, len(order), BLOCK):
-                rows = order[begin : begin + BLOCK]
-                scores, products = self._scores.of(rows)
-                before = self._b[rows]
-                # What the updates of the block itself leave alone: y minus the scores without
-                # the block's own share.
-                targets = self._signs[rows] - scores + products @ before
-                np.fill_diagonal(products, 0)
-                b = before.copy()
-                maximize_in_turn(
-                    b, targets, products, self._rate[rows], self._lower[rows], self._upper[rows]
-                )
-                self._b[rows] = b
-                self._scores.add(b - before)
+        for begin in range(0, len(order), BLOCK):
+            rows = order[begin : begin + BLOCK]
+            scores, products = self._scores.of(rows)
+            before = self._b[rows]
+            # What the updates of the block itself leave alone: y minus the scores without
+            # the block's own share.
+            targets = self._signs[rows] - scores + products @ before
+            np.fill_diagonal(products, 0)
+            b = before.copy()
+            maximize_in_turn(
+                b, targets, products, self._rate[rows], self._lower[rows], self._upper[rows]
+            )
+            self._b[rows] = b
+            self._scores.add(b - before)
 
 
 def maximize_in_turn(b, targets, products, rate, lower, upper):

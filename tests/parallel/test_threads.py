@@ -1,11 +1,15 @@
-import threading
+from contextvars import ContextVar
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from joblib import parallel_config
+from sklearn import config_context, get_config
+from sklearn.base import BaseEstimator, TransformerMixin
 from threadpoolctl import threadpool_info
 
-from skfisher.arrays.libraries import single_threaded_blas
+from skfisher import Bags, DescriptorTransformer
 from skfisher.parallel.threads import NUMBERS_PER_TASK, ROWS_PER_TASK, cut_bags, map_in_order
 
 
@@ -45,34 +49,36 @@ def test_blas_has_one_thread_inside_and_what_it_had_after():
     assert blas_threads() == before
 
 
-def test_the_limit_is_not_lifted_by_threads_that_leave_early():
-    before = blas_threads()
-
-    def enter_and_leave():
-        with single_threaded_blas():
-            pass
-
-    for _ in range(2):
-        with single_threaded_blas():
-            thread = threading.Thread(target=enter_and_leave)
-            thread.start()
-            thread.join()
-            assert all(n == 1 for n in blas_threads())
-        assert blas_threads() == before
+PLACE = ContextVar("PLACE", default="nowhere")
 
 
-def test_another_thread_can_hold_the_limit_too():
-    before, inside = blas_threads(), []
-    with single_threaded_blas():
-        pass
+class Witness(TransformerMixin, BaseEstimator):
+    """Return for every descriptor what `transform` sees around itself."""
 
-    def hold():
-        with single_threaded_blas():
-            inside.extend(blas_threads())
+    def fit(self, X, y=None):
+        return self
 
-    thread = threading.Thread(target=hold)
-    thread.start()
-    thread.join()
-    assert inside
-    assert all(n == 1 for n in inside)
-    assert blas_threads() == before
+    def transform(self, X):
+        config = get_config()
+        warn = np.geterr()["divide"] == "raise"
+        seen = [config["working_memory"], config["assume_finite"], warn, PLACE.get() == "here"]
+        return np.tile(np.array(seen, dtype=X.dtype), (len(X), 1))
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+def test_workers_see_what_their_caller_sees(n_jobs, backend):
+    bags = Bags.from_lengths(np.zeros((2000, 1024)), [500, 700, 800])  # several blocks
+    witness = DescriptorTransformer(Witness(), n_jobs=n_jobs).fit(bags)
+    token = PLACE.set("here")
+    try:
+        with (
+            config_context(working_memory=64, assume_finite=True),
+            np.errstate(divide="raise"),
+            parallel_config(backend),
+        ):
+            seen = witness.transform(bags).values
+    finally:
+        PLACE.reset(token)
+    of_this_process = backend == "threading" or n_jobs == 1
+    np.testing.assert_array_equal(seen, np.tile([64, 1, 1, of_this_process], (2000, 1)))
