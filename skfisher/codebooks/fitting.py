@@ -11,18 +11,18 @@ from skfisher.arrays.libraries import float_dtype, to_host
 from skfisher.bags.bags import Bags
 from skfisher.codebooks.em import (
     LEAST_SEEN,
-    Mixture,
     StepwiseState,
     draw_rows,
     em_iterations,
     initial_mixture,
     stepwise_update,
 )
+from skfisher.codebooks.parameters import parameters_of
 from skfisher.parallel.units import Moments, global_moments
 from skfisher.process_state import one_blas_thread
 from skfisher.warning import warn_caller
 
-__all__ = ["MixtureFitter", "too_far"]
+__all__ = ["MixtureFitter", "course_of_fit", "too_far"]
 
 # Descriptors clustered to start EM: more do not move the clusters, only the time.
 INIT_DESCRIPTORS = 20_000
@@ -47,8 +47,16 @@ class MixtureFitter:
         "verbose": ["verbose"],
     }
 
-    def _mixture(self):
-        return Mixture(self.weights_, self.means_, self.variances_)
+    def _mixture(self, bags=None):
+        """Return the parameters, which may have been set by hand, for bags if there are any."""
+        mixture = parameters_of(self)
+        width = mixture.means.shape[1]
+        if bags is not None and bags.n_features != width:
+            raise ValueError(
+                f"X[0] has {bags.n_features} features per descriptor, but means_ is of shape "
+                f"{mixture.means.shape}: pass descriptors of width {width}."
+            )
+        return mixture
 
     def _keep_mixture(self, mixture):
         # One assignment: an interrupt never leaves parameters of two iterations.
@@ -60,10 +68,7 @@ class MixtureFitter:
     def _adopt_mixture(self, mixture, source):
         """Hold the parameters of a mixture that was fitted elsewhere."""
         self._keep_mixture(mixture)
-        # parameters set by hand come without these
-        self.converged_ = getattr(source, "converged_", True)
-        self.n_iter_ = getattr(source, "n_iter_", 1)
-        self.lower_bound_ = float(getattr(source, "lower_bound_", np.nan))
+        vars(self).update(course_of_fit(source))
         self.lower_bounds_ = [self.lower_bound_]
         # what partial_fit goes on from: the mixture's own moments
         weights, means, variances = mixture
@@ -175,7 +180,9 @@ class MixtureFitter:
             state = StepwiseState.begin(mixture, moments)
             self.converged_, self.n_iter_, self.lower_bounds_ = False, 0, []
         else:
-            mixture = self._mixture()
+            mixture = self._mixture(bags)
+            if not hasattr(self, "_online"):
+                self._adopt_mixture(mixture, self)
             if len(mixture.weights) != self.n_components:
                 raise ValueError(
                     f"n_components={self.n_components}, but the mixture has "
@@ -197,6 +204,18 @@ class MixtureFitter:
         self._keep_mixture(mixture)
         self.n_iter_ += 1
         self.lower_bounds_.append(self.lower_bound_)
+
+
+def course_of_fit(mixture):
+    """Return the attributes that tell how a mixture was fitted."""
+    # parameters set by hand come without these
+    lower_bound = float(getattr(mixture, "lower_bound_", np.nan))
+    return {
+        "converged_": getattr(mixture, "converged_", True),
+        "n_iter_": getattr(mixture, "n_iter_", 1),
+        "lower_bound_": lower_bound,
+        "lower_bounds_": list(getattr(mixture, "lower_bounds_", [lower_bound])),
+    }
 
 
 def _check_likelihood(log_likelihood, mixture, bags):

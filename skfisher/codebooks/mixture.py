@@ -19,7 +19,8 @@ from skfisher.arrays.libraries import (
     rows_on,
 )
 from skfisher.codebooks.em import Mixture
-from skfisher.codebooks.fitting import MixtureFitter
+from skfisher.codebooks.fitting import MixtureFitter, course_of_fit
+from skfisher.codebooks.parameters import parameters_of
 from skfisher.contract.estimator import BagEstimator
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_bags
@@ -259,14 +260,15 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         """Return "posteriors", "density" or "component" of all descriptors."""
         check_is_fitted(self)
         bags = self._check_descriptors(X, reset=False)
-        k, where = len(self.weights_), (bags.values, bags.starts, bags.stops)
+        mixture = self._mixture(bags)
+        k, where = len(mixture.weights), (bags.values, bags.starts, bags.stops)
         units = block_units(*where, self.device)
         if units is None:
             runs = iter_row_chunks(*where[1:], max(1024, 2**21 // max(k, bags.n_features)))
-            tasks = [(bags.values, *run, self._mixture(), self.device, what) for run in runs]
+            tasks = [(bags.values, *run, mixture, self.device, what) for run in runs]
             parts = map_in_order(_assign, tasks, n_jobs=self.n_jobs)
         else:
-            function = functools.partial(_assign_blocks, mixture=self._mixture(), what=what)
+            function = functools.partial(_assign_blocks, mixture=mixture, what=what)
             row_bytes = 8 * (4 * k + 3 * bags.n_features)
             parts = (part for (part,) in map_groups(function, units, row_bytes=row_bytes))
         result, first = None, 0
@@ -347,9 +349,10 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         if not isinstance(n_samples, Integral) or n_samples < 1:
             raise ValueError(f"n_samples={n_samples} should be an integer of at least 1.")
         rng = check_random_state(self.random_state)
-        components = rng.choice(len(self.weights_), size=n_samples, p=self.weights_)
-        noise = rng.standard_normal((n_samples, self.means_.shape[1]))
-        return self.means_[components] + np.sqrt(self.variances_[components]) * noise, components
+        weights, means, variances = self._mixture()
+        components = rng.choice(len(weights), size=n_samples, p=weights)
+        noise = rng.standard_normal((n_samples, means.shape[1]))
+        return means[components] + np.sqrt(variances[components]) * noise, components
 
     @classmethod
     def from_sklearn(cls, mixture):
@@ -386,20 +389,19 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
             Fitted, with ``covariance_type="diag"``.
         """
         check_is_fitted(self)
+        weights, means, variances = self._mixture()
         result = GaussianMixture(
-            len(self.weights_),
+            len(weights),
             covariance_type="diag",
             tol=self.tol,
             max_iter=self.max_iter,
             random_state=self.random_state,
         )
-        result.weights_, result.means_ = self.weights_.copy(), self.means_.copy()
-        result.covariances_ = self.variances_.copy()
-        result.precisions_ = 1 / self.variances_
+        result.weights_, result.means_ = weights.copy(), means.copy()
+        result.covariances_ = variances.copy()
+        result.precisions_ = 1 / variances
         result.precisions_cholesky_ = np.sqrt(result.precisions_)
-        result.converged_, result.n_iter_ = self.converged_, self.n_iter_
-        result.lower_bound_, result.lower_bounds_ = self.lower_bound_, list(self.lower_bounds_)
-        result.n_features_in_ = self.n_features_in_
+        vars(result).update(course_of_fit(self), n_features_in_=means.shape[1])
         return result
 
 
@@ -442,7 +444,7 @@ def is_fitted_mixture(estimator):
             f"mixture has covariance_type={estimator.covariance_type!r}: Fisher vectors need "
             "diagonal covariances, GaussianMixture(covariance_type='diag')."
         )
-    return hasattr(estimator, "means_")
+    return any(hasattr(estimator, name) for name in ("weights_", "means_"))
 
 
 def mixture_of(estimator):
@@ -451,14 +453,10 @@ def mixture_of(estimator):
     Raises
     ------
     TypeError, ValueError
-        If it is no diagonal mixture.
+        If it is no diagonal mixture, or its parameters are none of a mixture.
     sklearn.exceptions.NotFittedError
         If it is not fitted.
     """
     if not is_fitted_mixture(estimator):
         check_is_fitted(estimator)
-    if isinstance(estimator, GaussianMixture):
-        parameters = estimator.weights_, estimator.means_, estimator.covariances_
-    else:
-        parameters = estimator._mixture()
-    return Mixture(*(np.array(p, dtype=np.float64) for p in parameters))
+    return Mixture(*(p.copy() for p in parameters_of(estimator, "mixture.")))

@@ -263,7 +263,7 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         parse_device(self.device)
         bags = check_bags(self, X, reset=False)
         encodings = encode_fisher(
-            bags, self._mixture(), include_weights=self.include_weights,
+            bags, self._mixture(bags), include_weights=self.include_weights,
             n_jobs=self.n_jobs, device=self.device,
         )  # fmt: skip
         return self._check_finite(encodings, bags)

@@ -41,6 +41,8 @@ __all__ = ["JointFitter"]
 # From clusters by k-means. More of them raise the likelihood, leave some components light and
 # narrow, and encode worse: benchmarks/results has the figures.
 EM_ITERATIONS = 2
+# The smallest weight a mixture starts training with, which is the smallest that EM leaves.
+LEAST_WEIGHT = 1e-12
 
 
 class JointFitter(FittedJointModel):
@@ -148,7 +150,9 @@ class JointFitter(FittedJointModel):
                 random_state=self._seeds["mixture"],
             )
         elif is_fitted_mixture(mixture):
-            return mixture_of(mixture), moments
+            mixture = mixture_of(mixture)
+            # free parameters know no weight of 0
+            return mixture._replace(weights=np.maximum(mixture.weights, LEAST_WEIGHT)), moments
         ours = isinstance(mixture, DiagonalGaussianMixture)
         fit = ignoring(ConvergenceWarning)(clone(mixture).fit)  # a start need not be an optimum
         return mixture_of(fit(sample if ours else sample.values)), moments

@@ -1,0 +1,84 @@
+"""The parameters of a mixture that comes from elsewhere, checked before they are used."""
+
+import numpy as np
+from sklearn.mixture import GaussianMixture
+
+from skfisher.arrays.libraries import to_host
+from skfisher.codebooks.em import Mixture
+
+__all__ = ["parameters_of"]
+
+# How far rounding may take the sum of the weights from 1: that of float32, and sums in it.
+ROUNDING = 1e-5
+
+
+def parameters_of(estimator, prefix=""):
+    """Return the parameters of a mixture as float64 arrays, or say what is wrong with them.
+
+    Parameters
+    ----------
+    estimator : estimator
+        With ``weights_``, ``means_`` and ``variances_``, or scikit-learn's ``covariances_``, which
+        someone may have set by hand.
+    prefix : str, default=""
+        Of the names of the attributes in messages.
+
+    Returns
+    -------
+    mixture : Mixture
+        Weights that miss a sum of 1 by rounding are divided by their sum.
+
+    Raises
+    ------
+    ValueError
+        If one is missing, shapes do not belong together, a number is not finite, a weight is
+        negative, the weights do not sum to 1, or a variance is not positive.
+    """
+    last = "covariances_" if isinstance(estimator, GaussianMixture) else "variances_"
+    attributes = ("weights_", "means_", last)
+    names = [prefix + attribute for attribute in attributes]
+    given = []
+    for attribute, name in zip(attributes, names, strict=True):
+        if not hasattr(estimator, attribute):
+            raise ValueError(f"{name} is missing: a mixture has {', '.join(attributes)}.")
+        values = np.asarray(to_host(getattr(estimator, attribute)))
+        given.append(values)
+        if values.dtype.kind not in "fiub":
+            raise ValueError(f"{name} has dtype {values.dtype}, but should hold real numbers.")
+    _check_shapes([p.shape for p in given], names)
+    weights, means, variances = (p.astype(np.float64, copy=False) for p in given)
+    for values, name in zip((weights, means, variances), names, strict=True):
+        _refuse(name, values, ~np.isfinite(values), "finite")
+    _refuse(names[0], weights, weights < 0, "0 or more")
+    least = float(np.finfo(np.float64).tiny)  # below, the inverse is not finite
+    _refuse(names[2], variances, variances < least, f"at least {least:.0e}, as a variance")
+    return Mixture(_with_sum_1(weights, given[0].dtype, names[0]), means, variances)
+
+
+def _check_shapes(shapes, names):
+    of_weights, of_means, of_variances = shapes
+    together = len(of_means) == 2 and of_weights == of_means[:1] and of_variances == of_means
+    if not together or 0 in of_means:
+        found = [f"{name} has shape {shape}" for name, shape in zip(names, shapes, strict=True)]
+        raise ValueError(
+            f"{', '.join(found)}, but a mixture with diagonal covariances has the shapes "
+            "(n_components,), (n_components, n_features) and (n_components, n_features)."
+        )
+
+
+def _refuse(name, values, wrong, wanted):
+    if wrong.any():
+        where = np.argwhere(wrong)[0].tolist()
+        raise ValueError(f"{name}{where} is {values[tuple(where)]:g}, but should be {wanted}.")
+
+
+def _with_sum_1(weights, dtype, name):
+    total = float(weights.sum())
+    rounding = float(np.finfo(dtype).eps) if dtype.kind == "f" else 0.0
+    if abs(total - 1) > max(ROUNDING, rounding):
+        raise ValueError(
+            f"{name} sums to {total:.9g}, but the weights of a mixture sum to 1: divide them by "
+            "their sum."
+        )
+    exact = abs(total - 1) <= len(weights) * np.finfo(np.float64).eps
+    return weights if exact else weights / total
