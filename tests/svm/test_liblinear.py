@@ -1,14 +1,21 @@
 """Linear SVMs of several columns of signs."""
 
+import threading
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.svm import LinearSVC
 
+from skfisher.svm import liblinear
 from skfisher.svm.liblinear import fit_columns
 
 
+@pytest.mark.parametrize("max_passes", [1, 1000])  # of the ascent, before another solver is asked
 @pytest.mark.parametrize("n_features", [3, 30])  # fewer and more than samples
-def test_columns_are_optima_of_their_objectives(n_features, rng):
+def test_columns_are_optima_of_their_objectives(n_features, max_passes, monkeypatch, rng):
+    monkeypatch.setattr(liblinear, "MAX_PASSES", max_passes)
     x = rng.normal(size=(20, n_features))
     signs = np.where(rng.normal(size=(20, 2)) > 0, 1.0, -1.0)
     weights = rng.uniform(0.5, 2, size=(20, 2))
@@ -33,10 +40,35 @@ def test_a_column_of_one_sign_is_constant(rng):
     assert (np.sign(x @ coef[2] + intercept[2]) == signs[:, 2]).mean() > 0.8
 
 
-def test_threads_change_no_bit(rng):
-    x, signs = rng.normal(size=(30, 4)), np.where(rng.normal(size=(30, 5)) > 0, 1.0, -1.0)
-    one, two = (
-        fit_columns(x, signs, None, C=1.0, loss="hinge", seed=3, n_jobs=n) for n in (None, 2)
-    )
-    for a, b in zip(one, two, strict=True):
-        np.testing.assert_array_equal(a, b)
+@pytest.mark.parametrize("loss", ["squared_hinge", "hinge"])
+@pytest.mark.parametrize("n_features", [4, 100])
+def test_neither_threads_nor_fits_of_others_change_a_bit(n_features, loss, rng):
+    x, signs = rng.normal(size=(30, n_features)), np.where(rng.normal(size=(30, 5)) > 0, 1.0, -1.0)
+
+    def fit(n_jobs):
+        return fit_columns(x, signs, None, C=1.0, loss=loss, seed=3, n_jobs=n_jobs)
+
+    expected = fit(None)
+    done = threading.Event()
+
+    def draw():  # from the generator that all fits by LIBLINEAR have in common
+        while not done.is_set():
+            LinearSVC(loss="hinge", max_iter=100_000, random_state=1).fit(x[:, :4], signs[:, 0])
+
+    others = threading.Thread(target=draw)
+    others.start()
+    try:
+        found = [fit(n_jobs) for n_jobs in (None, 2) * 5]
+    finally:
+        done.set()
+        others.join()
+    for coef, intercept in found:
+        np.testing.assert_array_equal(coef, expected[0])
+        np.testing.assert_array_equal(intercept, expected[1])
+
+
+def test_a_hinge_that_is_not_minimised_is_told(monkeypatch, rng):
+    monkeypatch.setattr(liblinear, "MAX_PASSES", 1)
+    x, signs = rng.normal(size=(40, 4)), np.where(rng.normal(size=(40, 1)) > 0, 1.0, -1.0)
+    with pytest.warns(ConvergenceWarning, match="above its optimum: lower C"):
+        fit_columns(x, signs, None, C=1.0, loss="hinge", seed=0)
