@@ -1,9 +1,12 @@
 """Small data sets as bags: one that scikit-learn brings along, and readers of local folders.
 
 Nothing is downloaded. A reader looks in the folder `data_home`, by default the one that the
-environment variable SKFISHER_DATA names, and says what to put there if it finds nothing.
+environment variable SKFISHER_DATA names, and says what to put there if it finds nothing. A file
+that is damaged, cut short or of another kind is named by a ValueError.
 """
 
+import contextlib
+import io
 import os
 from pathlib import Path
 
@@ -17,6 +20,8 @@ from skfisher.descriptors.extraction import deltas, mfcc
 from skfisher.descriptors.patches import ImagePatches
 
 __all__ = ["load_digits_patches", "load_fsdd", "load_japanese_vowels", "load_scene15"]
+
+FSDD_RATE = 8000
 
 
 def load_digits_patches(*, patch_size=4, step=1, positions=None):
@@ -91,6 +96,8 @@ def load_fsdd(*, data_home=None):
     ------
     FileNotFoundError
         If there are no recordings; the message says where to get them and where to put them.
+    ValueError
+        If a file is no whole recording of this set, or is not named like one.
 
     See Also
     --------
@@ -105,11 +112,11 @@ def load_fsdd(*, data_home=None):
     )
     frames, target, groups = [], [], []
     for path in paths:
-        digit, speaker, _ = path.stem.split("_")
-        sample_rate, signal = wavfile.read(path)
-        coefficients = mfcc(signal, sample_rate)
+        with _naming(path):
+            digit, speaker = _read_name(path.stem)
+            coefficients = mfcc(_read_wav(path.read_bytes()), FSDD_RATE)
         frames.append(np.hstack([coefficients, deltas(coefficients)]))
-        target.append(int(digit))
+        target.append(digit)
         groups.append(speaker)
     return Bunch(
         data=Bags.from_list(frames),
@@ -120,6 +127,36 @@ def load_fsdd(*, data_home=None):
         DESCR="The Free Spoken Digit Dataset and its contributors, CC BY-SA 4.0: spoken digits, "
         "20 MFCC and 20 deltas per frame, 10 classes, speakers in groups",
     )
+
+
+def _read_name(stem):
+    """Return the digit and the speaker of a recording."""
+    digit, *speaker = stem.split("_")
+    if len(speaker) != 2 or digit not in list("0123456789"):
+        raise ValueError("its name is not of the form DIGIT_SPEAKER_NUMBER.wav")
+    return int(digit), speaker[0]
+
+
+def _read_wav(content):
+    """Return the signal of a WAV file that is whole and has the sample rate of the set."""
+    # scipy only warns of files cut short, and reads what there is.
+    kind, order = content[:4], {b"RIFF": "little", b"RIFX": "big"}.get(content[:4])
+    if order is None or content[8:12] != b"WAVE":
+        raise ValueError(f"it is no WAV file: it begins with {kind!r}")
+    end = 12
+    while end < len(content):
+        size = int.from_bytes(content[end + 4 : end + 8], order)
+        end += 8 + size + size % 2
+    declared = 8 + int.from_bytes(content[4:8], order)
+    if {declared + declared % 2, end} != {len(content) + len(content) % 2}:
+        raise ValueError(f"it is {len(content)} bytes long, but its header says otherwise")
+    sample_rate, signal = wavfile.read(io.BytesIO(content))
+    if sample_rate != FSDD_RATE:
+        raise ValueError(
+            f"it has {sample_rate} samples per second, but the recordings of this set have "
+            f"{FSDD_RATE}"
+        )
+    return signal
 
 
 def load_japanese_vowels(*, data_home=None):
@@ -145,6 +182,8 @@ def load_japanese_vowels(*, data_home=None):
     ------
     FileNotFoundError
         If there is no such file; the message says where to get it and where to put it.
+    ValueError
+        If a line of the file is no utterance, or holds values that are missing or not finite.
     """
     (path,) = _find(
         "japanese_vowels/JapaneseVowels_TRAIN.ts",
@@ -152,11 +191,8 @@ def load_japanese_vowels(*, data_home=None):
         "the training part of Japanese Vowels, JapaneseVowels_TRAIN.ts, from "
         "https://timeseriesclassification.com/description.php?Dataset=JapaneseVowels",
     )
-    bags, speakers = [], []
-    for line in path.read_text().partition("@data")[2].split():
-        *dimensions, speaker = line.split(":")
-        bags.append(np.array([np.fromstring(values, sep=",") for values in dimensions]).T)
-        speakers.append(speaker)
+    with _naming(path):
+        bags, speakers = _read_series(path.read_text(encoding="utf-8"))
     target_names, target = np.unique(speakers, return_inverse=True)
     return Bunch(
         data=Bags.from_list(bags),
@@ -165,6 +201,38 @@ def load_japanese_vowels(*, data_home=None):
         DESCR="Japanese Vowels (Kudo, Toyama and Shimbo 1999), training part: 12 LPC cepstrum "
         "coefficients per frame, 9 speakers",
     )
+
+
+def _read_series(text):
+    """Return the series and the labels of a file in the format .ts."""
+    settings, labels, series, speakers = {}, [], [], []
+    for number, line in enumerate(text.splitlines(), 1):
+        if "@data" not in settings:
+            key, _, value = line.strip().lower().partition(" ")
+            settings[key], labels = value, settings.get("@classlabel", "").split()[1:]
+            continue
+        if not line.strip():
+            continue
+        try:
+            *dimensions, speaker = line.strip().split(":")
+            values = np.array([[float(v) for v in row.split(",")] for row in dimensions]).T
+        except ValueError as error:
+            raise ValueError(f"line {number} is no series of numbers: {error}") from error
+        width = int(settings.get("@dimensions", series[0].shape[1] if series else len(dimensions)))
+        if len(dimensions) != width or width == 0:
+            raise ValueError(f"line {number} has {len(dimensions)} dimensions, not {width}")
+        if not np.isfinite(values).all():
+            where, dimension = np.argwhere(~np.isfinite(values))[0]
+            raise ValueError(
+                f"line {number} holds NaN or infinity in dimension {dimension} at frame {where}"
+            )
+        if not speaker or (labels and speaker.lower() not in labels):
+            raise ValueError(f"line {number} has the label {speaker!r}, which is no speaker")
+        series.append(values)
+        speakers.append(speaker)
+    if not series:
+        raise ValueError("no series follow a line @data")
+    return series, speakers
 
 
 def load_scene15(*, data_home=None):
@@ -194,6 +262,8 @@ def load_scene15(*, data_home=None):
         If OpenCV is not installed.
     FileNotFoundError
         If there are no images; the message says where to put them.
+    ValueError
+        If a file is no image, or is cut short.
 
     See Also
     --------
@@ -206,12 +276,15 @@ def load_scene15(*, data_home=None):
         "scene15/train/Bedroom/image_0001.jpg",
     )
     try:
-        import cv2
+        import cv2  # noqa: F401 - say here what is missing
     except ImportError as error:
         raise ImportError(
             "load_scene15 needs OpenCV, which is not installed. Install skfisher[images]."
         ) from error
-    images = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in paths]
+    images = []
+    for path in paths:
+        with _naming(path):
+            images.append(_read_image(path.read_bytes()))
     target_names, target = np.unique([path.parent.name for path in paths], return_inverse=True)
     return Bunch(
         images=images,
@@ -220,6 +293,34 @@ def load_scene15(*, data_home=None):
         filenames=[str(path) for path in paths],
         DESCR="15-Scene (Lazebnik, Schmid and Ponce 2006), grey images, 15 classes",
     )
+
+
+def _read_image(content):
+    """Return a whole image, in grey."""
+    import cv2
+
+    # OpenCV fills up JPEG files that are cut short. The marker of the end is no part of the
+    # compressed pixels, which begin after the last marker of a scan.
+    if content.startswith(b"\xff\xd8") and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
+        raise ValueError("it is a JPEG image that is cut short")
+    image = None
+    if content:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
+    if image is None:
+        raise ValueError("OpenCV finds no image in it" if content else "it is empty")
+    return image
+
+
+@contextlib.contextmanager
+def _naming(path):
+    """Name the file in whatever error its reader raises."""
+    try:
+        yield
+    except OSError:  # which names it
+        raise
+    except Exception as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"{path} cannot be read: {kind}{error}") from error
 
 
 def _find(pattern, data_home, what):

@@ -1,5 +1,7 @@
 """Data sets as bags: the built-in one, and folders in the expected layout."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy.io import wavfile
@@ -80,6 +82,95 @@ def test_missing_data_are_asked_for(tmp_path, monkeypatch, load, words):
     monkeypatch.delenv("SKFISHER_DATA", raising=False)
     with pytest.raises(FileNotFoundError, match=f"SKFISHER_DATA is not set.*{words}"):
         load()
+
+
+@pytest.fixture(params=["sound", "sound of floats", "series", "image"])
+def small_set(request, rng, tmp_path):
+    """Return a reader and the only file of its folder, which is whole."""
+    if request.param == "series":
+        path = tmp_path / "japanese_vowels" / "JapaneseVowels_TRAIN.ts"
+        path.parent.mkdir()
+        path.write_text("@dimensions 2\n@classLabel true 1 9\n@data\n1.5,2:4,6e-1:9\n")
+        return partial(load_japanese_vowels, data_home=tmp_path), path
+    if request.param == "image":
+        cv2 = pytest.importorskip("cv2")
+        path = tmp_path / "scene15" / "train" / "Office" / "image_0001.jpg"
+        path.parent.mkdir(parents=True)
+        cv2.imwrite(str(path), rng.integers(0, 256, size=(16, 16), dtype=np.uint8))
+        return partial(load_scene15, data_home=tmp_path), path
+    path = tmp_path / "fsdd" / "3_theo_12.wav"
+    path.parent.mkdir()
+    signal = rng.uniform(-1, 1, size=300).astype(np.float32)
+    wavfile.write(path, 8000, signal if "floats" in request.param else np.int16(9999 * signal))
+    return partial(load_fsdd, data_home=tmp_path), path
+
+
+def test_files_that_are_cut_short_are_named(small_set):
+    load, path = small_set
+    whole = path.read_bytes().strip() if path.suffix == ".ts" else path.read_bytes()
+    for length in [*range(0, len(whole), 7), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="cannot be read") as caught:
+            load()
+        assert str(path) in str(caught.value)
+    path.write_bytes(whole)
+    assert len(load().target) == 1
+
+
+@pytest.mark.filterwarnings("ignore::scipy.io.wavfile.WavFileWarning")  # of chunks it skips
+def test_damaged_files_are_named_or_read(small_set, rng):
+    load, path = small_set
+    whole, messages = path.read_bytes(), []
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[rng.integers(min(len(whole), 100))] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            found = load()
+        except ValueError as error:
+            messages.append(str(error))
+        else:
+            assert len(found.target) == 1
+            assert "images" in found or np.isfinite(found.data.values).all()
+    assert messages
+    assert all(str(path) in message for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("@data\n1,2:3,?:a\n", "line 2 is no series of numbers.*'?'"),
+        ("@data\n1,2:3,nan:a\n", "line 2 holds NaN or infinity in dimension 1 at frame 1"),
+        ("@data\n1,2:3:a\n", "line 2 is no series of numbers"),
+        ("@data\n1,2:3,4:a\n\n1,2:a\n", "line 4 has 1 dimensions, not 2"),
+        ("@dimensions 3\n@data\n1,2:3,4:a\n", "line 3 has 2 dimensions, not 3"),
+        ("@classLabel true a b\n@data\n1,2:3,4:c\n", "line 3 has the label 'c'"),
+        ("1,2:3,4:a\n", "no series follow a line @data"),
+    ],
+)
+def test_lines_that_are_no_utterances_are_named(tmp_path, content, words):
+    path = tmp_path / "japanese_vowels" / "JapaneseVowels_TRAIN.ts"
+    path.parent.mkdir()
+    path.write_text(content)
+    with pytest.raises(ValueError, match=f"TRAIN.ts cannot be read: {words}"):
+        load_japanese_vowels(data_home=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "signal", "rate", "words"),
+    [
+        ("1_a_2", np.array([0, np.nan], np.float32), 8000, "NaN or infinity at sample 1"),
+        ("1_a_2", np.zeros((9, 2), np.int16), 8000, r"got shape \(9, 2\): pass one channel"),
+        ("1_a_2", np.zeros(9, np.int16), 16000, "16000 samples per second.* have 8000"),
+        ("1_a_b_2", np.zeros(9, np.int16), 8000, "DIGIT_SPEAKER_NUMBER.wav"),
+        ("x_a_2", np.zeros(9, np.int16), 8000, "DIGIT_SPEAKER_NUMBER.wav"),
+    ],
+)
+def test_sounds_of_other_sets_are_named(tmp_path, name, signal, rate, words):
+    (tmp_path / "fsdd").mkdir()
+    wavfile.write(tmp_path / "fsdd" / f"{name}.wav", rate, signal)
+    with pytest.raises(ValueError, match=rf"{name}.wav cannot be read: .*{words}"):
+        load_fsdd(data_home=tmp_path)
 
 
 def test_real_folders_hold_what_their_descriptions_say(data_folder):
