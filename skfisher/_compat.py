@@ -9,7 +9,12 @@ from contextlib import nullcontext
 import sklearn
 from sklearn.base import _fit_context
 from sklearn.utils._array_api import get_namespace
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils._set_output import _get_output_config, _wrap_data_with_container
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
@@ -33,6 +38,7 @@ __all__ = [
     "get_feature_names",
     "get_namespace",
     "set_threads",
+    "validate_parameter_constraints",
     "wants_data_frame",
     "wrap_output",
 ]

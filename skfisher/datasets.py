@@ -16,8 +16,8 @@ from sklearn.datasets import load_digits
 from sklearn.utils import Bunch
 
 from skfisher.bags.bags import Bags
-from skfisher.descriptors.extraction import deltas, mfcc
 from skfisher.descriptors.patches import ImagePatches
+from skfisher.descriptors.sound import deltas, mfcc
 
 __all__ = ["load_digits_patches", "load_fsdd", "load_japanese_vowels", "load_scene15"]
 
@@ -101,8 +101,8 @@ def load_fsdd(*, data_home=None):
 
     See Also
     --------
-    skfisher.descriptors.extraction.mfcc : The coefficients.
-    skfisher.descriptors.extraction.deltas : Their rates of change.
+    skfisher.descriptors.mfcc : The coefficients.
+    skfisher.descriptors.deltas : Their rates of change.
     """
     paths = _find(
         "fsdd/*_*_*.wav",
@@ -267,7 +267,7 @@ def load_scene15(*, data_home=None):
 
     See Also
     --------
-    skfisher.descriptors.extraction.dense_sift : Makes bags of the images.
+    skfisher.descriptors.dense_sift : Makes bags of the images.
     """
     paths = _find(
         "scene15/train/*/*.jpg",

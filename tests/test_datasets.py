@@ -118,6 +118,7 @@ def test_files_that_are_cut_short_are_named(small_set):
 
 
 @pytest.mark.filterwarnings("ignore::scipy.io.wavfile.WavFileWarning")  # of chunks it skips
+@pytest.mark.filterwarnings("ignore:The signal goes up to")
 def test_damaged_files_are_named_or_read(small_set, rng):
     load, path = small_set
     whole, messages = path.read_bytes(), []

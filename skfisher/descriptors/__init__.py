@@ -1,5 +1,6 @@
 """Descriptors: extracted from images and sound, and transformed."""
 
-from .extraction import deltas, dense_sift, mfcc
+from .sift import dense_sift
+from .sound import deltas, mfcc
 
 __all__ = ["deltas", "dense_sift", "mfcc"]

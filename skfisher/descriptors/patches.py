@@ -15,6 +15,7 @@ from skfisher.bags.feature_names import check_features, names_in
 from skfisher.contract.estimator import BagEstimator
 from skfisher.contract.set_output import BagOutputMixin
 from skfisher.contract.validation import check_table
+from skfisher.warning import warn_caller
 
 __all__ = ["ImagePatches"]
 
@@ -47,7 +48,7 @@ class ImagePatches(BagOutputMixin, TransformerMixin, BagEstimator):
     See Also
     --------
     DescriptorTransformer : Reduce or scale the patches, for instance by PCA.
-    skfisher.descriptors.extraction.dense_sift : Patches described by their gradients.
+    skfisher.descriptors.dense_sift : Patches described by their gradients.
 
     Notes
     -----
@@ -61,6 +62,10 @@ class ImagePatches(BagOutputMixin, TransformerMixin, BagEstimator):
     Patches keep the dtype of the images, so that bytes stay bytes; what follows converts them
     chunk by chunk. With `positions` they are float32, or float64 where the images need it.
 
+    Nothing is rescaled. As bytes go from 0 to 255 and floats mostly from 0 to 1, all images of a
+    list are of one integer dtype, or all of floats; and `transform` warns if they are not as they
+    were in `fit`.
+
     Examples
     --------
     >>> from sklearn.datasets import load_digits
@@ -72,7 +77,7 @@ class ImagePatches(BagOutputMixin, TransformerMixin, BagEstimator):
     _parameter_constraints: dict = {
         "patch_size": [Interval(Integral, 1, None, closed="left"), tuple],
         "step": [Interval(Integral, 1, None, closed="left"), tuple],
-        "positions": [Interval(Real, 0, None, closed="left"), None],
+        "positions": [Interval(Real, 0, float(np.finfo(np.float32).max), closed="both"), None],
     }
 
     def __init__(self, patch_size=8, *, step=1, positions=None):
@@ -100,8 +105,9 @@ class ImagePatches(BagOutputMixin, TransformerMixin, BagEstimator):
         TypeError
             If an image is no array, or not made of real numbers.
         ValueError
-            If there are no images, or if they differ in their number of channels, hold NaN or
-            infinity, or are smaller than a patch. The message names the image.
+            If there are no images, or if they differ in their number of channels or in whether
+            they are bytes or floats, hold NaN or infinity, or are smaller than a patch. The
+            message names the image.
         """
         _pair(self.step, "step")
         self._read(X, reset=True)
@@ -128,9 +134,16 @@ class ImagePatches(BagOutputMixin, TransformerMixin, BagEstimator):
             images = check_table(self, X, reset=reset, dtype="numeric")[:, None, None, :]
         fitted = None if reset else self.n_features_in_
         n_channels = _check_channels(images, fitted)
+        scale = _check_scale(images)
         for i, image in enumerate(images):
             _check_image(image, i, _pair(self.patch_size, "patch_size"), is_table)
+        if not reset and scale != self._scale and not is_table:
+            warn_caller(
+                f"ImagePatches was fitted on images of {self._scale}, and these are of {scale}: "
+                "nothing is rescaled, so convert them if their values do not mean the same."
+            )
         if reset:
+            self._scale = scale
             self._fit_on_bags = not is_table
             if not is_table:
                 check_features(self, None, n_channels, reset=True)
@@ -244,6 +257,19 @@ def _check_channels(images, fitted):
         raise ValueError(
             f"the images have {found[0]} channels, but ImagePatches was fitted on images of "
             f"{fitted}."
+        )
+    return found[0]
+
+
+def _check_scale(images):
+    """Return what the values of images are, which all images must have in common."""
+    found = ["floats" if image.dtype.kind == "f" else str(image.dtype) for image in images]
+    odd, usual = odd_one_out(found)
+    if odd is not None:
+        raise ValueError(
+            f"X[{odd}] has dtype {images[odd].dtype}, but X[{usual}] has {images[usual].dtype}: "
+            "their values may not mean the same, such as 255 and 1.0 for white. Convert them, for "
+            "instance bytes to floats by / 255."
         )
     return found[0]
 

@@ -277,7 +277,9 @@ class PositionAppender(BagOutputMixin, TransformerMixin, BagEstimator):
            [ 0.   ,  0.375]])
     """
 
-    _parameter_constraints: dict = {"scale": [Interval(Real, 0, None, closed="left")]}
+    _parameter_constraints: dict = {
+        "scale": [Interval(Real, 0, float(np.finfo(np.float32).max), closed="both")]
+    }
 
     def __init__(self, scale=1.0):
         self.scale = scale

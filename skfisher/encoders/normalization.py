@@ -5,13 +5,19 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 
-from skfisher._compat import Interval, _fit_context
+from skfisher._compat import Interval, _fit_context, validate_parameter_constraints
 from skfisher.contract.estimator import BagEstimator
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_table
 from skfisher.ops.normalization import power_l2_normalize
 
 __all__ = ["PowerL2Normalizer", "fisher_vector_blocks"]
+
+BLOCK_PARAMETERS = {
+    "n_components": [Interval(Integral, 1, None, closed="left")],
+    "n_features": [Interval(Integral, 1, None, closed="left")],
+    "include_weights": ["boolean"],
+}
 
 
 class PowerL2Normalizer(OneToOneFeatureMixin, TransformerMixin, BagEstimator):
@@ -176,6 +182,11 @@ def fisher_vector_blocks(n_components, n_features, *, include_weights=True):
     -------
     labels : ndarray of int of shape (K + 2 K D,), or (2 K D,) without weights
 
+    Raises
+    ------
+    ValueError
+        If a parameter is not of its type, or less than 1.
+
     See Also
     --------
     PowerL2Normalizer : Scales every block to unit length.
@@ -186,6 +197,15 @@ def fisher_vector_blocks(n_components, n_features, *, include_weights=True):
     >>> fisher_vector_blocks(n_components=2, n_features=3)
     array([0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4])
     """
+    validate_parameter_constraints(
+        BLOCK_PARAMETERS,
+        {
+            "n_components": n_components,
+            "n_features": n_features,
+            "include_weights": include_weights,
+        },
+        "fisher_vector_blocks",
+    )
     labels = np.repeat(np.arange(2 * n_components), n_features)
     if include_weights:
         labels = np.concatenate([np.zeros(n_components, labels.dtype), labels + 1])

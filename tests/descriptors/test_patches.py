@@ -1,6 +1,7 @@
 """ImagePatches."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -172,3 +173,29 @@ def test_images_unlike_those_of_fit_are_refused():
 def test_bad_parameters_are_named(params, words):
     with pytest.raises(ValueError, match=words):
         ImagePatches(**params).fit([BIG])
+
+
+@pytest.mark.parametrize(
+    ("other", "usual"), [("uint8", "float64"), ("float32", "uint8"), ("uint16", "uint8")]
+)
+def test_images_of_different_scales_are_refused_in_one_list(other, usual):
+    images = [BIG.astype(usual), BIG.astype(usual), BIG.astype(other)]
+    with pytest.raises(ValueError, match=rf"X\[2\] has dtype {other}, but X\[0\] has {usual}"):
+        ImagePatches(4).fit(images)
+    assert len(ImagePatches(4).fit_transform([BIG, BIG.astype(np.float32)])) == 2
+
+
+def test_images_of_another_scale_than_in_fit_are_warned_of():
+    patches = ImagePatches(4).fit([BIG.astype(np.uint8)])
+    with pytest.warns(UserWarning, match="fitted on images of uint8, and these are of floats") as w:
+        patches.transform([BIG])
+    assert w[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        patches.transform([BIG.astype(np.uint8)])
+
+
+@pytest.mark.parametrize("positions", [np.inf, np.nan, 1e300])
+def test_positions_stay_finite(positions):
+    with pytest.raises(ValueError, match="'positions' parameter of ImagePatches"):
+        ImagePatches(4, positions=positions).fit([BIG])

@@ -333,3 +333,9 @@ def test_position_of_one_sample_of_a_table_is_zero(rng):
     found = PositionAppender().fit_transform(rng.normal(size=(5, 2)))
     assert found.shape == (5, 3)
     assert not found[:, 2].any()
+
+
+@pytest.mark.parametrize("scale", [-1.0, np.inf, np.nan, 1e300, "1"])
+def test_positions_stay_finite(rng, scale):
+    with pytest.raises(ValueError, match="'scale' parameter of PositionAppender"):
+        PositionAppender(scale=scale).fit(rng.normal(size=(2, 5, 2)))

@@ -111,6 +111,15 @@ def test_blocks_of_a_fisher_vector():
 
 
 @pytest.mark.parametrize(
+    "params", [{"n_components": 0}, {"n_features": 2.0}, {"include_weights": None}]
+)
+def test_numbers_of_blocks_are_checked(params):
+    words = f"{next(iter(params))!r} parameter of fisher_vector_blocks must be"
+    with pytest.raises(ValueError, match=words):
+        fisher_vector_blocks(**{"n_components": 3, "n_features": 2, **params})
+
+
+@pytest.mark.parametrize(
     ("blocks", "words"),
     [
         (4, "blocks=4 does not divide n_features=6"),

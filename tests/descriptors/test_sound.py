@@ -1,13 +1,14 @@
-"""MFCC frames, deltas and dense SIFT."""
+"""MFCC frames and deltas."""
 
-import sys
+import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
 from scipy.fft import dct
 from scipy.signal import get_window, lfilter, stft
 
-from skfisher.descriptors import deltas, dense_sift, mfcc
+from skfisher.descriptors import deltas, mfcc
 
 
 def mfcc_by_loops(signal, rate, n_coefficients, n_bands):
@@ -83,11 +84,21 @@ def test_integers_are_scaled_by_their_largest_value_and_silence_is_finite(rng):
         (np.array([0, 1, np.nan, 2]), {}, "NaN or infinity at sample 2"),
         (np.zeros(800), {"n_bands": 10}, "n_coefficients=20 cannot exceed n_bands=10"),
         (np.zeros(800), {"step": 1e-5}, "step=1e-05 is 0.08 samples at sample_rate=8000"),
-        (np.zeros(800), {"window": -1.0}, "window=-1.0 is -8000 samples"),
+        (np.zeros(800), {"window": -1.0}, "'window' parameter of mfcc must be a float .* Got -1.0"),
+        (np.zeros(800), {"window": 1e9}, r"window=1000000000.0 is 8e\+12 samples .* fewer than"),
+        (np.zeros(800), {"n_bands": 40.0}, "'n_bands' parameter of mfcc must be an int"),
+        (np.zeros(800), {"n_coefficients": 0}, "'n_coefficients' parameter of mfcc"),
+        (np.zeros(800), {"step": "10 ms"}, "'step' parameter of mfcc must be a float"),
+        (np.zeros(800), {"step": np.inf}, "'step' parameter of mfcc"),
+        (np.zeros(800), {"pre_emphasis": 1.5}, "'pre_emphasis' parameter of mfcc"),
         (np.zeros(800), {"sample_rate": 10}, "window=0.025 is 0.25 samples at sample_rate=10,"),
-        (np.zeros(800), {"sample_rate": np.nan}, "sample_rate=nan"),
+        (np.zeros(800), {"sample_rate": np.nan}, "'sample_rate' parameter of mfcc"),
+        (np.zeros(800), {"sample_rate": None}, "'sample_rate' parameter of mfcc"),
+        (np.full(800, 1e30, np.float32), {}, "too loud for float32, and its power is infinity"),
+        (np.full(800, 1e200), {}, "too loud for float64"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:The signal goes up to")
 def test_bad_signals_are_refused(signal, params, words):
     with pytest.raises(ValueError, match=words):
         mfcc(signal, **{"sample_rate": 8000, **params})
@@ -100,6 +111,10 @@ def test_bad_signals_are_refused(signal, params, words):
         (np.array(["a", "b"]), "signal has dtype <U1, but real numbers are needed"),
         (np.ma.masked_equal([1.0, 2.0], 2.0), r"signal\[1\] is masked"),
         (None, "signal is None"),
+        (np.zeros(800, bool), "signal has dtype bool, which does not tell the scale"),
+        (np.zeros(800, np.int64), r"signal has dtype int64, .* write signal.astype\(np.int16\)"),
+        ([0, 100, -100], "signal has dtype int64"),
+        (np.zeros(800, np.uint64), "signal has dtype uint64"),
     ],
 )
 def test_signals_are_real_numbers(signal, words):
@@ -127,94 +142,87 @@ def test_deltas_of_one_frame_are_zero():
     assert not deltas(np.ones((1, 4))).any()
 
 
-def test_dense_sift_agrees_with_opencv_on_a_grid(rng):
-    cv2 = pytest.importorskip("cv2")
-    image = rng.integers(0, 256, size=(40, 56), dtype=np.uint8)
-    (found,) = dense_sift([image], patch_size=24, step=8, scales=[1.0])
-    # patches start at 0, 8, 16 and 0, 8, ..., 32, and are described around their centres
-    points = [
-        cv2.KeyPoint(x + 11.5, y + 11.5, 4.0, 0.0) for y in (0, 8, 16) for x in range(0, 33, 8)
-    ]
-    expected = cv2.SIFT_create().compute(image, points)[1]
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, expected)
+def test_frames_of_long_recordings_are_those_of_their_parts(rng):
+    signal = rng.uniform(-1, 1, size=200_000)
+    whole, step = mfcc(signal, 8000), 80
+    for first in range(1, len(whole), 500):
+        start = (first - 1) * step
+        part = mfcc(signal[start : start + 501 * step], 8000)[1:400]
+        np.testing.assert_allclose(whole[first : first + len(part)], part, rtol=1e-9, atol=1e-9)
+    frames = rng.normal(size=(30_000, 20))
+    whole = deltas(frames, width=3)
+    for first in range(3, len(whole), 4_000):
+        part = deltas(frames[first - 3 : first + 4_000], width=3)[3:-3]
+        np.testing.assert_array_equal(whole[first : first + len(part)], part)
 
 
-def test_a_patch_reaches_as_far_as_its_size(rng):
-    image = rng.integers(0, 256, size=(120, 120), dtype=np.uint8)
-    (whole,) = dense_sift([image], patch_size=120, step=1, scales=[1.0])
-    changed = image.copy()
-    changed[:20] = 128
-    (other,) = dense_sift([changed], patch_size=120, step=1, scales=[1.0])
-    # histograms of 8 orientations in 4 x 4 cells of 30 pixels: the top row changes most
-    change = np.abs(whole.astype(int) - other).reshape(4, 4, 8).sum(axis=(1, 2))
-    assert change[0] > 3 * change[2:].max()
+def test_memory_does_not_grow_with_the_recording(tmp_path):
+    peaks = []
+    for seconds in (30, 240):
+        sound = np.memmap(tmp_path / "sound", np.int16, "w+", shape=16000 * seconds)
+        sound[::50] = 1000
+        tracemalloc.start()
+        frames = mfcc(sound, 16000)
+        slopes = deltas(frames)
+        peaks.append(tracemalloc.get_traced_memory()[1] - frames.nbytes - slopes.nbytes)
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
 
 
-def test_scales_add_up_and_patches_must_fit(rng):
-    image = rng.integers(0, 256, size=(48, 48), dtype=np.uint8)
-    bags = dense_sift([image, image[:30, :24]], scales=[1.0, 0.5, 0.25])
-    # 4 x 4 patches in 48 x 48, one in 24 x 24, none in 12 x 12; one in 30 x 24
-    assert bags.lengths.tolist() == [17, 1]
-
-
-def test_scales_at_which_nothing_fits_are_left_out(rng):
-    pytest.importorskip("cv2")
-    image = rng.integers(0, 256, size=(30, 40), dtype=np.uint8)
-    (found,) = dense_sift([image], scales=[1.0, 0.5, 1e-4])
-    np.testing.assert_array_equal(found, dense_sift([image], scales=(1.0,))[0])
-    # 31 x 41 are shrunk to 24 x 32 (23.87 is rounded), 30 x 40 to 23 x 31
-    scale = 0.77
-    assert dense_sift([np.pad(image, ((0, 1), (0, 1)))], scales=[scale]).lengths.tolist() == [2]
-    with pytest.raises(ValueError, match=r"smaller than a patch of 24 at the largest scale, 0.77"):
-        dense_sift([image], scales=[0.5, scale])
-
-
-def test_images_may_come_from_a_generator(rng):
-    pytest.importorskip("cv2")
-    images = [rng.integers(0, 256, size=(30, 30), dtype=np.uint8) for _ in range(3)]
-    np.testing.assert_array_equal(
-        dense_sift(image for image in images).values, dense_sift(images).values
-    )
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000])
+def test_defaults_leave_no_band_empty(rng, rate):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isfinite(mfcc(rng.uniform(-1, 1, size=rate), rate)).all()
 
 
 @pytest.mark.parametrize(
-    ("params", "words"),
-    [
-        ({"step": 0}, "step=0 must be above 0"),
-        ({"patch_size": -1.0}, "patch_size=-1.0 must be above 0"),
-        ({"scales": []}, r"scales=\[\] must be at least one number"),
-        ({"scales": [1.0, 0.0]}, r"scales=\[1.0, 0.0\] must be .* above 0"),
-    ],
+    ("rate", "params"), [(2000, {}), (8000, {"window": 0.004}), (16000, {"n_bands": 128})]
 )
-def test_parameters_of_the_grid_are_above_zero(params, words):
-    with pytest.raises(ValueError, match=words):
-        dense_sift([np.zeros((64, 80), np.uint8)], **params)
+def test_empty_bands_are_warned_of(rng, rate, params):
+    with pytest.warns(
+        UserWarning, match=r"of \d+ mel bands hold no frequency.* Lower n_bands"
+    ) as w:
+        mfcc(rng.uniform(-1, 1, size=rate), rate, **params)
+    assert w[0].filename == __file__
 
 
-def test_threads_do_not_change_descriptors(rng):
-    pytest.importorskip("cv2")
-    images = [rng.integers(0, 256, size=(40, 30 + n), dtype=np.uint8) for n in range(6)]
-    one, two = dense_sift(images), dense_sift(images, n_jobs=2)
-    np.testing.assert_array_equal(one.values, two.values)
-    np.testing.assert_array_equal(one.lengths, two.lengths)
+def test_scales_that_cannot_be_are_warned_of(rng):
+    signal = rng.integers(-9999, 9999, size=800)
+    with pytest.warns(UserWarning, match="goes up to 9.* between -1 and 1: .* 32768"):
+        mfcc(signal.astype(float), 8000)
+    with pytest.warns(UserWarning, match=r"dtype int32 but .* signal.astype\(np.int16\)"):
+        mfcc(signal.astype(np.int32), 8000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expected = mfcc(signal.astype(np.int16), 8000)
+        for same in (signal / 32768, signal.astype(np.int32) * 2**16):
+            np.testing.assert_allclose(mfcc(same, 8000), expected, rtol=1e-3, atol=1e-3)
+        mfcc(np.zeros(800, np.int32), 8000)
 
 
 @pytest.mark.parametrize(
-    ("images", "words"),
+    ("frames", "width", "words"),
     [
-        ([np.zeros((30, 30), np.uint8), np.zeros((30, 20), np.uint8)], r"images\[1\] is 30 x 20"),
-        ([np.zeros((30, 30))], r"images\[0\] must be a uint8 array .* got float64"),
-        ([np.zeros((30, 30, 3), np.uint8)], r"got uint8 of shape \(30, 30, 3\)"),
-        (["image.jpg"], "got str"),
+        (np.zeros(9), 2, r"deltas needs frames of shape .* got shape \(9,\)"),
+        (np.zeros((0, 4)), 2, "at least 1 of each"),
+        (np.full((3, 2), np.nan), 2, "NaN or infinity at frame 0, coefficient 0"),
+        (None, 2, "frames is None"),
+        (np.ma.masked_equal([[1.0, 2.0]], 2.0), 2, r"frames\[0\] is masked at \[1\]"),
+        (np.zeros((9, 4)), 0, "'width' parameter of deltas must be an int"),
+        (np.zeros((9, 4)), 1.5, "'width' parameter of deltas must be an int"),
+        (np.array([[-3e38], [3e38]], np.float32), 1, "too large for float32"),
     ],
 )
-def test_bad_images_are_named(images, words):
-    with pytest.raises(ValueError, match=words):
-        dense_sift(images)
+def test_bad_frames_are_refused(frames, width, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        deltas(frames, width=width)
 
 
-def test_opencv_is_asked_for(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(ImportError, match=r"Install skfisher\[images\]"):
-        dense_sift([np.zeros((30, 30), np.uint8)])
+def test_deltas_of_integers_do_not_wrap():
+    frames = np.array([[250], [5], [250]], np.uint8)
+    np.testing.assert_allclose(deltas(frames, width=1).ravel(), [-122.5, 0, 122.5])
+
+
+def test_deltas_of_constants_are_zero(rng):
+    assert not deltas(np.tile(rng.normal(size=4), (7, 1)), width=4).any()

@@ -1,0 +1,141 @@
+"""Dense SIFT."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from skfisher import Bags
+from skfisher.descriptors import dense_sift
+
+
+def test_dense_sift_agrees_with_opencv_on_a_grid(rng):
+    cv2 = pytest.importorskip("cv2")
+    image = rng.integers(0, 256, size=(40, 56), dtype=np.uint8)
+    (found,) = dense_sift([image], patch_size=24, step=8, scales=[1.0])
+    # patches start at 0, 8, 16 and 0, 8, ..., 32, and are described around their centres
+    points = [
+        cv2.KeyPoint(x + 11.5, y + 11.5, 4.0, 0.0) for y in (0, 8, 16) for x in range(0, 33, 8)
+    ]
+    expected = cv2.SIFT_create().compute(image, points)[1]
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_patch_reaches_as_far_as_its_size(rng):
+    image = rng.integers(0, 256, size=(120, 120), dtype=np.uint8)
+    (whole,) = dense_sift([image], patch_size=120, step=1, scales=[1.0])
+    changed = image.copy()
+    changed[:20] = 128
+    (other,) = dense_sift([changed], patch_size=120, step=1, scales=[1.0])
+    # histograms of 8 orientations in 4 x 4 cells of 30 pixels: the top row changes most
+    change = np.abs(whole.astype(int) - other).reshape(4, 4, 8).sum(axis=(1, 2))
+    assert change[0] > 3 * change[2:].max()
+
+
+def test_scales_add_up_and_patches_must_fit(rng):
+    image = rng.integers(0, 256, size=(48, 48), dtype=np.uint8)
+    bags = dense_sift([image, image[:30, :24]], scales=[1.0, 0.5, 0.25])
+    # 4 x 4 patches in 48 x 48, one in 24 x 24, none in 12 x 12; one in 30 x 24
+    assert bags.lengths.tolist() == [17, 1]
+
+
+def test_scales_at_which_nothing_fits_are_left_out(rng):
+    pytest.importorskip("cv2")
+    image = rng.integers(0, 256, size=(30, 40), dtype=np.uint8)
+    (found,) = dense_sift([image], scales=[1.0, 0.5, 1e-4])
+    np.testing.assert_array_equal(found, dense_sift([image], scales=(1.0,))[0])
+    # 31 x 41 are shrunk to 24 x 32 (23.87 is rounded), 30 x 40 to 23 x 31
+    scale = 0.77
+    assert dense_sift([np.pad(image, ((0, 1), (0, 1)))], scales=[scale]).lengths.tolist() == [2]
+    with pytest.raises(ValueError, match=r"smaller than a patch of 24 at the largest scale, 0.77"):
+        dense_sift([image], scales=[0.5, scale])
+
+
+def test_images_may_come_from_a_generator(rng):
+    pytest.importorskip("cv2")
+    images = [rng.integers(0, 256, size=(30, 30), dtype=np.uint8) for _ in range(3)]
+    np.testing.assert_array_equal(
+        dense_sift(image for image in images).values, dense_sift(images).values
+    )
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"step": 0}, "'step' parameter of dense_sift must be an int in the range"),
+        ({"step": 1.5}, "'step' parameter of dense_sift must be an int in the range"),
+        ({"patch_size": -1.0}, "'patch_size' parameter of dense_sift must be a float in"),
+        ({"patch_size": np.nan}, "'patch_size' parameter of dense_sift must be a float in"),
+        ({"scales": 1.0}, "'scales' parameter of dense_sift must be an array-like"),
+        ({"n_jobs": 1.5}, "'n_jobs' parameter of dense_sift"),
+        ({"scales": [1.0, np.inf]}, "must be at least one number, and all above 0"),
+        ({"scales": ["1"]}, "must be at least one number, and all above 0"),
+        ({"scales": [[1.0]]}, "must be at least one number, and all above 0"),
+        ({"scales": []}, r"scales=\[\] must be at least one number"),
+        ({"scales": [1.0, 0.0]}, r"scales=\[1.0, 0.0\] must be .* above 0"),
+    ],
+)
+def test_parameters_of_the_grid_are_above_zero(params, words):
+    with pytest.raises(ValueError, match=words):
+        dense_sift([np.zeros((64, 80), np.uint8)], **params)
+
+
+def test_threads_do_not_change_descriptors(rng):
+    pytest.importorskip("cv2")
+    images = [rng.integers(0, 256, size=(40, 30 + n), dtype=np.uint8) for n in range(6)]
+    one, two = dense_sift(images), dense_sift(images, n_jobs=2)
+    np.testing.assert_array_equal(one.values, two.values)
+    np.testing.assert_array_equal(one.lengths, two.lengths)
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        ([np.zeros((30, 30), np.uint8), np.zeros((30, 20), np.uint8)], r"images\[1\] is 30 x 20"),
+        ([np.zeros((30, 30))], r"images\[0\] has dtype float64, .* np.uint8\(255 \* images\[0\]\)"),
+        ([np.zeros((30, 30), np.uint16)], r"images\[0\] has dtype uint16, whose scale"),
+        ([np.zeros((30, 30, 3), np.uint8)], r"images\[0\] has shape \(30, 30, 3\).* grey"),
+        (["image.jpg"], r"images\[0\] is 'image.jpg'"),
+        ([np.zeros((30, 30), np.uint8), None], r"images\[1\] is None"),
+        ([np.zeros((0, 0), np.uint8)], r"images\[0\] is empty, of shape \(0, 0\)"),
+        ([[]], r"images\[0\] is empty"),
+        ([np.ma.masked_less(np.zeros((30, 30), np.uint8), 1)], r"images\[0\] is masked"),
+        (np.zeros((30, 30), np.uint8), r"images is two-dimensional: write \[images\]"),
+        ("image.jpg", "images is 'image.jpg'"),
+        (None, "images is None"),
+        ([], "images holds no images"),
+        ({"a": np.zeros((30, 30), np.uint8)}, r"images is a dict: .* list\(images.values\(\)\)"),
+        (Bags.from_list([np.zeros((30, 30))]), "images is Bags"),
+    ],
+)
+def test_bad_images_are_named(images, words):
+    pytest.importorskip("cv2")
+    with pytest.raises((TypeError, ValueError), match=words):
+        dense_sift(images)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [np.array, tuple, iter, lambda images: dict(enumerate(images)).values()],
+    ids=["array", "tuple", "iterator", "values"],
+)
+def test_containers_of_images(rng, form):
+    pytest.importorskip("cv2")
+    images = [rng.integers(0, 256, size=(30, 30), dtype=np.uint8) for _ in range(3)]
+    np.testing.assert_array_equal(dense_sift(form(images)).values, dense_sift(images).values)
+
+
+def test_views_of_images(rng):
+    pytest.importorskip("cv2")
+    image = rng.integers(0, 256, size=(60, 60, 3), dtype=np.uint8)
+    image.flags.writeable = False
+    for view in (image[::-1, :, 0], image[::2, ::2, 1], image[:, :, 2].T):
+        expected = dense_sift([np.ascontiguousarray(view)]).values
+        np.testing.assert_array_equal(dense_sift([view]).values, expected)
+
+
+def test_opencv_is_asked_for(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(ImportError, match=r"Install skfisher\[images\]"):
+        dense_sift([np.zeros((30, 30), np.uint8)])
