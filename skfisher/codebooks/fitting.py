@@ -58,23 +58,24 @@ class MixtureFitter:
             )
         return mixture
 
-    def _keep_mixture(self, mixture):
-        # One assignment: an interrupt never leaves parameters of two iterations.
-        self.__dict__.update(
-            weights_=mixture.weights, means_=mixture.means, variances_=mixture.variances
-        )
+    def _keep_mixture(self, mixture, **course):
+        """Set the parameters, and with them all that tells how they were found, in one step."""
+        weights, means, variances = mixture
+        vars(self).update(weights_=weights, means_=means, variances_=variances, **course)
 
     @one_blas_thread
     def _adopt_mixture(self, mixture, source):
         """Hold the parameters of a mixture that was fitted elsewhere."""
-        self._keep_mixture(mixture)
-        vars(self).update(course_of_fit(source))
-        self.lower_bounds_ = [self.lower_bound_]
+        course = course_of_fit(source)
+        course["lower_bounds_"] = [course["lower_bound_"]]
         # what partial_fit goes on from: the mixture's own moments
         weights, means, variances = mixture
-        self._global_mean = weights @ means
-        self._global_variance = weights @ (variances + (means - self._global_mean) ** 2)
-        self._online, self._n_seen = None, 0
+        mean = weights @ means
+        variance = weights @ (variances + (means - mean) ** 2)
+        self._keep_mixture(
+            mixture, **course,
+            _global_mean=mean, _global_variance=variance, _online=None, _n_seen=0,
+        )  # fmt: skip
 
     def _fit_mixture(self, bags, X, y):
         rng = check_random_state(self.random_state)
@@ -83,35 +84,28 @@ class MixtureFitter:
         progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
         bags = self._subsample(bags, seeds[0])
         mixture, moments, floor = self._start(bags, seeds[1])
-        self._keep_mixture(mixture)
-        self._online = None
-        self._n_seen = bags.n_descriptors
-        self._global_mean, self._global_variance = moments
-        self.converged_, self.n_iter_ = False, 0
-        self.lower_bound_, self.lower_bounds_ = -np.inf, []
-        if self.batch_size is None:
-            steps = em_iterations(
-                bags.values, bags.starts, bags.stops, mixture, floor,
-                tol=self.tol, n_jobs=self.n_jobs, device=self.device,
-            )  # fmt: skip
-        else:
-            steps = self._epochs(bags, mixture, moments, seeds[2])
-        for _ in range(self.max_iter):
+        steps = self._em_steps(bags, mixture, moments, floor, seeds[2])
+        lower_bounds = []
+        for n_iter in range(1, self.max_iter + 1):
             step = progress.subcontext(task_name="em-iteration")
             step.call_on_fit_task_begin(estimator=self)
-            mixture, lower_bound, converged = next(steps)
-            _check_likelihood(lower_bound, self._mixture(), bags)
-            self.lower_bound_, self.converged_ = lower_bound, converged
-            self._keep_mixture(mixture)
-            self.n_iter_ += 1
-            self.lower_bounds_.append(self.lower_bound_)
+            before = mixture
+            mixture, lower_bound, converged, online = next(steps)
+            _check_likelihood(lower_bound, before, bags)
+            lower_bounds = [*lower_bounds, lower_bound]
+            self._keep_mixture(
+                mixture, converged_=converged, n_iter_=n_iter,
+                lower_bound_=lower_bound, lower_bounds_=lower_bounds,
+                _online=online, _n_seen=bags.n_descriptors,
+                _global_mean=moments.mean, _global_variance=moments.variance,
+            )  # fmt: skip
             if self.verbose:
                 print(
-                    f"{type(self).__name__}: iteration {self.n_iter_} of at most {self.max_iter}, "
-                    f"mean log-likelihood {self.lower_bound_:.6f}"
+                    f"{type(self).__name__}: iteration {n_iter} of at most {self.max_iter}, "
+                    f"mean log-likelihood {lower_bound:.6f}"
                 )
             stop = step.call_on_fit_task_end(estimator=self, reconstruction_attributes=dict)
-            if stop or self.converged_:
+            if stop or converged:
                 break
         else:
             warn_caller(
@@ -151,8 +145,18 @@ class MixtureFitter:
         )  # fmt: skip
         return mixture, moments, floor
 
+    def _em_steps(self, bags, mixture, moments, floor, seed):
+        """Yield what `em_iterations` does, and the state of online EM or None."""
+        if self.batch_size is not None:
+            yield from self._epochs(bags, mixture, moments, seed)
+        for step in em_iterations(
+            bags.values, bags.starts, bags.stops, mixture, floor,
+            tol=self.tol, n_jobs=self.n_jobs, device=self.device,
+        ):  # fmt: skip
+            yield *step, None
+
     def _epochs(self, bags, mixture, moments, seed):
-        """Yield what `em_iterations` does, from online EM over shuffled batches of bags."""
+        """Yield steps of online EM over shuffled batches of bags."""
         rng = np.random.default_rng(seed)
         state = StepwiseState.begin(mixture, moments)
         before = -np.inf
@@ -168,8 +172,7 @@ class MixtureFitter:
                 )  # fmt: skip
                 total += log_likelihood * batch.n_descriptors
             total /= bags.n_descriptors
-            self._online = state._asdict()
-            yield mixture, total, abs(total - before) < self.tol
+            yield mixture, total, abs(total - before) < self.tol, state._asdict()
             # parameters that do not move yet have not converged
             before = total if moving else -np.inf
 
@@ -178,7 +181,7 @@ class MixtureFitter:
             seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
             mixture, moments, _ = self._start(bags, seed)
             state = StepwiseState.begin(mixture, moments)
-            self.converged_, self.n_iter_, self.lower_bounds_ = False, 0, []
+            course = {"converged_": False, "n_iter_": 1, "lower_bounds_": []}
         else:
             mixture = self._mixture(bags)
             if not hasattr(self, "_online"):
@@ -188,6 +191,7 @@ class MixtureFitter:
                     f"n_components={self.n_components}, but the mixture has "
                     f"{len(mixture.weights)} components: call fit to start again."
                 )
+            course = {"n_iter_": self.n_iter_ + 1, "lower_bounds_": self.lower_bounds_}
             if self._online is not None:
                 state = StepwiseState(**self._online)
             else:  # fitted exactly before: as if on that many batches of this size
@@ -199,11 +203,11 @@ class MixtureFitter:
             self.variance_floor, n_jobs=self.n_jobs, device=self.device,
         )  # fmt: skip
         _check_likelihood(lower_bound, mixture, bags)
-        mixture, self.lower_bound_ = updated, lower_bound
-        self._online = state._asdict()
-        self._keep_mixture(mixture)
-        self.n_iter_ += 1
-        self.lower_bounds_.append(self.lower_bound_)
+        course |= {
+            "lower_bound_": lower_bound, "lower_bounds_": [*course["lower_bounds_"], lower_bound],
+            "_online": state._asdict(),
+        }  # fmt: skip
+        self._keep_mixture(updated, **course)
 
 
 def course_of_fit(mixture):

@@ -21,7 +21,7 @@ from skfisher.arrays.libraries import (
 from skfisher.codebooks.em import Mixture
 from skfisher.codebooks.fitting import MixtureFitter, course_of_fit
 from skfisher.codebooks.parameters import parameters_of
-from skfisher.contract.estimator import BagEstimator
+from skfisher.contract.estimator import BagEstimator, all_or_nothing
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_bags
 from skfisher.ops.chunks import iter_row_chunks
@@ -147,6 +147,7 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         self.warm_start = warm_start
         self.verbose = verbose
 
+    @all_or_nothing(unless="means_")
     @_fit_context(prefer_skip_nested_validation=True)
     @reads_input
     def fit(self, X, y=None):
@@ -167,6 +168,7 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         self._fit_mixture(bags, X, y)
         return self
 
+    @all_or_nothing(unless="means_")
     @_fit_context(prefer_skip_nested_validation=True)
     @reads_input
     def partial_fit(self, X, y=None):

@@ -1,5 +1,6 @@
 """The base class of every estimator in the package."""
 
+import functools
 import warnings
 
 from sklearn.base import BaseEstimator
@@ -7,7 +8,37 @@ from sklearn.base import BaseEstimator
 from skfisher._compat import CallbackSupportMixin
 from skfisher.version import __version__
 
-__all__ = ["BagEstimator"]
+__all__ = ["BagEstimator", "all_or_nothing"]
+
+
+def all_or_nothing(method=None, *, unless=None):
+    """Let a method that fits leave an estimator as it was, where it does not come to its end.
+
+    Parameters
+    ----------
+    method : callable
+        It puts new objects in the place of fitted attributes, and changes none of them.
+    unless : str, optional
+        An attribute that the method sets in one step with everything else that it has to, such
+        as once an iteration. If it did, an interrupt leaves what there is; an error never does.
+    """
+    if method is None:
+        return functools.partial(all_or_nothing, unless=unless)
+
+    @functools.wraps(method)
+    def call(self, *args, **kwargs):
+        before = dict(vars(self))
+        try:
+            return method(self, *args, **kwargs)
+        except Exception:
+            self.__dict__ = before
+            raise
+        except BaseException:
+            if unless is None or vars(self).get(unless) is before.get(unless):
+                self.__dict__ = before
+            raise
+
+    return call
 
 
 class BagEstimator(CallbackSupportMixin, BaseEstimator):

@@ -12,7 +12,7 @@ from skfisher.arrays.dense import as_dense, describe, listed, nesting, odd_one_o
 from skfisher.arrays.libraries import float_dtype, is_cupy
 from skfisher.bags.bags import Bags
 from skfisher.bags.feature_names import check_features, names_in
-from skfisher.contract.estimator import BagEstimator
+from skfisher.contract.estimator import BagEstimator, all_or_nothing
 from skfisher.contract.set_output import BagOutputMixin
 from skfisher.contract.validation import check_table
 from skfisher.warning import warn_caller
@@ -85,6 +85,7 @@ class ImagePatches(BagOutputMixin, TransformerMixin, BagEstimator):
         self.step = step
         self.positions = positions
 
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Check the parameters and the images, and remember the number of channels.

@@ -1,5 +1,6 @@
 """Transformers of descriptors: bags in, bags with the same lengths out."""
 
+import copy
 from numbers import Integral, Real
 
 import numpy as np
@@ -15,7 +16,7 @@ from skfisher.arrays.libraries import asarray, empty, float_dtype, to_host
 from skfisher.bags.bags import Bags
 from skfisher.bags.feature_names import names_in
 from skfisher.codebooks.em import draw_rows
-from skfisher.contract.estimator import BagEstimator
+from skfisher.contract.estimator import BagEstimator, all_or_nothing
 from skfisher.contract.set_output import BagOutputMixin, is_table
 from skfisher.contract.tensors_in_out import reads_input
 from skfisher.contract.validation import check_bags
@@ -118,6 +119,7 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
         self.n_jobs = n_jobs
         self.random_state = random_state
 
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=False)
     @reads_input
     def fit(self, X, y=None):
@@ -150,13 +152,13 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
         bags = check_bags(self, X, reset=True)
         y = _check_labels(y, bags)
         sample, owners = draw_descriptors(bags, self.max_descriptors, self.random_state)
-        self.transformer_ = clone(self.transformer)
         n_rows = _rows_per_block(bags) if self.incremental else None
         blocks = _training_blocks(sample, None if y is None else y[owners], n_rows)
-        self._learn(blocks, partial=self.incremental)
+        self.transformer_ = _learn(clone(self.transformer), blocks, partial=self.incremental)
         return self
 
     @available_if(lambda self: _has_partial_fit(self.transformer))
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=False)
     @reads_input
     def partial_fit(self, X, y=None):
@@ -176,18 +178,11 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
         first_call = not hasattr(self, "transformer_")
         bags = check_bags(self, X, reset=first_call)
         y = _check_labels(y, bags)
-        if first_call:
-            self.transformer_ = clone(self.transformer)
-        self._learn(_training_blocks(bags, y, _rows_per_block(bags)), partial=True)
+        # a copy, as an error may come between two blocks
+        transformer = clone(self.transformer) if first_call else copy.deepcopy(self.transformer_)
+        blocks = _training_blocks(bags, y, _rows_per_block(bags))
+        self.transformer_ = _learn(transformer, blocks, partial=True)
         return self
-
-    @_plain_scikit_learn
-    def _learn(self, blocks, *, partial):
-        for x, y in blocks:
-            if partial:
-                self.transformer_.partial_fit(x, y)
-            else:
-                self.transformer_.fit(x, y)
 
     def _transform(self, X):
         check_is_fitted(self)
@@ -284,6 +279,7 @@ class PositionAppender(BagOutputMixin, TransformerMixin, BagEstimator):
     def __init__(self, scale=1.0):
         self.scale = scale
 
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
     @reads_input
     def fit(self, X, y=None):
@@ -372,6 +368,16 @@ def _training_blocks(bags, y, n_rows=None):
 
 def _rows_per_block(bags):
     return max(256, BLOCK_NUMBERS // bags.n_features)
+
+
+@_plain_scikit_learn
+def _learn(transformer, blocks, *, partial):
+    for x, y in blocks:
+        if partial:
+            transformer.partial_fit(x, y)
+        else:
+            transformer.fit(x, y)
+    return transformer
 
 
 @_plain_scikit_learn

@@ -11,7 +11,7 @@ from skfisher.arrays.libraries import array_module, parse_device, to_host
 from skfisher.bags.feature_names import names_in
 from skfisher.codebooks.fitting import MixtureFitter, too_far
 from skfisher.codebooks.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
-from skfisher.contract.estimator import BagEstimator
+from skfisher.contract.estimator import BagEstimator, all_or_nothing
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_bags
 from skfisher.layers.encode import encode_fisher
@@ -173,6 +173,7 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         self.warm_start = warm_start
         self.verbose = verbose
 
+    @all_or_nothing(unless="means_")
     @_fit_context(prefer_skip_nested_validation=False)
     @reads_input
     def fit(self, X, y=None):
@@ -221,6 +222,7 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         self._adopt_mixture(parameters, mixture)
 
     @available_if(_trains_its_own_mixture)
+    @all_or_nothing(unless="means_")
     @_fit_context(prefer_skip_nested_validation=True)
     @reads_input
     def partial_fit(self, X, y=None):

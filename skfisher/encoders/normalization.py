@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 
 from skfisher._compat import Interval, _fit_context, validate_parameter_constraints
-from skfisher.contract.estimator import BagEstimator
+from skfisher.contract.estimator import BagEstimator, all_or_nothing
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_table
 from skfisher.ops.normalization import power_l2_normalize
@@ -85,6 +85,7 @@ class PowerL2Normalizer(OneToOneFeatureMixin, TransformerMixin, BagEstimator):
         self.power = power
         self.blocks = blocks
 
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
     @reads_input
     def fit(self, X, y=None):

@@ -6,6 +6,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import _fit_context
 from skfisher.arrays.libraries import asarray, to_host
+from skfisher.contract.estimator import all_or_nothing
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_table
 from skfisher.gradient_features.factors import GradientFeatures, at_home
@@ -185,6 +186,7 @@ class GradientFeatureKernel(GradientFeatures):
         self.device = device
         self.random_state = random_state
 
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=False)
     @reads_input
     def fit(self, X, y=None):
@@ -204,6 +206,7 @@ class GradientFeatureKernel(GradientFeatures):
         self._fit(X, y)
         return self
 
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=False)
     @mirrors_input
     def fit_transform(self, X, y=None):

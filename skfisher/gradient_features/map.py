@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import Interval, StrOptions, _fit_context
 from skfisher.arrays.libraries import array_module, asarray, device_of, empty, to_device, to_host
+from skfisher.contract.estimator import all_or_nothing
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_table
 from skfisher.gradient_features.factors import GradientFeatures, at_home
@@ -166,6 +167,7 @@ class GradientFeatureMap(GradientFeatures):
         self.device = device
         self.random_state = random_state
 
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=False)
     @reads_input
     def fit(self, X, y=None):
@@ -193,6 +195,7 @@ class GradientFeatureMap(GradientFeatures):
         return self
 
     @available_if(_is_pretrained)
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=False)
     @reads_input
     def partial_fit(self, X, y=None):

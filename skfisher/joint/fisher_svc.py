@@ -3,10 +3,10 @@
 from sklearn.base import ClassifierMixin, TransformerMixin
 
 from skfisher._compat import _fit_context
-from skfisher.contract.estimator import BagEstimator
+from skfisher.contract.estimator import BagEstimator, all_or_nothing
 from skfisher.contract.tensors_in_out import reads_input
 from skfisher.joint.fitting import JointFitter
-from skfisher.joint.input import kept_if_refused, read_all, read_input, read_known_classes
+from skfisher.joint.input import read_all, read_input, read_known_classes
 from skfisher.joint.settings import CONSTRAINTS, check_continues, course_of, in_parts
 from skfisher.process_state import one_blas_thread
 
@@ -324,6 +324,7 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         }  # fmt: skip
         return cls(n_components, **{**paper, **parameters})
 
+    @all_or_nothing(unless="coef_")
     @_fit_context(prefer_skip_nested_validation=True)
     @reads_input
     @one_blas_thread
@@ -346,8 +347,7 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
             After an interrupt it holds the last finished epoch.
         """
         again = self.warm_start and hasattr(self, "coef_")
-        with kept_if_refused(self):
-            given = read_all(self, X, y, X_val, y_val, first=not again)
+        given = read_all(self, X, y, X_val, y_val, first=not again)
         progress = self._init_callback_context(max_subtasks=self.max_iter)
         progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
         first_map = None if again else self._fit_whitening(given.problem.bags)
@@ -364,6 +364,7 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         progress.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
         return self
 
+    @all_or_nothing(unless="coef_")
     @_fit_context(prefer_skip_nested_validation=True)
     @reads_input
     @one_blas_thread
@@ -386,10 +387,9 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         """
         first = not hasattr(self, "coef_")
         classes = read_known_classes(self, classes, first=first)
-        with kept_if_refused(self):
-            problem, targets = read_input(self, X, y, first=first, classes=classes)
-            if not first:
-                check_continues(self, course_of(self) if in_parts(self._training) else None)
+        problem, targets = read_input(self, X, y, first=first, classes=classes)
+        if not first:
+            check_continues(self, course_of(self) if in_parts(self._training) else None)
         first_map = self._fit_whitening(problem.bags) if first else None
         chain, problem = self._prepared(problem)
         if first:

@@ -62,7 +62,6 @@ class JointFitter(FittedJointModel):
         axes = self.map_scale * axes
         if self.feature_map == "identity":
             axes = axes[:, : self.n_features_out]
-        self.__dict__.pop("coef_", None)  # until there is one again, nothing is fitted
         self.__dict__.update(
             center_=mean, axes_=axes, _squash=squash, _unmix=unmix, _floor=None, _seeds=seeds,
             _form=form_of(self),
@@ -124,10 +123,9 @@ class JointFitter(FittedJointModel):
             parameters | {"coef": coef[c], "intercept": intercept[c]}
             for c in self._columns(len(coef))
         ]
-        self.__dict__.update(
-            self._attributes(chain, models), history_={}, n_iter_=0, best_iter_=0, _training=None
-        )
-        self.baseline_ = self._frozen_copy()
+        frozen = self._attributes(chain, models)
+        frozen |= {"history_": {}, "n_iter_": 0, "best_iter_": 0, "_training": None}
+        vars(self).update(frozen, baseline_=self._frozen_copy(frozen))
         return chain
 
     def _first_mixture(self, chain, bags, first_map):
@@ -168,16 +166,17 @@ class JointFitter(FittedJointModel):
             seed=self._seeds["svm"], n_jobs=self.n_jobs,
         )  # fmt: skip
 
-    def _frozen_copy(self):
-        """Return the estimator as it is now, fitted but not trained."""
+    def _frozen_copy(self, attributes):
+        """Return the estimator with attributes as they are, or are to be, before training."""
         # Copies, which unlike clones keep what was fitted of a mixture that was given.
         parameters = copy.deepcopy(self.get_params(deep=False))
         frozen = type(self)(**{**parameters, "max_iter": 0, "warm_start": False})
-        fitted = {name: value for name, value in vars(self).items() if name.endswith("_")}
+        attributes = vars(self) | attributes
+        fitted = {name: value for name, value in attributes.items() if name.endswith("_")}
         fitted.pop("baseline_", None)
         private = ("_squash", "_unmix", "_floor", "_kind", "_seeds", "_fit_on_bags")
         private += ("_global_variance", "_training", "_form")
-        frozen.__dict__.update(fitted, **{name: self.__dict__[name] for name in private})
+        vars(frozen).update(fitted, **{name: attributes[name] for name in private})
         frozen.set_output(**getattr(self, "_sklearn_output_config", {}))
         return frozen
 

@@ -1,6 +1,5 @@
 """What joint training is given: read and checked before any work is done."""
 
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from skfisher.joint.settings import (
 )
 from skfisher.training.epochs import Problem
 
-__all__ = ["Given", "kept_if_refused", "read_all", "read_input", "read_known_classes"]
+__all__ = ["Given", "read_all", "read_input", "read_known_classes"]
 
 
 class Given(NamedTuple):
@@ -121,15 +120,3 @@ def read_known_classes(estimator, classes, *, first):
             f"{estimator.classes_.tolist()}."
         )
     return classes
-
-
-@contextmanager
-def kept_if_refused(estimator):
-    """Give an estimator back the attributes it had, such as the width of `X`, after an error."""
-    before = dict(vars(estimator))
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import Interval, StrOptions, _fit_context, check_sample_weight
 from skfisher.arrays.libraries import asarray, is_cupy, to_host
-from skfisher.contract.estimator import BagEstimator
+from skfisher.contract.estimator import BagEstimator, all_or_nothing
 from skfisher.contract.labels import Targets, factors_of, read_targets
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_table
@@ -148,6 +148,7 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
         self.warm_start = warm_start
         self.random_state = random_state
 
+    @all_or_nothing(unless="coef_")
     @_fit_context(prefer_skip_nested_validation=True)
     @reads_input
     def fit(self, X, y, sample_weight=None):
@@ -188,25 +189,27 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
         rng = np.random.default_rng(seed)
         progress = self._init_callback_context(max_subtasks=self.max_iter)
         progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        self._kind, self.classes_ = targets.kind, targets.classes
-        self.n_iter_ = 0
+        gap, n_iter = ascent.gap(), 0
 
         def state():
             coef, intercept = ascent.model()
-            return {"coef_": coef, "intercept_": intercept, "duals_": ascent.duals}
+            return {
+                "coef_": coef, "intercept_": intercept, "duals_": ascent.duals,
+                "dual_gap_": gap, "n_iter_": n_iter,
+                "classes_": targets.classes, "_kind": targets.kind,
+            }  # fmt: skip
 
         try:
-            self.dual_gap_ = ascent.gap()
-            while self.dual_gap_ >= self.tol and self.n_iter_ < self.max_iter:
+            while gap >= self.tol and n_iter < self.max_iter:
                 step = progress.subcontext(task_name="pass")
                 step.call_on_fit_task_begin(estimator=self)
                 ascent.visit_all(rng)
-                self.n_iter_ += 1
-                self.dual_gap_ = ascent.gap()
+                n_iter += 1
+                gap = ascent.gap()
                 if step.call_on_fit_task_end(estimator=self, reconstruction_attributes=state):
                     break
         finally:
-            self.__dict__.update(state())
+            vars(self).update(state())
         if self.dual_gap_ > self.tol:
             warn_caller(
                 f"LinearSDCA stopped after {self.n_iter_} passes with a duality gap of "
