@@ -25,9 +25,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import skfisher
 from skfisher import Bags, FisherVectorEncoder
-from skfisher.codebooks.em import Mixture, maximization
+from skfisher.codebooks.em import Mixture, expectation, maximization
 from skfisher.ops.fisher import fisher_vector, fisher_vector_vjp
-from skfisher.parallel.units import expectation
+from skfisher.parallel.units import Where, row_units
 
 ROWS = []
 
@@ -159,9 +159,7 @@ def em(repeats):
         floor = np.full(64, 1e-3)
 
         def ours(n_jobs=None, bags=bags, mixture=mixture, floor=floor):
-            sums, frame, _ = expectation(
-                bags.values, bags.starts, bags.stops, mixture, n_jobs=n_jobs
-            )
+            sums, frame, _ = expectation(row_units(bags, Where(n_jobs)), mixture)
             maximization(sums, frame, floor, mixture)
 
         def theirs(x=x, peer=peer):
@@ -205,9 +203,10 @@ def threads(repeats):
         repeats=repeats,
     )
     report("encode 24 x 10^4 x 64, K=32, two threads", two, one, "one thread", 1.6)
-    where = bags.values, bags.starts, bags.stops, mixture
     one, two = best_of(
-        lambda: expectation(*where), lambda: expectation(*where, n_jobs=2), repeats=repeats
+        lambda: expectation(row_units(bags, Where(1)), mixture),
+        lambda: expectation(row_units(bags, Where(2)), mixture),
+        repeats=repeats,
     )
     report("EM iteration, 240k x 64, K=32, two threads", two, one, "one thread", 1.6)
     alone, together = side_by_side()
@@ -247,8 +246,8 @@ def memory():
             encoder = encoder_of(mixture, n_jobs=n_jobs)
             n_out = 4 * len(bags) * len(encoder.get_feature_names_out())
             encode = peak(lambda e=encoder, b=bags: e.transform(b)) - n_out / 2**20
-            where = bags.values, bags.starts, bags.stops, mixture
-            fit = peak(lambda w=where, j=n_jobs: expectation(*w, n_jobs=j))
+            units = row_units(bags, Where(n_jobs))
+            fit = peak(lambda u=units, m=mixture: expectation(u, m))
             lines.append(
                 f"memory of {n_bags} x {length} x 64 (244 MiB), K=32, {n_jobs} thread(s): encoding "
                 f"takes {encode:.0f} MiB beyond input and output, an EM iteration {fit:.0f} MiB "

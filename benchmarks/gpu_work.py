@@ -11,6 +11,7 @@ from skfisher import Bags, FisherVectorEncoder
 from skfisher.arrays.libraries import to_device, to_host
 from skfisher.codebooks.em import Mixture, em_iterations
 from skfisher.ops.fisher import fisher_vector, fisher_vector_vjp
+from skfisher.parallel.units import Where, row_units
 
 # Multiply-adds per descriptor, component and dimension, at the least: two for the log joint
 # densities, two for the moments; backward two more for the gradient at the posteriors, two for
@@ -125,7 +126,8 @@ class Problem:
     def em(self, x, **options):
         """Return a function that takes one iteration of EM at a time."""
         floor = np.full(self.bags.n_features, 1e-3)
-        iterations = em_iterations(x, *self.where, self.mixture, floor, tol=0, **options)
+        units = row_units(Bags(x, *self.where), Where(**options))
+        iterations = em_iterations(units, self.mixture, floor, tol=0)
         return lambda: next(iterations)
 
     def passes(self, x, g):

@@ -8,6 +8,7 @@ With S0, S1, S2 the sums over all N descriptors of `total_statistics`, one itera
 Everything here is in float64; only the products over descriptors run in their own dtype.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -16,11 +17,15 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import pairwise_distances_argmin
 
-from skfisher.arrays.libraries import float_dtype, to_host
+from skfisher.arrays.libraries import asarray, float_dtype, to_host
+from skfisher.codebooks.moments import Moments
+from skfisher.cuda import statistics as kernels
+from skfisher.cuda.layout import scratch_bytes
 from skfisher.ops.chunks import Frame
-from skfisher.ops.gaussian import LOG_2PI
-from skfisher.ops.soft_assignment import Sums
-from skfisher.parallel.units import Moments, block_units, expectation
+from skfisher.ops.expectation import expectation_sums
+from skfisher.ops.gaussian import LOG_2PI, framed_logits
+from skfisher.ops.soft_assignment import Sums, total_statistics
+from skfisher.parallel.units import sum_units
 from skfisher.process_state import configured, ignoring, one_thread
 
 __all__ = [
@@ -28,6 +33,7 @@ __all__ = [
     "StepwiseState",
     "draw_rows",
     "em_iterations",
+    "expectation",
     "initial_mixture",
     "stepwise_update",
 ]
@@ -122,6 +128,53 @@ def _mixture_of_labels(sample, labels, n_components, moments, floor, scale):
     return Mixture(weights, moments.mean + scale * means, np.maximum(variances * scale**2, floor))
 
 
+def expectation(units, mixture):
+    """Return the sums of all descriptors under the mixture, their frame and log-likelihood.
+
+    Parameters
+    ----------
+    units : Units
+        Of `row_units`.
+    mixture : Mixture
+
+    Returns
+    -------
+    sums : Sums
+        Of shapes (k,), (k, d) and (k, d).
+    frame : Frame or None
+        Coordinates of the sums, those that suit the mixture.
+    log_likelihood : float
+        Mean over descriptors of the natural logarithm of the density.
+    """
+    like = np.empty((0, units.values.shape[1]), dtype=units.values.dtype)
+    frame, _, coefficients = framed_logits(like, *mixture)
+    *sums, log_likelihood = sum_units(
+        functools.partial(_sums_of_unit, frame=frame, coefficients=coefficients), units,
+        at_once=functools.partial(_sums_of_units, mixture=mixture),
+        scratch=scratch_bytes(*mixture.means.shape),
+    )  # fmt: skip
+    log_likelihood = float(log_likelihood) / units.n_rows
+    if frame is not None:  # from the density of scaled descriptors to that of descriptors
+        log_likelihood -= float(np.log(frame.scale).sum())
+    return Sums(*sums), frame, log_likelihood
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is named by the caller
+def _sums_of_unit(x, starts, stops, frame, coefficients):
+    frame = None if frame is None else Frame(*(asarray(part, like=x) for part in frame))
+    coefficients = [asarray(part, like=x) for part in coefficients]
+    sums, log_likelihood = total_statistics(x, starts, stops, coefficients, frame=frame)
+    return *(s[0] for s in sums), log_likelihood
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _sums_of_units(x, starts, stops, mixture):
+    if not kernels.takes(x, *mixture):
+        return None
+    sums, log_likelihood = expectation_sums(x, starts, stops, *mixture)
+    return [*sums, log_likelihood]
+
+
 def maximization(sums, frame, floor, previous):
     """Return the mixture that maximises the expected log-likelihood, variances floored.
 
@@ -176,8 +229,18 @@ def split_empty(mixture, n_descriptors, floor):
     return Mixture(weights / weights.sum(), means, variances), len(empty)
 
 
-def em_iterations(values, starts, stops, mixture, floor, *, tol, n_jobs=None, device=None):
+def em_iterations(units, mixture, floor, *, tol):
     """Run EM, one iteration at a time, for as long as the caller likes.
+
+    Parameters
+    ----------
+    units : Units
+        Of `row_units`.
+    mixture : Mixture
+        To start from.
+    floor : array of shape (d,)
+        Smallest variance.
+    tol : float
 
     Yields
     ------
@@ -189,20 +252,15 @@ def em_iterations(values, starts, stops, mixture, floor, *, tol, n_jobs=None, de
         Whether it gained less than `tol` on the iteration before, with no component
         replaced in between.
     """
-    n_descriptors = int((stops - starts).sum())
     before, splits_left = None, 10
-    units = block_units(values, starts, stops, device)
-    if units is not None:
-        units.hold()
+    units.hold()
     while True:
-        sums, frame, log_likelihood = expectation(
-            values, starts, stops, mixture, n_jobs=n_jobs, device=device, units=units
-        )
+        sums, frame, log_likelihood = expectation(units, mixture)
         mixture = maximization(sums, frame, floor, mixture)
         converged = before is not None and log_likelihood - before < tol
         before = log_likelihood
         if splits_left:  # a bounded number, so that EM ends
-            mixture, n_split = split_empty(mixture, n_descriptors, floor)
+            mixture, n_split = split_empty(mixture, units.n_rows, floor)
             if n_split:
                 splits_left -= 1
                 before, converged = None, False
@@ -248,9 +306,7 @@ class StepwiseState(NamedTuple):
         return Frame(self.shift, self.scale)
 
 
-def stepwise_update(
-    state, values, starts, stops, mixture, variance_floor, *, n_jobs=None, device=None
-):
+def stepwise_update(state, units, mixture, variance_floor):
     r"""Take one step of online EM with the descriptors of a batch of bags.
 
     .. math:: \hat s \leftarrow (1 - \rho_i) \hat s + \rho_i s_i, \qquad
@@ -263,6 +319,8 @@ def stepwise_update(
     Parameters
     ----------
     state : StepwiseState
+    units : Units
+        Those of `row_units` of the batch.
     mixture : Mixture
     variance_floor : float
         Share of the global variance, as seen so far.
@@ -275,10 +333,8 @@ def stepwise_update(
     log_likelihood : float
         Mean per descriptor of the batch, before the step.
     """
-    n = int((stops - starts).sum())
-    sums, frame, log_likelihood = expectation(
-        values, starts, stops, mixture, n_jobs=n_jobs, device=device
-    )
+    n = units.n_rows
+    sums, frame, log_likelihood = expectation(units, mixture)
     sums = Sums(*(s / n for s in _change_frame(sums, frame, state.frame)))
     if state.n_steps:
         rho = (state.n_steps + 2) ** -0.6

@@ -17,8 +17,9 @@ from skfisher.codebooks.em import (
     initial_mixture,
     stepwise_update,
 )
+from skfisher.codebooks.moments import Moments, global_moments
 from skfisher.codebooks.parameters import parameters_of
-from skfisher.parallel.units import Moments, global_moments
+from skfisher.parallel.units import Where, row_units
 from skfisher.process_state import one_blas_thread
 from skfisher.warning import warn_caller
 
@@ -57,6 +58,9 @@ class MixtureFitter:
                 f"{mixture.means.shape}: pass descriptors of width {width}."
             )
         return mixture
+
+    def _where(self):
+        return Where(self.n_jobs, self.device)
 
     def _keep_mixture(self, mixture, **course):
         """Set the parameters, and with them all that tells how they were found, in one step."""
@@ -129,8 +133,7 @@ class MixtureFitter:
 
     def _start(self, bags, seed):
         """Return the first mixture, the global moments and the variance floor."""
-        where = bags.values, bags.starts, bags.stops
-        moments = global_moments(*where, n_jobs=self.n_jobs, device=self.device)
+        moments = global_moments(bags, self._where())
         floor = moments.floor(self.variance_floor)
         if self.warm_start and getattr(self, "means_", np.empty(0)).shape == (
             self.n_components,
@@ -149,10 +152,8 @@ class MixtureFitter:
         """Yield what `em_iterations` does, and the state of online EM or None."""
         if self.batch_size is not None:
             yield from self._epochs(bags, mixture, moments, seed)
-        for step in em_iterations(
-            bags.values, bags.starts, bags.stops, mixture, floor,
-            tol=self.tol, n_jobs=self.n_jobs, device=self.device,
-        ):  # fmt: skip
+        units = row_units(bags, self._where())
+        for step in em_iterations(units, mixture, floor, tol=self.tol):
             yield *step, None
 
     def _epochs(self, bags, mixture, moments, seed):
@@ -167,9 +168,8 @@ class MixtureFitter:
             for first in range(0, len(bags), self.batch_size):
                 batch = bags[np.sort(order[first : first + self.batch_size])]
                 state, mixture, log_likelihood = stepwise_update(
-                    state, batch.values, batch.starts, batch.stops, mixture,
-                    self.variance_floor, n_jobs=self.n_jobs, device=self.device,
-                )  # fmt: skip
+                    state, row_units(batch, self._where()), mixture, self.variance_floor
+                )
                 total += log_likelihood * batch.n_descriptors
             total /= bags.n_descriptors
             yield mixture, total, abs(total - before) < self.tol, state._asdict()
@@ -199,9 +199,8 @@ class MixtureFitter:
                 n_steps = max(1, self._n_seen // bags.n_descriptors)
                 state = StepwiseState.of_mixture(mixture, moments, n_steps, self._n_seen)
         state, updated, lower_bound = stepwise_update(
-            state, bags.values, bags.starts, bags.stops, mixture,
-            self.variance_floor, n_jobs=self.n_jobs, device=self.device,
-        )  # fmt: skip
+            state, row_units(bags, self._where()), mixture, self.variance_floor
+        )
         _check_likelihood(lower_bound, mixture, bags)
         course |= {
             "lower_bound_": lower_bound, "lower_bounds_": [*course["lower_bounds_"], lower_bound],

@@ -10,24 +10,15 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import _fit_context
-from skfisher.arrays.libraries import (
-    array_module,
-    asarray,
-    empty,
-    float_dtype,
-    parse_device,
-    rows_on,
-)
+from skfisher.arrays.libraries import float_dtype, parse_device
 from skfisher.codebooks.em import Mixture
 from skfisher.codebooks.fitting import MixtureFitter, course_of_fit
 from skfisher.codebooks.parameters import parameters_of
 from skfisher.contract.estimator import BagEstimator, all_or_nothing
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_bags
-from skfisher.ops.chunks import iter_row_chunks
 from skfisher.ops.gaussian import log_joint, softmax_rows
-from skfisher.parallel.threads import map_in_order
-from skfisher.parallel.units import block_units, map_groups
+from skfisher.parallel.units import map_rows, row_units
 
 __all__ = ["DiagonalGaussianMixture", "is_fitted_mixture", "mixture_of"]
 
@@ -263,24 +254,13 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         check_is_fitted(self)
         bags = self._check_descriptors(X, reset=False)
         mixture = self._mixture(bags)
-        k, where = len(mixture.weights), (bags.values, bags.starts, bags.stops)
-        units = block_units(*where, self.device)
-        if units is None:
-            runs = iter_row_chunks(*where[1:], max(1024, 2**21 // max(k, bags.n_features)))
-            tasks = [(bags.values, *run, mixture, self.device, what) for run in runs]
-            parts = map_in_order(_assign, tasks, n_jobs=self.n_jobs)
-        else:
-            function = functools.partial(_assign_blocks, mixture=mixture, what=what)
-            row_bytes = 8 * (4 * k + 3 * bags.n_features)
-            parts = (part for (part,) in map_groups(function, units, row_bytes=row_bytes))
-        result, first = None, 0
-        for part in parts:
-            if result is None:
-                shape = (bags.n_descriptors, *part.shape[1:])
-                result = empty(shape, like=bags.values, dtype=part.dtype)
-            result[first : first + len(part)] = asarray(part, like=result)
-            first += len(part)
-        return result
+        k, d = mixture.means.shape
+        return map_rows(
+            functools.partial(_assign, mixture=mixture, what=what),
+            row_units(bags, self._where()),
+            tile=max(1024, 2**21 // max(k, d)),
+            scratch=(8 * (4 * k + 3 * d), 0),
+        )
 
     @reads_input
     def score(self, X, y=None):
@@ -407,18 +387,7 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         return result
 
 
-def _assign(values, starts, stops, mixture, device, what):
-    x, starts, stops = rows_on(device, values, starts, stops)
-    x = np.concatenate([x[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)])
-    return _assign_rows(x, mixture, what)
-
-
-def _assign_blocks(x, starts, stops, mixture, what):
-    blocks = zip(starts.tolist(), stops.tolist(), strict=True)
-    return [array_module(x).concatenate([_assign_rows(x[a:b], mixture, what) for a, b in blocks])]
-
-
-def _assign_rows(x, mixture, what):
+def _assign(x, mixture, what):
     logits = log_joint(x.astype(float_dtype(x.dtype), copy=False), *mixture)
     if what == "component":
         return logits.argmax(axis=1)

@@ -1,6 +1,7 @@
 """Transformers of descriptors: bags in, bags with the same lengths out."""
 
 import copy
+import functools
 from numbers import Integral, Real
 
 import numpy as np
@@ -20,8 +21,7 @@ from skfisher.contract.estimator import BagEstimator, all_or_nothing
 from skfisher.contract.set_output import BagOutputMixin, is_table
 from skfisher.contract.tensors_in_out import reads_input
 from skfisher.contract.validation import check_bags
-from skfisher.ops.chunks import iter_row_chunks
-from skfisher.parallel.threads import map_in_order
+from skfisher.parallel.units import Where, map_rows, row_units
 from skfisher.process_state import configured
 
 __all__ = ["DescriptorTransformer", "PositionAppender"]
@@ -187,17 +187,12 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
     def _transform(self, X):
         check_is_fitted(self)
         bags = check_bags(self, X, reset=False)
-        tasks = [
-            (self.transformer_, Bags(bags.values, *runs))
-            for runs in iter_row_chunks(bags.starts, bags.stops, _rows_per_block(bags))
-        ]
-        values, first = None, 0
-        for part in map_in_order(_transform_some, tasks, n_jobs=self.n_jobs):
-            if values is None:
-                shape = (bags.n_descriptors, part.shape[1])
-                values = empty(shape, like=bags.values, dtype=part.dtype)
-            values[first : first + len(part)] = asarray(part, like=values)
-            first += len(part)
+        n_rows = _rows_per_block(bags)
+        values = map_rows(
+            functools.partial(_transform_rows, transformer=self.transformer_),
+            row_units(bags, Where(self.n_jobs, "cpu"), n_rows),
+            tile=n_rows,
+        )
         return values if is_table(X) else Bags.from_lengths(values, bags.lengths)
 
     def get_feature_names_out(self, input_features=None):
@@ -381,8 +376,8 @@ def _learn(transformer, blocks, *, partial):
 
 
 @_plain_scikit_learn
-def _transform_some(transformer, bags):
-    x = to_host(bags.pack().values).astype(float_dtype(bags.dtype), copy=False)
+def _transform_rows(x, transformer):
+    x = x.astype(float_dtype(x.dtype), copy=False)
     part = transformer.transform(x)
     if issparse(part):
         raise TypeError(

@@ -265,9 +265,11 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         parse_device(self.device)
         bags = check_bags(self, X, reset=False)
         encodings = encode_fisher(
-            bags, self._mixture(bags), include_weights=self.include_weights,
-            n_jobs=self.n_jobs, device=self.device,
-        )  # fmt: skip
+            bags,
+            self._mixture(bags),
+            include_weights=self.include_weights,
+            where=self._where(),
+        )
         return self._check_finite(encodings, bags)
 
     def _check_finite(self, encodings, bags):

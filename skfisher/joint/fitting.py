@@ -23,13 +23,14 @@ from skfisher.bags.bags import Bags
 from skfisher.codebooks.em import draw_rows
 from skfisher.codebooks.fitting import INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT
 from skfisher.codebooks.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
+from skfisher.codebooks.moments import global_moments
 from skfisher.contract.labels import Targets
 from skfisher.joint.prediction import FittedJointModel
 from skfisher.joint.settings import course_of, form_of, recipe_of
 from skfisher.layers.chain import encode_bags
 from skfisher.layers.whitening import principal_axes, whiten_bags
 from skfisher.parallel.gpus import hold
-from skfisher.parallel.units import global_moments
+from skfisher.parallel.units import Where
 from skfisher.process_state import ignoring
 from skfisher.svm.liblinear import fit_columns
 from skfisher.training.epochs import Diverged, Model, mean_loss, run_epoch
@@ -56,8 +57,7 @@ class JointFitter(FittedJointModel):
         names = ("rows", "map", "mixture", "svm", "descent", "split")
         draws = rng.randint(np.iinfo(np.int32).max, size=len(names)).tolist()
         seeds = dict(zip(names, draws, strict=True))
-        options = {"n_jobs": self.n_jobs, "device": self.device}
-        mean, axes = principal_axes(bags, equal=self.whiten, **options)
+        mean, axes = principal_axes(bags, equal=self.whiten, where=Where(self.n_jobs, self.device))
         first_map, squash, unmix = self._first_map(bags.n_features, seeds["map"])
         axes = self.map_scale * axes
         if self.feature_map == "identity":
@@ -99,8 +99,7 @@ class JointFitter(FittedJointModel):
     def _whitened(self, problem):
         if problem is None:
             return None
-        options = {"n_jobs": self.n_jobs, "device": self.device}
-        bags = whiten_bags(problem.bags, self._whitening(), **options)
+        bags = whiten_bags(problem.bags, self._whitening(), Where(self.n_jobs, self.device))
         devices = cuda_devices(self.device, bags.values)
         if len(devices) == 1 and not is_cupy(bags.values):  # to be read there in every epoch
             bags = Bags(hold(bags.values, devices[0]), bags.starts, bags.stops)
@@ -138,7 +137,7 @@ class JointFitter(FittedJointModel):
         with work_context(chain.device, sample.values):
             _, sample = chain.mapped(first_map, sample)
             sample = Bags(to_host(sample.values), sample.starts, sample.stops)
-        moments = global_moments(sample.values, sample.starts, sample.stops)
+        moments = global_moments(sample)
         mixture = self.mixture
         if mixture is None:
             mixture = DiagonalGaussianMixture(

@@ -11,19 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skfisher.arrays.libraries import (
-    array_module,
-    asarray,
-    empty,
-    float_dtype,
-    rows_on,
-    to_device,
-    to_host,
-)
+from skfisher.arrays.libraries import array_module, asarray, float_dtype, to_host
 from skfisher.bags.bags import Bags
-from skfisher.ops.chunks import iter_row_chunks
-from skfisher.parallel.threads import map_in_order
-from skfisher.parallel.units import block_units, map_blocks, map_groups, row_tasks
+from skfisher.parallel.units import HERE, map_rows, row_units, sum_units
 
 __all__ = ["Whitening", "principal_axes", "whiten", "whiten_bags"]
 
@@ -56,39 +46,18 @@ def whiten(x, whitening):
     return z
 
 
-def whiten_bags(bags, whitening, *, n_jobs=None, device=None):
+def whiten_bags(bags, whitening, where=HERE):
     """Return the bags with all their descriptors whitened, in the library of `bags`."""
-    units = block_units(bags.values, bags.starts, bags.stops, device)
-    if units is None:
-        bags = bags.pack()
-        n_rows = max(1, 2**20 // bags.n_features)
-        firsts = range(0, len(bags.values), n_rows)
-        tasks = [(bags.values[first : first + n_rows], whitening, device) for first in firsts]
-        blocks = map_in_order(_whiten_block, tasks, n_jobs=n_jobs)
-    else:
-        row_bytes = 24 * (bags.n_features + whitening.axes.shape[1])
-        function = functools.partial(_whiten_blocks, whitening=whitening)
-        blocks = (block for (block,) in map_groups(function, units, row_bytes=row_bytes))
-    values, first = None, 0
-    for block in blocks:
-        if values is None:
-            shape = bags.n_descriptors, block.shape[1]
-            values = empty(shape, like=bags.values, dtype=block.dtype)
-        values[first : first + len(block)] = asarray(block, like=values)
-        first += len(block)
+    p = whitening.axes.shape[1]
+    values = map_rows(
+        functools.partial(whiten, whitening=whitening), row_units(bags, where),
+        shape=(p,), dtype=float_dtype(bags.dtype),
+        tile=max(1, 2**18 // bags.n_features), scratch=(24 * (bags.n_features + p), 0),
+    )  # fmt: skip
     return Bags.from_lengths(values, bags.lengths)
 
 
-def _whiten_block(x, whitening, device):
-    return whiten(to_device(x, device), whitening)
-
-
-def _whiten_blocks(x, starts, stops, whitening):
-    blocks = zip(starts.tolist(), stops.tolist(), strict=True)
-    return [array_module(x).concatenate([whiten(x[a:b], whitening) for a, b in blocks])]
-
-
-def principal_axes(bags, *, equal, n_jobs=None, device=None):
+def principal_axes(bags, *, equal, where=HERE):
     """Return the mean and the principal axes of the descriptors of all bags, scaled.
 
     Parameters
@@ -97,6 +66,7 @@ def principal_axes(bags, *, equal, n_jobs=None, device=None):
     equal : bool
         Whether every coordinate gets variance 1, or all are divided by one number that
         makes their mean variance 1.
+    where : Where
 
     Returns
     -------
@@ -105,17 +75,10 @@ def principal_axes(bags, *, equal, n_jobs=None, device=None):
         Column after column in the order of decreasing variance.
     """
     origin = to_host(bags.values[int(bags.starts[0])]).astype(np.float64)
-    where = bags.values, bags.starts, bags.stops
-    units = block_units(*where, device)
-    if units is None:
-        tasks = row_tasks(*where, device, origin)
-        parts = map_in_order(_second_moments, tasks, n_jobs=n_jobs)
-    else:
-        function = functools.partial(_block_second_moments, origin=origin)
-        parts = map_blocks(function, units, row_bytes=16 * bags.n_features)
-    total, products = 0.0, 0.0
-    for part in parts:
-        total, products = total + part[0], products + part[1]
+    total, products = sum_units(
+        functools.partial(_second_moments, origin=origin), row_units(bags, where),
+        tile=max(1, 2**16 // bags.n_features), scratch=(16 * bags.n_features, 0),
+    )  # fmt: skip
     n = bags.n_descriptors
     offset = total / n
     variances, directions = np.linalg.eigh(products / n - np.outer(offset, offset))
@@ -131,22 +94,6 @@ def principal_axes(bags, *, equal, n_jobs=None, device=None):
     return origin + offset, directions / scale
 
 
-def _second_moments(values, starts, stops, device, origin):
-    x, starts, stops = rows_on(device, values, starts, stops)
-    total, products = 0.0, 0.0
-    for run in iter_row_chunks(starts, stops, max(1, 2**18 // x.shape[1])):
-        block = to_host(Bags(x, *run).pack().values).astype(np.float64) - origin
-        total = total + block.sum(axis=0)
-        products = products + block.T @ block
-    return total, products
-
-
-def _block_second_moments(x, starts, stops, origin):
-    xp = array_module(x)
-    origin = asarray(origin, like=x)
-    total, products = [], []
-    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-        block = x[start:stop].astype(np.float64) - origin
-        total.append(block.sum(axis=0))
-        products.append(block.T @ block)
-    return [xp.stack(total), xp.stack(products)]
+def _second_moments(x, origin):
+    differences = array_module(x).subtract(x, asarray(origin, like=x), dtype=np.float64)
+    return differences.sum(axis=0), differences.T @ differences

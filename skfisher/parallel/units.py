@@ -1,7 +1,44 @@
-"""Passes over the descriptors of all bags, block by block, by threads or by GPUs.
+"""The one executor: work on the descriptors of bags, by threads on the host or by GPUs.
 
-Blocks hold a fixed number of descriptors, whatever bags they are of, and what they sum to is
-added up in their order: results depend neither on the number of threads nor on the devices.
+The descriptors are cut into *units*, which are never cut again. A function of one unit is called
+for all of them, wherever `Where` says, and what it returns comes in the order of the units. The
+cut follows from the lengths of the bags alone: no bit of a result depends on the number of
+threads, on the devices or on their memory. Nothing else in the package asks where to work.
+
+There are two ways to cut:
+
+- `row_units` cuts all descriptors into units of equally many, whatever bag they are of, for what
+  sums over descriptors or is computed for each of them;
+- `bag_units` makes a unit of some bags, or of some parts of long bags, for what is computed for
+  each bag. `parallel.threads.cut_bags` chooses them.
+
+and three ways to work:
+
+- `sum_units` returns what the results of all units add up to;
+- `map_rows` returns one array with a row for each descriptor, or for each bag;
+- `map_units` yields the results of one unit after the other, for all other uses.
+
+The function is called ``f(x, starts, stops, *beside)``, on the host with `x` as it lies in memory
+and on a GPU with the rows of the unit, in the library of `x` and with its device as the current
+one; ``starts, stops`` (int64, on the host) tell where the bags or parts lie in `x`. In `beside`
+are the entries of other arrays, one for each bag: labels, or gradients that arrive at their sums.
+So a function encodes some bags by all layers of a model, or sends gradients back through them::
+
+    def gradients(x, starts, stops, d_sums):
+        d_h, d_parameters = layer.sums_vjp(d_sums, x, starts, stops)
+        return d_parameters  # a tuple of arrays
+
+    units = bag_units(parts, cut_bags(parts.lengths, n_out), Where(n_jobs, device))
+    units.hold()  # on the devices, if they have the memory, for several passes
+    total = sum_units(gradients, units, beside=[d_sums], scratch=(row_bytes, part_bytes))
+
+With a `tile`, `f` sees one array of some rows at a time, ``f(x)``: on the host rows that stay in
+cache, on a GPU those of a unit. Functions go to workers in other processes where the user asks
+for them, so they are `functools.partial` of what a module defines.
+
+The descriptors need not be one array. Their `values` may be any object with `shape` and `dtype`
+that gives arrays for ``values[first:last]`` and ``values[rows]``; the rows of a unit are read when
+its turn comes.
 """
 
 import functools
@@ -13,184 +50,270 @@ from skfisher.arrays.libraries import (
     array_module,
     asarray,
     cuda_devices,
+    empty,
     float_dtype,
+    is_cupy,
     rows_on,
     to_host,
 )
-from skfisher.cuda.layout import scratch_bytes
+from skfisher.bags.ragged import gather
 from skfisher.ops.chunks import iter_row_chunks
-from skfisher.ops.expectation import expectation_sums
-from skfisher.ops.gaussian import framed_logits
-from skfisher.ops.soft_assignment import Sums, total_statistics
-from skfisher.parallel.gpus import Units
-from skfisher.parallel.threads import map_in_order
+from skfisher.parallel import gpus
+from skfisher.parallel.threads import map_in_order, workers_share_memory
 
 __all__ = [
-    "Moments",
-    "block_units",
-    "expectation",
-    "global_moments",
-    "map_blocks",
-    "map_groups",
-    "row_tasks",
+    "HERE",
+    "Units",
+    "Where",
+    "bag_units",
+    "map_rows",
+    "map_units",
+    "row_units",
+    "sum_units",
 ]
 
 ROWS_PER_TASK = 2**15
 
 
-class Moments(NamedTuple):
-    """Mean and variance of all descriptors, per dimension."""
+class Where(NamedTuple):
+    """Where to work: what estimators are told by parameters of these names."""
 
-    mean: np.ndarray  # (d,)
-    variance: np.ndarray  # (d,)
-
-    def floor(self, share):
-        """Return the smallest variance allowed, a share of the global one.
-
-        A constant dimension has no scale of its own and takes the mean of the others.
-        """
-        typical = self.variance.mean() if self.variance.any() else 1.0
-        return share * np.where(self.variance > 0, self.variance, typical)
+    n_jobs: int | None = None  # threads on the host
+    device: str | list | tuple | None = None  # as `parse_device` reads it
 
 
-def global_moments(values, starts, stops, *, n_jobs=None, device=None):
-    """Return the `Moments` of the descriptors of all bags, in one pass."""
-    d = values.shape[1]
-    # Any descriptor will do to take the differences from: it keeps squares small.
-    origin = to_host(values[int(starts[0])]).astype(np.float64)
-    units = block_units(values, starts, stops, device)
-    if units is None:
-        tasks = row_tasks(values, starts, stops, device, origin)
-        parts = map_in_order(_moment_sums, tasks, n_jobs=n_jobs)
-    else:
-        function = functools.partial(_block_moment_sums, origin=origin)
-        parts = map_blocks(function, units, row_bytes=16 * d)
-    count, total, squares = int((stops - starts).sum()), np.zeros(d), np.zeros(d)
-    for part in parts:
-        total, squares = total + part[0], squares + part[1]
-    mean = total / count
-    with np.errstate(over="ignore", invalid="ignore"):
-        variance = np.maximum(squares / count - mean**2, 0)
-    tiny = (squares < np.finfo(np.float64).tiny) & (total != 0)
-    if not np.isfinite(variance).all() or tiny.any():
-        j = int((~np.isfinite(variance) | tiny).argmax())
-        raise ValueError(
-            f"X varies by about {abs(mean[j]):.0e} in feature {j}: its square is no float64 "
-            "number. Rescale the descriptors."
-        )
-    return Moments(origin + mean, variance)
+HERE = Where()  # where the descriptors are, in one thread
 
 
-def _moment_sums(values, starts, stops, device, origin):
-    x, starts, stops = rows_on(device, values, starts, stops)
-    total, squares = 0.0, 0.0
-    for run_starts, run_stops in iter_row_chunks(starts, stops, max(1, 2**18 // x.shape[1])):
-        for start, stop in zip(run_starts.tolist(), run_stops.tolist(), strict=True):
-            block = to_host(x[start:stop]).astype(np.float64) - origin
-            with np.errstate(over="ignore", under="ignore"):  # the caller looks
-                total = total + block.sum(axis=0)
-                squares = squares + np.einsum("nd,nd->d", block, block)
-    return total, squares
-
-
-@np.errstate(over="ignore", under="ignore")
-def _block_moment_sums(x, starts, stops, origin):
-    xp = array_module(x)
-    origin = asarray(origin, like=x)
-    total, squares = [], []
-    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-        block = x[start:stop].astype(np.float64) - origin
-        total.append(block.sum(axis=0))
-        squares.append((block * block).sum(axis=0))
-    return [xp.stack(total), xp.stack(squares)]
-
-
-def block_units(values, starts, stops, device):
-    """Return the descriptors in blocks of `ROWS_PER_TASK` for the GPUs asked for, None without."""
-    devices = cuda_devices(device, values)
-    if not devices:
-        return None
-    n = int((stops - starts).sum())
-    lengths = np.full(-(-n // ROWS_PER_TASK), ROWS_PER_TASK)
-    lengths[-1] -= lengths.sum() - n
-    return Units(values, starts, stops, lengths, devices)
-
-
-def map_blocks(function, units, *, row_bytes, unit_bytes=0):
-    """Yield what ``function(x, starts, stops)`` computes of each block, in order, on the host."""
-    for results in map_groups(function, units, row_bytes=row_bytes, unit_bytes=unit_bytes):
-        yield from zip(*(to_host(result) for result in results), strict=True)
-
-
-def map_groups(function, units, *, row_bytes, unit_bytes=0):
-    """Yield what ``function(x, starts, stops)`` computes of each group of blocks, in order."""
-
-    def call(x, starts, stops, units):
-        return function(x, starts, stops)
-
-    for _, results in units.map(call, row_bytes=row_bytes, unit_bytes=unit_bytes):
-        yield results
-
-
-def row_tasks(values, starts, stops, *rest):
-    """Return a task ``(values, starts, stops, *rest)`` for each block, for threads."""
-    return [
-        (values, run_starts, run_stops, *rest)
-        for run_starts, run_stops in iter_row_chunks(starts, stops, ROWS_PER_TASK)
-    ]
-
-
-def expectation(values, starts, stops, mixture, *, n_jobs=None, device=None, units=None):
-    """Return the sums of all descriptors under the mixture, their frame and log-likelihood.
+class Units:
+    """Descriptors of bags, cut into units, and where to work on them.
 
     Parameters
     ----------
-    values, starts, stops : arrays
-        The descriptors of bags.
-    mixture : Mixture
-    units : Units, optional
-        What `block_units` returns for them, to be used again.
+    bags : Bags
+        Or anything else with `values`, `starts` and `stops`.
+    parts : list of (starts, stops)
+        The runs of rows that each unit consists of.
+    lengths : list of int arrays
+        Of what has results of its own in each unit: bags, or the unit as a whole.
+    slices : list of slice
+        Where the results of each unit lie among those of all.
+    where : Where
+    """
+
+    def __init__(self, bags, parts, lengths, slices, where):
+        self.values, self.parts, self.slices, self.where = bags.values, parts, slices, where
+        self.lengths = lengths
+        self.n_rows = int(sum(of_unit.sum() for of_unit in lengths))
+        self.devices = cuda_devices(where.device, bags.values)
+        if self.devices:
+            starts, stops = (np.concatenate(borders) for borders in zip(*parts, strict=True))
+            n_rows = np.array([of_unit.sum() for of_unit in lengths])
+            self.on_gpus = gpus.Units(bags.values, starts, stops, n_rows, self.devices)
+
+    def hold(self):
+        """Move the rows to the devices, to stay there, where half the free memory is enough."""
+        if self.devices:
+            self.on_gpus.hold()
+
+
+def row_units(bags, where, n_rows=None):
+    """Cut the descriptors of all bags into units of `n_rows`; the last one may have fewer."""
+    n_rows = ROWS_PER_TASK if n_rows is None else n_rows
+    parts = list(iter_row_chunks(bags.starts, bags.stops, n_rows))
+    lengths = [(stops - starts).sum(keepdims=True) for starts, stops in parts]
+    slices = [slice(n_rows * i, n_rows * i + int(n[0])) for i, n in enumerate(lengths)]
+    return Units(bags, parts, lengths, slices, where)
+
+
+def bag_units(bags, slices, where):
+    """Make a unit of each of some slices of bags, which need not be all bags."""
+    parts = [(bags.starts[some], bags.stops[some]) for some in slices]
+    return Units(bags, parts, [stops - starts for starts, stops in parts], slices, where)
+
+
+def sum_units(f, units, *, tile=None, beside=(), at_once=None, scratch=(0, 0)):
+    """Return the sums over all units of what a function returns.
+
+    Parameters
+    ----------
+    f : callable
+        ``f(x, starts, stops, *beside)`` returns a tuple of arrays and numbers.
+    units : Units
+    tile : int, optional
+        Call ``f(x)`` with so many rows at a time, on the host.
+    beside : list of arrays
+        With an entry for each bag; `f` is given those of its own.
+    at_once : callable, optional
+        On a GPU ``at_once(x, starts, stops)`` may return what `f` does for several units of
+        `row_units`, with an axis of units in front, or None.
+    scratch : (row_bytes, unit_bytes)
+        Memory that it takes on a GPU for each row, the row itself excluded, and for each unit.
 
     Returns
     -------
-    sums : Sums
-        Of shapes (k,), (k, d) and (k, d).
-    frame : Frame or None
-        Coordinates of the sums, those that suit the mixture.
-    log_likelihood : float
-        Mean over descriptors of the natural logarithm of the density.
+    sums : list of arrays and numbers
+        On the host, added up in the order of the units.
     """
-    like = np.empty((0, values.shape[1]), dtype=values.dtype)
-    frame, _, coefficients = framed_logits(like, *mixture)
-    units = block_units(values, starts, stops, device) if units is None else units
-    if units is None:
-        tasks = row_tasks(values, starts, stops, coefficients, frame, device)
-        parts = map_in_order(_expectation, tasks, n_jobs=n_jobs)
+    if tile is not None:
+        f = functools.partial(_sum_of_tiles, f, tile)
+    total = None
+    for results in _run(f, units, beside, at_once, scratch, summed=True):
+        total = results if total is None else [a + b for a, b in zip(total, results, strict=True)]
+    return total
+
+
+def map_rows(f, units, *, out=None, shape=(), dtype=None, tile=None, at_once=None, scratch=(0, 0)):
+    """Return a row of result for each descriptor or each bag.
+
+    Parameters
+    ----------
+    f : callable
+        ``f(x, starts, stops, out=None)`` returns the rows of a unit. It may write them to
+        `out`, if that is given, and return it.
+    units : Units
+    out : array, optional
+        Written to and returned; rows that no unit has stay as they are. By default a new one, in
+        the library of the descriptors.
+    shape, dtype : tuple and dtype, optional
+        Of a row of the new one; by default those of what `f` returns first.
+    tile : int, optional
+        Call ``f(x)`` with so many rows at a time, on the host.
+    at_once, scratch
+        As in `sum_units`; ``at_once`` returns the rows of several units.
+
+    Returns
+    -------
+    rows : array
+    """
+    if tile is not None:
+        f = functools.partial(_rows_of_tiles, f, tile)
+    f = functools.partial(_in_list, f)
+    if at_once is not None:
+        at_once = functools.partial(_in_list, at_once)
+    n_rows = units.slices[-1].stop
+    if out is None and dtype is not None:
+        out = empty((n_rows, *shape), like=units.values, dtype=dtype)
+    # in place where that can be, at the price of a copy elsewhere
+    in_place = isinstance(out, np.ndarray) and not units.devices and workers_share_memory()
+    outs = [out[rows] for rows in units.slices] if in_place else [None] * len(units.slices)
+    # not named: an exception's traceback would keep its threads and limits alive
+    for rows, view, (block,) in zip(
+        units.slices, outs, _run(f, units, (), at_once, scratch, outs=outs), strict=True
+    ):
+        if out is None:
+            out = empty((n_rows, *block.shape[1:]), like=units.values, dtype=block.dtype)
+        if block is not view:
+            out[rows] = asarray(block, like=out)
+    return out
+
+
+def map_units(f, units, *, beside=(), at_once=None, scratch=(0, 0)):
+    """Yield what a function returns for each unit, in order.
+
+    The arguments are those of `sum_units`. On a GPU the results are lists of arrays with an entry
+    for each bag, and so are those of ``at_once``; on the host nothing is asked of them.
+    """
+    return _run(f, units, beside, at_once, scratch)
+
+
+def _run(f, units, beside, at_once, scratch, *, summed=False, outs=None):
+    """Return an iterator over the results of each unit: the one fork between host and devices."""
+    if units.devices:
+        return _run_on_gpus(f, units, beside, at_once, scratch, summed)
+    return _run_on_host(f, units, beside, outs)
+
+
+def _run_on_host(f, units, beside, outs):
+    device = units.where.device
+    tasks = [
+        (f, units.values, *parts, device, outs and outs[i], *_of_unit(beside, units.slices[i]))
+        for i, parts in enumerate(units.parts)
+    ]
+    return map_in_order(_call, tasks, n_jobs=units.where.n_jobs)
+
+
+def _call(f, values, starts, stops, device, out, *beside):
+    if isinstance(values, np.ndarray) or is_cupy(values):
+        x, starts, stops = rows_on(device, values, starts, stops)
     else:
-        row_bytes, unit_bytes = scratch_bytes(*mixture.means.shape)
-        row_bytes += 8 * values.shape[1]  # for a copy in floating point
-        function = functools.partial(_block_expectations, mixture=mixture)
-        parts = map_blocks(function, units, row_bytes=row_bytes, unit_bytes=unit_bytes)
-    total, log_likelihood = None, 0.0
-    for *sums, part in parts:
-        total = Sums(*sums) if total is None else total.plus(sums)
-        log_likelihood += float(part)
-    log_likelihood /= int((stops - starts).sum())
-    if frame is not None:  # from the density of scaled descriptors to that of descriptors
-        log_likelihood -= float(np.log(frame.scale).sum())
-    return total, frame, log_likelihood
+        ends = np.cumsum(stops - starts)
+        x = gather(values, starts, stops, ends, 0, int(ends[-1]))
+        starts, stops = ends - (stops - starts), ends
+    return f(x, starts, stops, *beside) if out is None else f(x, starts, stops, *beside, out=out)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what is not finite is named by the caller
-def _expectation(values, starts, stops, coefficients, frame, device):
-    x, starts, stops = rows_on(device, values, starts, stops)
-    sums, log_likelihood = total_statistics(x, starts, stops, coefficients, frame=frame)
-    return *(s[0] for s in sums), log_likelihood
+def _run_on_gpus(f, units, beside, at_once, scratch, summed):
+    def work(x, starts, stops, numbers):
+        x = x.astype(float_dtype(x.dtype), copy=False)
+        lengths, slices = units.lengths[numbers], units.slices[numbers]
+        if at_once is not None:
+            of_parts = np.concatenate(lengths)
+            ends = np.cumsum(of_parts)
+            others = [np.concatenate([array[rows] for rows in slices]) for array in beside]
+            results = at_once(x, ends - of_parts, ends, *others)
+            if results is not None:
+                return list(results)
+        # Array code gives the same bits again only where it is given the same unit.
+        results = []
+        for start, of_unit, rows in zip(starts.tolist(), lengths, slices, strict=True):
+            stops = start + np.cumsum(of_unit)
+            results.append(f(x, stops - of_unit, stops, *_of_unit(beside, rows)))
+        xp = array_module(x)
+        if summed:
+            return [xp.stack([asarray(r, like=x) for r in rs]) for rs in zip(*results, strict=True)]
+        return [xp.concatenate(rs) for rs in zip(*results, strict=True)]
+
+    row_bytes, unit_bytes = scratch
+    row_bytes += 8 * units.values.shape[1]  # a copy in floating point
+    for numbers, results in units.on_gpus.map(work, row_bytes=row_bytes, unit_bytes=unit_bytes):
+        if summed:
+            yield from zip(*map(to_host, results), strict=True)
+            continue
+        first = 0
+        for rows in units.slices[numbers]:
+            stop = first + rows.stop - rows.start
+            yield [result[first:stop] for result in results]
+            first = stop
 
 
-@np.errstate(over="ignore", invalid="ignore")
-def _block_expectations(x, starts, stops, mixture):
-    """Return S0, S1, S2 and the log-likelihood of each block."""
-    x = x.astype(float_dtype(x.dtype), copy=False)
-    sums, log_likelihood = expectation_sums(x, starts, stops, *mixture)
-    return [*sums, log_likelihood]
+def _of_unit(beside, rows):
+    return [array[rows] for array in beside]
+
+
+def _in_list(f, *args, **kwargs):
+    result = f(*args, **kwargs)
+    return None if result is None else [result]
+
+
+def _sum_of_tiles(f, n_rows, x, starts, stops):
+    total = None
+    for block in _tiles(x, starts, stops, n_rows):
+        part = f(block)
+        total = part if total is None else [a + b for a, b in zip(total, part, strict=True)]
+    return total
+
+
+def _rows_of_tiles(f, n_rows, x, starts, stops, out=None):
+    blocks = [] if out is None else None
+    first = 0
+    for block in _tiles(x, starts, stops, n_rows):
+        rows = f(block)
+        if out is None:
+            blocks.append(rows)
+        else:
+            out[first : first + len(block)] = rows
+        first += len(block)
+    if out is not None:
+        return out
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+def _tiles(x, starts, stops, n_rows):
+    """Yield the rows of a unit: so many at a time on the host, on a GPU all of them."""
+    if is_cupy(x):
+        yield x[int(starts[0]) : int(stops[-1])]
+        return
+    for runs in iter_row_chunks(starts, stops, n_rows):
+        ends = np.cumsum(runs[1] - runs[0])
+        yield gather(x, *runs, ends, 0, int(ends[-1]))

@@ -14,7 +14,7 @@ from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_info
 
 import skfisher.codebooks.em
-import skfisher.parallel.units
+import skfisher.codebooks.moments
 from skfisher import (
     Bags,
     DescriptorTransformer,
@@ -204,10 +204,7 @@ def blas_threads():
 
 def interrupt_at(monkeypatch, name, call):
     """Raise KeyboardInterrupt at a call, counted from 1, of a function of EM."""
-    module = (
-        skfisher.codebooks.em if hasattr(skfisher.codebooks.em, name) else skfisher.parallel.units
-    )
-    function, calls = getattr(module, name), []
+    function, calls = getattr(skfisher.codebooks.em, name), []
 
     def interrupted(*args, **kwargs):
         calls.append(name)
@@ -215,13 +212,13 @@ def interrupt_at(monkeypatch, name, call):
             raise KeyboardInterrupt
         return function(*args, **kwargs)
 
-    monkeypatch.setattr(module, name, interrupted)
+    monkeypatch.setattr(skfisher.codebooks.em, name, interrupted)
 
 
 # in the middle of an iteration, in its last step, in the inner loop over descriptors
 @few_iterations
 @pytest.mark.parametrize(
-    ("name", "call"), [("expectation", 4), ("maximization", 4), ("_expectation", 7)]
+    ("name", "call"), [("expectation", 4), ("maximization", 4), ("total_statistics", 7)]
 )
 def test_an_interrupted_fit_holds_the_last_finished_iteration(monkeypatch, bags, name, call):
     monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_TASK", bags.n_descriptors // 2 + 1)
@@ -255,9 +252,11 @@ def test_an_interrupted_fit_can_be_taken_up(monkeypatch, bags):
 def test_an_interrupt_before_the_first_mixture_leaves_the_previous_fit(monkeypatch, bags):
     mixture = DiagonalGaussianMixture(3, random_state=0).fit(bags)
     before = mixture.predict_proba(bags)
-    monkeypatch.setattr(
-        skfisher.parallel.units, "_moment_sums", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
-    )
+
+    def interrupted(x, origin):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(skfisher.codebooks.moments, "moment_sums", interrupted)
     with pytest.raises(KeyboardInterrupt):
         mixture.fit(bags[:10])
     np.testing.assert_array_equal(mixture.predict_proba(bags), before)

@@ -4,17 +4,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.mixture import GaussianMixture
 
+from skfisher import Bags
 from skfisher.codebooks.em import (
     Mixture,
     StepwiseState,
     draw_rows,
     em_iterations,
+    expectation,
     initial_mixture,
     maximization,
     split_empty,
     stepwise_update,
 )
-from skfisher.parallel.units import Moments, expectation, global_moments
+from skfisher.codebooks.moments import Moments, global_moments
+from skfisher.parallel.units import Where, row_units
 
 
 def bags_of(n_bags=30, d=3, seed=0, offset=0.0):
@@ -26,8 +29,12 @@ def bags_of(n_bags=30, d=3, seed=0, offset=0.0):
     return x, stops - lengths, stops
 
 
+def units(x, starts, stops, **where):
+    return row_units(Bags(x, starts, stops), Where(**where))
+
+
 def start(x, starts, stops, k=4, seed=0, share=1e-3):
-    moments = global_moments(x, starts, stops)
+    moments = global_moments(Bags(x, starts, stops))
     floor = moments.floor(share)
     rows, _ = draw_rows(starts, stops, 10_000, seed)
     mixture = initial_mixture(x, rows, k, moments, floor, method="kmeans", seed=seed)
@@ -39,7 +46,7 @@ def test_moments_are_those_of_numpy_over_the_bags_alone(offset):
     x, starts, stops = bags_of(offset=offset)
     starts, stops = starts[[4, 2, 9]], stops[[4, 2, 9]]
     inside = np.concatenate([x[a:b] for a, b in zip(starts, stops, strict=True)])
-    moments = global_moments(x, starts, stops)
+    moments = global_moments(Bags(x, starts, stops))
     np.testing.assert_allclose(moments.mean, inside.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(moments.variance, inside.var(axis=0), rtol=1e-8)
 
@@ -60,7 +67,7 @@ def test_scales_whose_square_is_no_number_are_refused_by_name(scale):
     x, starts, stops = bags_of()
     x[:, 1] *= scale
     with pytest.raises(ValueError, match="in feature 1: its square is no float64 number"):
-        global_moments(x, starts, stops)
+        global_moments(Bags(x, starts, stops))
 
 
 @given(st.integers(1, 500), st.integers(0, 1000))
@@ -82,7 +89,7 @@ def test_one_iteration_is_that_of_scikit_learn():
     peer.precisions_cholesky_ = 1 / np.sqrt(mixture.variances)
     log_likelihood, log_posteriors = peer._e_step(x)
     peer._m_step(x, log_posteriors)
-    sums, frame, ours = expectation(x, starts, stops, mixture)
+    sums, frame, ours = expectation(units(x, starts, stops), mixture)
     ours_after = maximization(sums, frame, np.zeros(3), mixture)
     assert ours == pytest.approx(log_likelihood, rel=1e-12)
     np.testing.assert_allclose(ours_after.weights, peer.weights_, rtol=1e-10)
@@ -95,7 +102,7 @@ def test_the_log_likelihood_never_drops_with_an_active_floor():
     x, starts, stops = bags_of()
     x[:, 1] = 10 * (x[:, 0] > 0)  # components have no variance of their own there
     mixture, floor = start(x, starts, stops, k=6, share=0.05)
-    steps = em_iterations(x, starts, stops, mixture, floor, tol=0)
+    steps = em_iterations(units(x, starts, stops), mixture, floor, tol=0)
     values = []
     for _ in range(100):
         mixture, value, _ = next(steps)
@@ -109,8 +116,8 @@ def test_threads_do_not_change_a_bit(n_jobs, monkeypatch):
     monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_TASK", 100)
     x, starts, stops = bags_of()
     mixture, _ = start(x, starts, stops)
-    one = expectation(x, starts, stops, mixture)
-    several = expectation(x, starts, stops, mixture, n_jobs=n_jobs)
+    one = expectation(units(x, starts, stops), mixture)
+    several = expectation(units(x, starts, stops, n_jobs=n_jobs), mixture)
     assert one[2] == several[2]
     for a, b in zip(one[0], several[0], strict=True):
         np.testing.assert_array_equal(a, b)
@@ -119,10 +126,10 @@ def test_threads_do_not_change_a_bit(n_jobs, monkeypatch):
 def test_the_order_and_the_borders_of_bags_do_not_matter():
     x, starts, stops = bags_of()
     mixture, _ = start(x, starts, stops)
-    plain, _, value = expectation(x, starts, stops, mixture)
+    plain, _, value = expectation(units(x, starts, stops), mixture)
     order = np.random.default_rng(0).permutation(len(starts))
-    shuffled, _, same = expectation(x, starts[order], stops[order], mixture)
-    merged, _, again = expectation(x, starts[:1], stops[-1:], mixture)
+    shuffled, _, same = expectation(units(x, starts[order], stops[order]), mixture)
+    merged, _, again = expectation(units(x, starts[:1], stops[-1:]), mixture)
     assert value == pytest.approx(same, rel=1e-12) == pytest.approx(again, rel=1e-12)
     for a, b, c in zip(plain, shuffled, merged, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10)
@@ -150,12 +157,12 @@ def test_components_that_no_descriptor_visits_come_back_into_use():
     x, starts, stops = bags_of()
     far = Mixture(np.full(4, 0.25), np.array([[0.0] * 3, [1.0] * 3, [900.0] * 3, [-900.0] * 3]),
                   np.ones((4, 3)))  # fmt: skip
-    floor = global_moments(x, starts, stops).floor(1e-3)
-    steps = em_iterations(x, starts, stops, far, floor, tol=0)
+    floor = global_moments(Bags(x, starts, stops)).floor(1e-3)
+    steps = em_iterations(units(x, starts, stops), far, floor, tol=0)
     for _ in range(60):
         mixture, value, _ = next(steps)
     assert mixture.weights.min() > 0.05
-    good = em_iterations(x, starts, stops, start(x, starts, stops)[0], floor, tol=0)
+    good = em_iterations(units(x, starts, stops), start(x, starts, stops)[0], floor, tol=0)
     for _ in range(60):
         _, best, _ = next(good)
     assert value > best - 0.3
@@ -164,7 +171,7 @@ def test_components_that_no_descriptor_visits_come_back_into_use():
 def test_fewer_distinct_descriptors_than_components_end_in_finite_parameters():
     x = np.repeat(np.array([[0.0, 1], [2, 3]]), 10, axis=0)
     mixture, floor = start(x, np.array([0]), np.array([20]), k=5)
-    steps = em_iterations(x, np.array([0]), np.array([20]), mixture, floor, tol=1e-4)
+    steps = em_iterations(units(x, [0], [20]), mixture, floor, tol=1e-4)
     for _ in range(30):
         mixture, value, _ = next(steps)
     assert all(np.isfinite(p).all() for p in mixture)
@@ -176,21 +183,23 @@ def test_online_em_comes_close_to_exact_em():
     # Cappé and Moulines (2009): step sizes (i + 2)^-0.6 converge to a stationary point
     x, starts, stops = bags_of(n_bags=300)
     mixture, floor = start(x, starts, stops)
-    steps = em_iterations(x, starts, stops, mixture, floor, tol=0)
+    steps = em_iterations(units(x, starts, stops), mixture, floor, tol=0)
     for _ in range(200):
         _, exact, _ = next(steps)
-    moments = global_moments(x, starts, stops)
+    moments = global_moments(Bags(x, starts, stops))
     # started badly, not from clusters, so that there is something to learn
     online = Mixture(
         mixture.weights, moments.mean + np.eye(4, 3), np.tile(moments.variance, (4, 1))
     )
-    _, _, before = expectation(x, starts, stops, online)
+    _, _, before = expectation(units(x, starts, stops), online)
     state = StepwiseState.begin(online, moments)
     rng = np.random.default_rng(0)
     for _ in range(15):
         for batch in np.array_split(rng.permutation(300), 30):
-            state, online, _ = stepwise_update(state, x, starts[batch], stops[batch], online, 1e-3)
-    _, _, after = expectation(x, starts, stops, online)
+            state, online, _ = stepwise_update(
+                state, units(x, starts[batch], stops[batch]), online, 1e-3
+            )
+    _, _, after = expectation(units(x, starts, stops), online)
     assert before < exact - 0.2
     assert after > exact - 2e-2
 
@@ -198,10 +207,10 @@ def test_online_em_comes_close_to_exact_em():
 def test_online_em_waits_for_enough_descriptors():
     x, starts, stops = bags_of()
     mixture, _ = start(x, starts, stops)
-    state = StepwiseState.begin(mixture, global_moments(x, starts, stops))
-    state, after, _ = stepwise_update(state, x[:79], np.array([0]), np.array([79]), mixture, 1e-3)
+    state = StepwiseState.begin(mixture, global_moments(Bags(x, starts, stops)))
+    state, after, _ = stepwise_update(state, units(x[:79], [0], [79]), mixture, 1e-3)
     assert after is mixture  # 20 descriptors a component are 80
-    state, after, _ = stepwise_update(state, x[79:], np.array([0]), np.array([9]), mixture, 1e-3)
+    state, after, _ = stepwise_update(state, units(x[79:], [0], [9]), mixture, 1e-3)
     assert (after.means != mixture.means).any()
     assert state.n_seen == 88
 
@@ -209,7 +218,7 @@ def test_online_em_waits_for_enough_descriptors():
 def test_sums_of_a_fitted_mixture_give_the_mixture_back():
     x, starts, stops = bags_of(offset=100)
     mixture, floor = start(x, starts, stops)
-    moments = global_moments(x, starts, stops)
+    moments = global_moments(Bags(x, starts, stops))
     state = StepwiseState.of_mixture(mixture, moments, 1, 1000)
     again = maximization(state.sums, state.frame, floor * 0, mixture)
     for a, b in zip(again, mixture, strict=True):
@@ -227,13 +236,16 @@ def test_results_do_not_depend_on_devices_or_memory(stand_in, monkeypatch, offse
     x, starts, stops = bags_of(offset=offset)
     starts, stops = starts[::2], stops[::2]  # not side by side
     mixture, _ = start(x, starts, stops)
-    host = global_moments(x, starts, stops), *expectation(x, starts, stops, mixture)[::2]
+    host = (
+        global_moments(Bags(x, starts, stops)),
+        *expectation(units(x, starts, stops), mixture)[::2],
+    )
     found = []
     for device in ("cuda", "cuda:1", "cuda:all", ["cuda:1", "cuda:0"]):
         for n_bytes in (2**40, 4000):
             monkeypatch.setattr("tests.device_array.Memory.n_bytes", n_bytes)
-            moments = global_moments(x, starts, stops, device=device)
-            sums, _, log_likelihood = expectation(x, starts, stops, mixture, device=device)
+            moments = global_moments(Bags(x, starts, stops), Where(device=device))
+            sums, _, log_likelihood = expectation(units(x, starts, stops, device=device), mixture)
             found.append((*moments, *sums, log_likelihood))
     for other in found[1:]:
         same_bits(other, found[0])
@@ -247,8 +259,8 @@ def test_descriptors_stay_on_their_devices_between_iterations(stand_in, monkeypa
     monkeypatch.setattr("tests.device_array.Lane.log", log)
     x, starts, stops = bags_of()
     mixture, floor = start(x, starts, stops)
-    steps = em_iterations(x, starts, stops, mixture, floor, tol=0, device="cuda:all")
-    plain = em_iterations(x, starts, stops, mixture, floor, tol=0)
+    steps = em_iterations(units(x, starts, stops, device="cuda:all"), mixture, floor, tol=0)
+    plain = em_iterations(units(x, starts, stops), mixture, floor, tol=0)
     for _ in range(4):
         (on_device, _, _), (on_host, _, _) = next(steps), next(plain)
         np.testing.assert_allclose(on_device.means, on_host.means, rtol=1e-9, atol=1e-9)

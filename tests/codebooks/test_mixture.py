@@ -188,13 +188,13 @@ def test_a_subsample_keeps_the_borders_of_bags(monkeypatch):
     sizes = []
     import skfisher.codebooks.fitting as fitter
 
-    update = fitter.stepwise_update
+    cut = fitter.row_units
 
-    def spy(state, values, starts, stops, *rest, **options):
-        sizes.append(len(starts))
-        return update(state, values, starts, stops, *rest, **options)
+    def spy(bags, where):
+        sizes.append(len(bags))
+        return cut(bags, where)
 
-    monkeypatch.setattr(fitter, "stepwise_update", spy)
+    monkeypatch.setattr(fitter, "row_units", spy)
     bags = np.random.default_rng(0).normal(size=(40, 50, 2))
     DiagonalGaussianMixture(2, batch_size=10, max_descriptors=1000, tol=1, random_state=0).fit(bags)
     assert set(sizes) == {10}

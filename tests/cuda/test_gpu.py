@@ -7,11 +7,12 @@ own there, straight from the driver: within a pool, nobody would see a read past
 import numpy as np
 import pytest
 
-from skfisher.codebooks.em import Mixture
+from skfisher import Bags
+from skfisher.codebooks.em import Mixture, expectation
 from skfisher.cuda import configurations, module
 from skfisher.ops.fisher import fisher_sums, fisher_vector, fisher_vector_vjp
 from skfisher.ops.normalization import power_l2_normalize, power_l2_normalize_vjp
-from skfisher.parallel.units import expectation
+from skfisher.parallel.units import HERE, row_units
 
 pytestmark = pytest.mark.gpu
 
@@ -62,6 +63,10 @@ def problem(k, d, lengths=LENGTHS, *, spread=0.5):
     return x, stops - lengths, stops, mixture
 
 
+def units(x, starts, stops):
+    return row_units(Bags(x, starts, stops), HERE)
+
+
 def assert_close(result, expected, tolerance=TOLERANCE):
     result = result.get() if hasattr(result, "get") else result
     assert result.shape == expected.shape
@@ -98,8 +103,8 @@ def test_one_kernel_for_two(gpu, launched, monkeypatch, k, d):
     result = fisher_vector(gpu.asarray(x), starts, stops, *mixture)
     assert any("fused_moments" in name for name in launched)
     assert_close(result, fisher_vector(x.astype(np.float64), starts, stops, *mixture))
-    *_, expected = expectation(x.astype(np.float64), starts, stops, mixture)
-    *_, log_likelihood = expectation(gpu.asarray(x), starts, stops, mixture)
+    *_, expected = expectation(units(x.astype(np.float64), starts, stops), mixture)
+    *_, log_likelihood = expectation(units(gpu.asarray(x), starts, stops), mixture)
     assert log_likelihood == pytest.approx(expected, rel=1e-6)
 
 
@@ -130,8 +135,10 @@ def test_gradients(gpu, launched, monkeypatch, request, k, d):
 @pytest.mark.parametrize(("k", "d"), SHAPES)
 def test_expectation(gpu, launched, k, d):
     x, starts, stops, mixture = problem(k, d)
-    expected, frame, log_likelihood = expectation(x.astype(np.float64), starts, stops, mixture)
-    sums, frame_on_gpu, other = expectation(gpu.asarray(x), starts, stops, mixture)
+    expected, frame, log_likelihood = expectation(
+        units(x.astype(np.float64), starts, stops), mixture
+    )
+    sums, frame_on_gpu, other = expectation(units(gpu.asarray(x), starts, stops), mixture)
     assert launched
     assert other == pytest.approx(log_likelihood, rel=1e-6)
     assert_close(sums.s0, expected.s0)

@@ -6,6 +6,7 @@ from sklearn.decomposition import PCA
 
 from skfisher import Bags
 from skfisher.layers.whitening import CLIP, Whitening, principal_axes, whiten, whiten_bags
+from skfisher.parallel.units import Where
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_constant_and_repeated_dimensions_stay_finite(rng):
 
 def test_threads_change_no_bit(bags, monkeypatch):
     monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_TASK", 7)
-    one, two = (principal_axes(bags, equal=True, n_jobs=n) for n in (None, 2))
+    one, two = (principal_axes(bags, equal=True, where=Where(n)) for n in (None, 2))
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a, b)
 
