@@ -25,9 +25,8 @@ class Pieces(NamedTuple):
     inside: np.ndarray  # (n_pieces, length) whether there is one
 
     @classmethod
-    def of(cls, chunk):
-        """Cut the bags of a `Chunk`."""
-        lengths = chunk.stops - chunk.starts
+    def of(cls, lengths):
+        """Cut bags that lie one after the other."""
         length = -(-int(lengths.sum()) // len(lengths))
         counts = -(-lengths // length)
         owners = np.repeat(np.arange(len(lengths)), counts)
@@ -38,16 +37,18 @@ class Pieces(NamedTuple):
         rows = firsts[owners, None] + np.minimum(within, last)
         return cls(len(lengths), owners, rows, within <= last)
 
-    def sum(self, assigned, y, y2, out):
-        """Write the sums over each bag of `assigned` (k, n), times 1, `y` and `y2`, into `out`."""
+    def sums(self, assigned, y, y2):
+        """Return the sums over each bag of `assigned` (k, n), times 1, `y` and `y2`."""
         rows, inside = (asarray(p, like=y) for p in (self.rows, self.inside))
         left = (assigned[:, rows] * inside).transpose(1, 0, 2)
         # adds up the pieces of each bag
         membership = self.owners == np.arange(self.n_bags)[:, None]
         membership = asarray(membership, like=y, dtype=y.dtype)
         parts = (left.sum(axis=2), left @ y[rows], left @ y2[rows])
-        for whole, part in zip(out, parts, strict=True):
-            whole[...] = (membership @ part.reshape(len(part), -1)).reshape(whole.shape)
+        return [
+            (membership @ part.reshape(len(part), -1)).reshape(-1, *part.shape[1:])
+            for part in parts
+        ]
 
     def cotangent(self, c, y, y2, out):
         """Write ``q = A y + B y^2 + a0`` into `out` (k, n); A, B, a0 of each bag are in `c`."""

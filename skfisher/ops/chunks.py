@@ -10,7 +10,15 @@ import numpy as np
 
 from skfisher.arrays.libraries import array_module, empty, is_cupy, row_indices
 
-__all__ = ["Chunk", "Frame", "Rows", "chunk_rows", "iter_chunks", "iter_row_chunks"]
+__all__ = [
+    "Chunk",
+    "Frame",
+    "Rows",
+    "chunk_rows",
+    "equal_lengths",
+    "iter_chunks",
+    "iter_row_chunks",
+]
 
 # Numbers in the arrays of a chunk on a device: some milliseconds of work.
 DEVICE_NUMBERS = 2**25
@@ -33,17 +41,21 @@ class Chunk(NamedTuple):
     last: bool
 
     @property
-    def columns(self):
-        """First and last row of each bag within the chunk."""
-        ends = np.cumsum(self.stops - self.starts).tolist()
-        return list(zip([0, *ends[:-1]], ends, strict=True))
+    def lengths(self):
+        """Rows of each bag within the chunk."""
+        return self.stops - self.starts
 
     @property
-    def equal(self):
-        """``(n_bags, length)`` if the bags are equally long, else None."""
-        lengths = self.stops - self.starts
-        same = len(lengths) == 1 or bool((lengths == lengths[0]).all())
-        return (len(lengths), int(lengths[0])) if same else None
+    def columns(self):
+        """First and last row of each bag within the chunk."""
+        ends = np.cumsum(self.lengths).tolist()
+        return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def equal_lengths(lengths):
+    """Return ``(n_bags, length)`` if bags are equally long, else None."""
+    same = len(lengths) == 1 or bool((lengths == lengths[0]).all())
+    return (len(lengths), int(lengths[0])) if same else None
 
 
 def chunk_rows(n_components, n_features, *, like=None):
@@ -117,8 +129,9 @@ def iter_row_chunks(starts, stops, rows):
 class Rows:
     """Reads runs of descriptors as ``y`` and ``y^2`` in a frame, in buffers of its own.
 
-    Both arrays are contiguous, so that every pass over them is one flat loop; where the
-    frame is None and nothing is to be converted, ``y`` is a view of the descriptors.
+    Both arrays are contiguous, so that every pass over them is one flat loop, and products round
+    in one way; where the frame is None and nothing is to be converted, ``y`` is a view of the
+    descriptors.
     """
 
     def __init__(self, n_rows, x, frame, dtype):
@@ -139,7 +152,8 @@ class Rows:
         xp = array_module(self._x)
         n = int((stops - starts).sum())
         one_run = len(starts) == 1 or bool((starts[1:] == stops[:-1]).all())
-        if one_run and self._frame is None and self._x.dtype == self._dtype:
+        as_it_is = self._frame is None and self._x.dtype == self._dtype
+        if one_run and as_it_is and self._x.flags.c_contiguous:
             y = self._x[int(starts[0]) : int(stops[-1])]
         else:
             y = self._copy(starts, stops, n, one_run)

@@ -18,7 +18,8 @@ import numpy as np
 from skfisher.arrays.libraries import array_module, empty, is_cupy, row_indices, zeros
 from skfisher.cuda.layout import disjoint
 from skfisher.ops.bag_products import Pieces
-from skfisher.ops.chunks import Rows, chunk_rows, iter_chunks, iter_row_chunks
+from skfisher.ops.chunks import Rows, chunk_rows, equal_lengths, iter_chunks, iter_row_chunks
+from skfisher.ops.tiles import Tiles
 
 __all__ = [
     "Sums",
@@ -126,15 +127,13 @@ def iter_statistics(x, starts, stops, coefficients, *, frame=None):
     n_rows = _buffer_rows(x, starts, stops, k, d)
     reader = Rows(n_rows, x, frame, dtype)
     assign = _Assignment(coefficients, n_rows)
+    total = None
     for chunk in iter_chunks(starts, stops, k, d, like=x):
         y, y2 = reader.read(chunk.starts, chunk.stops)
-        posteriors = assign(y, y2)[0]
-        part = Sums.empty(len(chunk.starts), k, d, like=x, dtype=dtype)
-        _sum_per_bag(posteriors, y, y2, chunk, part)
-        if chunk.first:
-            total = part.astype(np.float64)
-        else:
-            _add(total, part)
+        tiles = _tiles(chunk.lengths, y)
+        posteriors, _, _ = assign(y, y2, tiles)
+        part = _sums_per_bag(posteriors, y, y2, chunk.lengths, tiles)
+        total = part if chunk.first else total.plus(part)
         if chunk.last:
             yield chunk.bags, total
 
@@ -154,16 +153,14 @@ def total_statistics(x, starts, stops, coefficients, *, frame=None):
     n_rows = _buffer_rows(x, starts, stops, k, d)
     reader = Rows(n_rows, x, frame, dtype)
     assign = _Assignment(coefficients, n_rows)
-    part = Sums.empty(1, k, d, like=x, dtype=dtype)
-    total = Sums(*(xp.zeros(p.shape) for p in part))
+    total = Sums(*(xp.zeros(shape) for shape in [(1, k), (1, k, d), (1, k, d)]))
     log_likelihood = 0.0
     for run_starts, run_stops in iter_row_chunks(starts, stops, chunk_rows(k, d, like=x)):
         y, y2 = reader.read(run_starts, run_stops)
-        posteriors, largest, log_sum = assign(y, y2)
-        xp.matmul(posteriors, y, out=part.s1[0])
-        xp.matmul(posteriors, y2, out=part.s2[0])
-        part.s0[0] = posteriors @ assign.ones[: len(y)]
-        _add(total, part)
+        lengths = np.array([len(y)])
+        tiles = _tiles(lengths, y)
+        posteriors, largest, log_sum = assign(y, y2, tiles)
+        total = total.plus(_sums_per_bag(posteriors, y, y2, lengths, tiles))
         log_likelihood += float(largest.sum(dtype=np.float64) + log_sum.sum(dtype=np.float64))
     return total, log_likelihood
 
@@ -219,7 +216,8 @@ def iter_statistics_vjp(
     for chunk in iter_chunks(starts, stops, k, d, like=x):
         y, y2 = reader.read(chunk.starts, chunk.stops)
         n = len(y)
-        posteriors, _, _ = assign(y, y2)
+        tiles = _tiles(chunk.lengths, y)
+        posteriors, _, _ = assign(y, y2, tiles)
         both, r = assign.with_extra(n)  # posteriors over r, in one block of memory
         if chunk.first:
             c = cotangents(chunk.bags).astype(dtype)
@@ -230,16 +228,12 @@ def iter_statistics_vjp(
         r -= mean
         r *= posteriors
         if with_sums:
-            part = Sums.empty(len(chunk.starts), 2 * k, d, like=x, dtype=dtype)
-            _sum_per_bag(both, y, y2, chunk, part)
+            part = _sums_per_bag(both, y, y2, chunk.lengths, tiles)
             d_part = (part.s1[:, k:], part.s2[:, k:], part.s0[:, k:])
             part = Sums(*(p[:, :k] for p in part))
-            if chunk.first:
-                total = part.astype(np.float64)
-            else:
-                _add(total, part)
+            total = part if chunk.first else total.plus(part)
             for whole, p in zip(d_coefficients, d_part, strict=True):
-                whole += p.sum(axis=0, dtype=np.float64)
+                whole += p.sum(axis=0)
         elif d_coefficients is not None:
             for whole, p in zip(d_coefficients, (r @ y, r @ y2, r.sum(axis=1)), strict=True):
                 whole += p
@@ -282,63 +276,60 @@ class _Assignment:
     def scratch(self, n):
         return self._scratch[: self._k * n].reshape(self._k, n)
 
-    def __call__(self, y, y2):
+    def __call__(self, y, y2, tiles):
         """Return posteriors (k, n), valid until the next call, and max and log sum (n,)."""
         xp = array_module(y)
         n = len(y)
         logits = self._block[: self._k * n].reshape(self._k, n)
-        xp.matmul(self._linear, y.T, out=logits)
-        logits += xp.matmul(self._quadratic, y2.T, out=self.scratch(n))
+        self._multiply(self._linear, y, tiles, logits)
+        logits += self._multiply(self._quadratic, y2, tiles, self.scratch(n))
         logits += self._constant
         largest = logits.max(axis=0)
         logits -= largest
         xp.exp(logits, out=logits)
         logits += self._least
-        total = logits.sum(axis=0)
+        # NumPy adds up a single column in another order than those of a wider array.
+        total = logits.sum(axis=0) if n > 1 else xp.cumsum(logits, axis=0)[-1]
         logits *= 1 / total
         return logits, largest, xp.log(total)
 
+    @staticmethod
+    def _multiply(matrix, y, tiles, out):
+        if tiles is not None:
+            return tiles.multiply(matrix, y, out)
+        return array_module(y).matmul(matrix, y.T, out=out)
 
-def _add(total, part):
-    for whole, p in zip(total, part, strict=True):
-        whole += p
+
+def _tiles(lengths, like):
+    """Return the tiles of bags on the host, None on a device, where products are large."""
+    return None if is_cupy(like) else Tiles(lengths)
 
 
-def _sum_per_bag(assigned, y, y2, chunk, out):
-    """Write the sums over each bag of ``assigned``, times 1, `y` and `y2`, into `out`."""
-    xp = array_module(y)
-    if is_cupy(y) and chunk.equal is None:
-        Pieces.of(chunk).sum(assigned, y, y2, out)
-        return
-    if chunk.equal is not None:
-        n_bags, length = chunk.equal
-        left = assigned.reshape(-1, n_bags, length).transpose(1, 0, 2)
-        xp.matmul(left, y.reshape(n_bags, length, -1), out=out.s1)
-        xp.matmul(left, y2.reshape(n_bags, length, -1), out=out.s2)
-    else:
-        for bag, (a, b) in enumerate(chunk.columns):
-            left = assigned[:, a:b]
-            xp.matmul(left, y[a:b], out=out.s1[bag])
-            xp.matmul(left, y2[a:b], out=out.s2[bag])
-    if is_cupy(y):  # whose reduceat takes differences of running sums, which lose digits
-        out.s0[...] = left.sum(axis=2)
-    else:
-        firsts = [first for first, _ in chunk.columns]
-        out.s0[...] = xp.add.reduceat(assigned, firsts, axis=1).T
+def _sums_per_bag(assigned, y, y2, lengths, tiles):
+    """Return the sums over each bag of ``assigned``, times 1, `y` and `y2`, in float64."""
+    if tiles is not None:
+        return Sums(tiles.row_sums(assigned), tiles.sums(assigned, y), tiles.sums(assigned, y2))
+    shape = equal_lengths(lengths)
+    if shape is None:
+        return Sums(*Pieces.of(lengths).sums(assigned, y, y2)).astype(np.float64)
+    left = assigned.reshape(-1, *shape).transpose(1, 0, 2)
+    # not by reduceat, which takes differences of running sums there and loses digits
+    sums = left.sum(axis=2), left @ y.reshape(*shape, -1), left @ y2.reshape(*shape, -1)
+    return Sums(*sums).astype(np.float64)
 
 
 def _cotangent_per_bag(c, y, y2, chunk, scratch, out):
     """Write ``q = A y + B y^2 + a0``, (k, n), into `out`, with each bag's own A, B, a0."""
     xp = array_module(y)
-    if chunk.equal is not None:
-        shape = chunk.equal
+    shape = equal_lengths(chunk.lengths)
+    if shape is not None:
         out = out.reshape(-1, *shape).transpose(1, 0, 2)
         scratch = scratch.reshape(-1, *shape).transpose(1, 0, 2)
         xp.matmul(c.s1, y.reshape(*shape, -1).transpose(0, 2, 1), out=out)
         out += xp.matmul(c.s2, y2.reshape(*shape, -1).transpose(0, 2, 1), out=scratch)
         out += c.s0[:, :, None]
     elif is_cupy(y):
-        Pieces.of(chunk).cotangent(c, y, y2, out)
+        Pieces.of(chunk.lengths).cotangent(c, y, y2, out)
     else:
         for bag, (a, b) in enumerate(chunk.columns):
             q = out[:, a:b]
@@ -355,13 +346,13 @@ def _slopes_per_bag(both, c, coefficients, y, chunk, out):
     first_weights = _stack(c.s1, coefficients[0])
     second_weights = _stack(c.s2, coefficients[1])
     second_weights *= 2
-    if chunk.equal is not None:
-        shape = chunk.equal
+    shape = equal_lengths(chunk.lengths)
+    if shape is not None:
         left = both.reshape(-1, *shape).transpose(1, 2, 0)
         xp.matmul(left, first_weights, out=first.reshape(*shape, d))
         xp.matmul(left, second_weights, out=second.reshape(*shape, d))
     elif is_cupy(y):
-        pieces = Pieces.of(chunk)
+        pieces = Pieces.of(chunk.lengths)
         pieces.multiply(both, first_weights, first)
         pieces.multiply(both, second_weights, second)
     else:

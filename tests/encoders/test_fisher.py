@@ -42,6 +42,23 @@ def test_fit_is_that_of_the_mixture_alone(bags, encoder):
     assert encoder.lower_bounds_ == mixture.lower_bounds_
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (3, 2), (16, 24), (130, 33)])
+def test_the_bits_of_an_encoding_depend_on_its_bag_alone(rng, shape, dtype):
+    k, d = shape
+    lengths = rng.permutation([1, 1, 1, 2, 2, 3, 5, 31, 64, 255, 256, 257, 513, 600, 2500])
+    x = np.split(rng.normal(100, 20, size=(lengths.sum(), d)).astype(dtype), lengths.cumsum()[:-1])
+    encoder = FisherVectorEncoder(k, tol=1e9, max_descriptors=1000, random_state=0)
+    whole = encoder.fit(x).transform(x)
+    for one, bag in zip(whole, x, strict=True):
+        np.testing.assert_array_equal(encoder.transform([bag.copy()])[0], one)
+        np.testing.assert_array_equal(encoder.transform([np.asfortranarray(bag)])[0], one)
+    order = rng.permutation(len(x))
+    np.testing.assert_array_equal(encoder.transform([x[i] for i in order]), whole[order])
+    threads = encoder.set_params(n_jobs=2).transform(Bags.from_list(x)[order])
+    np.testing.assert_array_equal(threads, whole[order])
+
+
 def test_weights_can_be_left_out(bags, encoder):
     without = clone(encoder).set_params(include_weights=False).fit(bags)
     np.testing.assert_array_equal(without.transform(bags), encoder.transform(bags)[:, 3:])

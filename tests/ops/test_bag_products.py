@@ -34,8 +34,7 @@ class Case:
 def test_pieces_hold_every_row_once(lengths):
     stops = np.cumsum(lengths)
     starts = stops - lengths
-    chunk = chunks.Chunk(slice(0, len(lengths)), starts + 7, stops + 7, True, True)
-    pieces = Pieces.of(chunk)
+    pieces = Pieces.of(stops - starts)
     np.testing.assert_array_equal(pieces.rows[pieces.inside], np.arange(stops[-1]))
     for owner, rows in zip(pieces.owners, pieces.rows, strict=True):
         assert starts[owner] <= rows.min() <= rows.max() < stops[owner]
