@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skfisher.bags.bags import Bags
 from skfisher.codebooks.em import Mixture, em_iterations
 from skfisher.ops.fisher import (
     fisher_from_statistics,
@@ -13,6 +14,7 @@ from skfisher.ops.fisher import (
 from skfisher.ops.gaussian import posteriors
 from skfisher.ops.normalization import power_l2_normalize, power_l2_normalize_vjp
 from skfisher.ops.soft_assignment import Sums
+from skfisher.parallel.units import Where, row_units
 
 from . import references
 
@@ -113,7 +115,8 @@ def test_affine_maps_of_the_descriptors_change_nothing(seed, shift, scale):
 
 def test_the_whole_training_set_has_a_zero_vector_at_the_maximum_of_likelihood():
     x, starts, stops, *parameters = problem([4000], 3, 2, spread=2)
-    steps = em_iterations(x, starts, stops, Mixture(*parameters), np.full(2, 1e-6), tol=0)
+    units = row_units(Bags(x, starts, stops), Where())
+    steps = em_iterations(units, Mixture(*parameters), np.full(2, 1e-6), tol=0)
     for _ in range(3000):
         mixture, _, _ = next(steps)
     assert np.abs(fisher_vector(x, starts, stops, *mixture)).max() < 1e-9
