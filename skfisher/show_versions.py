@@ -8,6 +8,7 @@ import sys
 from threadpoolctl import threadpool_info
 
 from skfisher.arrays.libraries import cuda_usable
+from skfisher.native import library as native
 from skfisher.version import __version__
 
 __all__ = ["show_versions"]
@@ -22,8 +23,9 @@ def show_versions():
     """Print the versions of skfisher and of what it rests on, for a bug report.
 
     These are Python and the operating system, the packages installed, the BLAS libraries
-    loaded with their threads, and the CUDA driver and GPUs where CuPy can use them, or why
-    it cannot. What cannot be found out is said; nothing is raised.
+    loaded with their threads, whether native kernels or NumPy serve on the CPU, and the CUDA
+    driver and GPUs where CuPy can use them, or why it cannot. What cannot be found out is
+    said; nothing is raised.
 
     See Also
     --------
@@ -40,6 +42,7 @@ def show_versions():
         ("System", _system),
         ("Packages", _packages),
         ("BLAS and OpenMP", _thread_pools),
+        ("Kernels", _kernels),
         ("CUDA", _cuda),
     ]:
         print(f"{title}:")
@@ -76,6 +79,10 @@ def _thread_pools():
         pool["filepath"]: f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads"
         for pool in threadpool_info()
     }
+
+
+def _kernels():
+    return {"CPU": native.describe()}
 
 
 def _cuda():

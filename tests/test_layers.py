@@ -18,7 +18,7 @@ NAMES = [path.relative_to(ROOT).as_posix() for path in FILES]
 # From the ground up. A folder stands for all files in it; a file not listed is an error.
 FLOORS = [
     ["arrays/", "_compat.py", "process_state.py", "version.py", "warning.py"],
-    ["bags/", "cuda/"],
+    ["bags/", "cuda/", "native/"],
     ["ops/", "contract/"],
     ["parallel/"],
     ["layers/", "codebooks/", "descriptors/", "svm/"],
@@ -137,9 +137,12 @@ def test_imports_have_no_cycles():
         waiting = {name: needs for name, needs in waiting.items() if name not in free}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("cuda/", "ops/"))])
+KERNELS_AND_OPERATIONS = [n for n in NAMES if n.startswith(("cuda/", "native/", "ops/"))]
+
+
+@pytest.mark.parametrize("name", KERNELS_AND_OPERATIONS)
 def test_operations_and_kernels_know_arrays_only(name):
-    lower = ("arrays/", "cuda/", "ops/")
+    lower = ("arrays/", "cuda/", "native/", "ops/")
     assert [other for other in ours(name) if not other.startswith(lower)] == []
     roots = {module.split(".")[0] for module, _, _ in imports_of(name)}
     assert roots.isdisjoint({"sklearn", "joblib", "torch", "matplotlib"})

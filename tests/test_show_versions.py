@@ -54,6 +54,12 @@ def test_devices_are_listed(capsys, monkeypatch):
     ]
 
 
+def test_it_says_which_code_serves_on_the_cpu(capsys, monkeypatch):
+    monkeypatch.setenv("SKFISHER_NATIVE", "0")
+    show_versions()
+    assert "    CPU: NumPy serves" in capsys.readouterr().out
+
+
 @pytest.mark.gpu
 def test_the_gpu_at_hand_is_listed(capsys, cupy):
     show_versions()

@@ -18,6 +18,8 @@ import numpy as np
 from skfisher.arrays.libraries import array_module, empty, float_dtype, zeros
 from skfisher.cuda import statistics as kernels
 from skfisher.cuda import vjp as vjp_kernels
+from skfisher.native import statistics as native
+from skfisher.native import vjp as native_vjp
 from skfisher.ops.gaussian import (
     frame_on_host,
     framed_logits,
@@ -84,6 +86,11 @@ def fisher_vector(x, starts, stops, weights, means, variances, *, include_weight
     n_out = means.size * 2 + (len(weights) if include_weights else 0)
     if out is None:
         out = empty((len(starts), n_out), like=x, dtype=float_dtype(x.dtype))
+    if native.takes(x):
+        return native.fisher_vectors(
+            x, starts, stops, coefficients, (parameters[0], *_terms(*parameters)), out,
+            frame=frame, include_weights=include_weights,
+        )  # fmt: skip
     counts = stops - starts
     for bags, sums in iter_statistics(x, starts, stops, coefficients, frame=frame):
         fisher_from_statistics(
@@ -113,10 +120,35 @@ def fisher_vector_vjp(
             include_weights=include_weights, with_x=with_x, with_parameters=with_parameters,
         )  # fmt: skip
     frame, parameters, coefficients = framed_logits(x, weights, means, variances)
+    if native_vjp.takes(x):
+        d_x, d_coefficients, direct = native_vjp.fisher_vectors_vjp(
+            g, x, starts, stops, coefficients, (parameters[0], *_terms(*parameters)), frame=frame,
+            include_weights=include_weights, with_x=with_x, with_parameters=with_parameters,
+        )  # fmt: skip
+    else:
+        d_x, d_coefficients, direct = _vector_gradients(
+            g, x, starts, stops, coefficients, parameters, frame,
+            include_weights, with_x, with_parameters,
+        )  # fmt: skip
+    if not with_parameters:
+        return d_x, None, None, None
+    through_logits = logit_coefficients_vjp(d_coefficients, *parameters)
+    d_weights, d_means, d_variances = (
+        a + via for a, via in zip(_finished(direct, *parameters), through_logits, strict=True)
+    )
+    scale = scale_of(frame)
+    gradients = (d_weights, d_means / scale, d_variances / scale**2)
+    return d_x, *(gradient.astype(x.dtype) for gradient in gradients)
+
+
+def _vector_gradients(
+    g, x, starts, stops, coefficients, parameters, frame, include_weights, with_x, with_parameters
+):
+    """Return gradients by descriptors, by coefficients, and what `_direct_gradients` adds up."""
     counts = stops - starts
     d_x = zeros(x.shape, like=x) if with_x else None
     d_coefficients = new_gradients(coefficients) if with_parameters else None
-    d_parameters = new_gradients(parameters)
+    total = new_gradients(parameters)
 
     def cotangents(bags):
         return _statistics_gradient(g[bags], counts[bags], *parameters, include_weights)
@@ -127,19 +159,10 @@ def fisher_vector_vjp(
     )  # fmt: skip
     for bags, sums in steps:
         if with_parameters:
-            direct = _parameter_gradients(g[bags], sums, counts[bags], *parameters, include_weights)
-            for total, part in zip(d_parameters, direct, strict=True):
-                total += part
-    if not with_parameters:
-        return d_x, None, None, None
-    d_linear, d_quadratic, d_constant = d_coefficients
-    through_logits = logit_coefficients_vjp((d_linear, d_quadratic, d_constant), *parameters)
-    d_weights, d_means, d_variances = (
-        direct + via for direct, via in zip(d_parameters, through_logits, strict=True)
-    )
-    scale = scale_of(frame)
-    gradients = (d_weights, d_means / scale, d_variances / scale**2)
-    return d_x, *(gradient.astype(x.dtype) for gradient in gradients)
+            direct = _direct_gradients(g[bags], sums, counts[bags], *parameters, include_weights)
+            for whole, part in zip(total, direct, strict=True):
+                whole += part
+    return d_x, d_coefficients, total
 
 
 def fisher_sums(x, starts, stops, weights, means, variances):
@@ -236,34 +259,50 @@ def fisher_from_statistics(
     first = k if include_weights else 0
     if out is None:
         out = xp.empty((n_bags, first + 2 * k * d))
-    inverse_sqrt = _inverse_sqrt(weights)
-    per_mean = inverse_sqrt[:, None] / xp.sqrt(variances)
-    per_variance = inverse_sqrt[:, None] / (SQRT_2 * variances)
+    inverse_sqrt, of_means, of_variances = _terms(weights, means, variances)
+    of_means, of_variances = ([t.ravel() for t in terms] for terms in (of_means, of_variances))
     inverse_counts = 1 / xp.asarray(counts, dtype=np.float64)[:, None]
     if include_weights:
         out[:, :k] = (sums.s0 * inverse_counts - weights) * inverse_sqrt
-    # Linear in S0, S1 and S2. Flat arrays, one product with a constant at a time and
-    # no new arrays: for short bags this takes as long as the sums themselves.
+    # Flat arrays, one product with a constant at a time and no new arrays: for short bags this
+    # takes as long as the sums themselves.
     s0 = xp.repeat(sums.s0, d, axis=1)
     s1, s2 = (s.reshape(n_bags, k * d) for s in (sums.s1, sums.s2))
-    f = s1 * per_mean.ravel()
-    product = s0 * (per_mean * means).ravel()
+    f = s1 * of_means[0]
+    product = s0 * of_means[1]
     f -= product
     f *= inverse_counts
     out[:, first : first + k * d] = f
-    xp.multiply(s2, per_variance.ravel(), out=f)
-    f -= xp.multiply(s1, (2 * per_variance * means).ravel(), out=product)
-    f += xp.multiply(s0, (per_variance * (means**2 - variances)).ravel(), out=product)
+    xp.multiply(s2, of_variances[0], out=f)
+    f -= xp.multiply(s1, of_variances[1], out=product)
+    f += xp.multiply(s0, of_variances[2], out=product)
     f *= inverse_counts
     out[:, first + k * d :] = f
     return out
+
+
+def _terms(weights, means, variances):
+    """Return the factors of the sums in a Fisher vector, times T: it is linear in them.
+
+    ``F_w = (S0 - T w) i``, ``F_mu = S1 a - S0 b`` and ``F_v = S2 c - S1 e + S0 f`` for
+    ``i, (a, b), (c, e, f)``.
+    """
+    xp = array_module(means)
+    inverse_sqrt = _inverse_sqrt(weights)
+    per_mean = inverse_sqrt[:, None] / xp.sqrt(variances)
+    per_variance = inverse_sqrt[:, None] / (SQRT_2 * variances)
+    of_variances = (
+        per_variance, 2 * per_variance * means, per_variance * (means**2 - variances)
+    )  # fmt: skip
+    return inverse_sqrt, (per_mean, per_mean * means), of_variances
 
 
 def fisher_from_statistics_vjp(g, sums, counts, weights, means, variances, *, include_weights=True):
     """Return ``d_sums, d_weights, d_means, d_variances`` for `g` at `fisher_from_statistics`."""
     parameters = (weights, means, variances)
     d_sums = _statistics_gradient(g, counts, *parameters, include_weights)
-    return d_sums, *_parameter_gradients(g, sums, counts, *parameters, include_weights)
+    direct = _direct_gradients(g, sums, counts, *parameters, include_weights)
+    return d_sums, *_finished(direct, *parameters)
 
 
 def _blocks(encodings, k, d):
@@ -302,8 +341,11 @@ def _statistics_gradient(g, counts, weights, means, variances, include_weights):
     return Sums(a0, a, b)
 
 
-def _parameter_gradients(g, sums, counts, weights, means, variances, include_weights):
-    """Return the gradients by the parameters with the sums held fixed, summed over bags."""
+def _direct_gradients(g, sums, counts, weights, means, variances, include_weights):
+    """Return the gradients by the parameters with the sums held fixed, summed over bags.
+
+    But for the factors that `_finished` multiplies them with.
+    """
     xp = array_module(means)
     k, d = means.shape
     g_w, g_means, g_variances = _full_blocks(g, k, d, include_weights)
@@ -313,11 +355,19 @@ def _parameter_gradients(g, sums, counts, weights, means, variances, include_wei
     # c S0, of shape (n_bags, k, 1)
     share = (inverse_sqrt * sums.s0 / xp.asarray(counts)[:, None])[:, :, None]
     along_means, along_variances = g_means * f_means, g_variances * f_variances
-    d_weights = -(inverse_sqrt**2) * (
+    by_weights = (
         g_w * (f_w / 2 + xp.sqrt(weights)) + (along_means + along_variances).sum(axis=2) / 2
     ).sum(axis=0)
-    d_means = -(share * g_means + SQRT_2 * g_variances * f_means).sum(axis=0) / xp.sqrt(variances)
-    d_variances = (
-        -(along_means / 2 + along_variances + share * g_variances / SQRT_2).sum(axis=0) / variances
+    by_means = (share * g_means + SQRT_2 * g_variances * f_means).sum(axis=0)
+    by_variances = (along_means / 2 + along_variances + share * g_variances / SQRT_2).sum(axis=0)
+    return by_weights, by_means, by_variances
+
+
+def _finished(direct, weights, means, variances):
+    """Return the gradients that `_direct_gradients` are the sums of."""
+    by_weights, by_means, by_variances = direct
+    return (
+        -(_inverse_sqrt(weights) ** 2) * by_weights,
+        -by_means / array_module(means).sqrt(variances),
+        -by_variances / variances,
     )
-    return d_weights, d_means, d_variances

@@ -17,6 +17,8 @@ import numpy as np
 
 from skfisher.arrays.libraries import array_module, empty, is_cupy, row_indices, zeros
 from skfisher.cuda.layout import disjoint
+from skfisher.native import statistics as kernels
+from skfisher.native import vjp as vjp_kernels
 from skfisher.ops.bag_products import Pieces
 from skfisher.ops.chunks import Rows, chunk_rows, equal_lengths, iter_chunks, iter_row_chunks
 from skfisher.ops.tiles import Tiles
@@ -80,6 +82,9 @@ def soft_statistics(x, starts, stops, coefficients, *, frame=None):
     sums : Sums of float64 arrays
     """
     sums = Sums.empty(len(starts), *coefficients[0].shape, like=x)
+    if kernels.takes(x):
+        kernels.bag_statistics(x, starts, stops, coefficients, sums, frame=frame)
+        return sums
     for bags, group in iter_statistics(x, starts, stops, coefficients, frame=frame):
         for whole, part in zip(sums, group, strict=True):
             whole[bags] = part
@@ -98,6 +103,10 @@ def statistics_gradients(g, x, starts, stops, coefficients, *, frame=None, with_
 
     With ``with_x=False`` `d_x` is None, and less is computed.
     """
+    if vjp_kernels.takes(x):
+        return vjp_kernels.statistics_vjp(
+            g, x, starts, stops, coefficients, frame=frame, with_x=with_x
+        )
     d_x = zeros(x.shape, like=x) if with_x else None
     d_coefficients = new_gradients(coefficients)
     steps = iter_statistics_vjp(
@@ -150,10 +159,15 @@ def total_statistics(x, starts, stops, coefficients, *, frame=None):
     xp = array_module(x)
     k, d = coefficients[0].shape
     dtype = coefficients[0].dtype
+    total = Sums(*(xp.zeros(shape) for shape in [(1, k), (1, k, d), (1, k, d)]))
+    if kernels.takes(x):
+        log_likelihood = kernels.total_statistics(
+            x, starts, stops, coefficients, total, frame=frame
+        )
+        return total, log_likelihood
     n_rows = _buffer_rows(x, starts, stops, k, d)
     reader = Rows(n_rows, x, frame, dtype)
     assign = _Assignment(coefficients, n_rows)
-    total = Sums(*(xp.zeros(shape) for shape in [(1, k), (1, k, d), (1, k, d)]))
     log_likelihood = 0.0
     for run_starts, run_stops in iter_row_chunks(starts, stops, chunk_rows(k, d, like=x)):
         y, y2 = reader.read(run_starts, run_stops)
