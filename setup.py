@@ -25,7 +25,7 @@ kernels = Extension(
     # What Clang and GCC do by themselves differs: products and sums are to be fused, and square
     # roots of negative numbers, which are never taken, need not be told to the C library.
     extra_compile_args=[
-        "-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fvisibility=hidden",
+        "-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fvisibility=hidden", "-g0",
     ],
     py_limited_api=True,
     optional=True,

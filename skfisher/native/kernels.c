@@ -94,8 +94,9 @@ struct kernels {
     int (*total_statistics)(
         const struct problem *, double *s0, double *s1, double *s2, double *log_likelihood);
     int (*statistics_vjp)(const struct problem *, const struct gradient *);
-    void (*power_l2)(const void *x, void *y, size n, size width);
-    void (*power_l2_vjp)(const void *g, const void *x, void *d_x, size n, size width, double floor);
+    void (*power_l2)(const float *x, float *y, size n, size width);
+    void (*power_l2_vjp)(
+        const float *g, const float *x, float *d_x, size n, size width, double floor);
 };
 
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 12
@@ -138,7 +139,7 @@ struct kernels {
     {                                                                                      \
         JOIN(bag_statistics, set, bits), JOIN(total_statistics, set, bits),                \
         JOIN(statistics_vjp, set, bits),                                                   \
-        JOIN(power_l2, set, bits), JOIN(power_l2_vjp, set, bits),                          \
+        JOIN(power_l2, set, 32), JOIN(power_l2_vjp, set, 32),                          \
     }
 
 /* From the plainest on. */
@@ -192,14 +193,14 @@ EXPORT int skfisher_statistics_vjp(
     return kernels[set][wide].statistics_vjp(q, g);
 }
 
-EXPORT int skfisher_power_l2(int set, int wide, const void *x, void *y, int64_t n, int64_t width)
+EXPORT int skfisher_power_l2(int set, int wide, const float *x, float *y, int64_t n, int64_t width)
 {
     kernels[set][wide].power_l2(x, y, n, width);
     return 0;
 }
 
 EXPORT int skfisher_power_l2_vjp(
-    int set, int wide, const void *g, const void *x, void *d_x, int64_t n, int64_t width,
+    int set, int wide, const float *g, const float *x, float *d_x, int64_t n, int64_t width,
     double floor)
 {
     kernels[set][wide].power_l2_vjp(g, x, d_x, n, width, floor);

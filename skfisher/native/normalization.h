@@ -2,7 +2,7 @@
    of the roots add up to S. */
 
 /* The sum and the largest of |x|, the sum in float64 over blocks of 64 vectors. */
-static TARGET double NAME(sum_of_sizes)(const REAL *x, size n, REAL *largest)
+static TARGET double NAME(sum_of_sizes)(const float *x, size n, float *largest)
 {
     double total = 0;
     V most = ZERO;
@@ -17,9 +17,9 @@ static TARGET double NAME(sum_of_sizes)(const REAL *x, size n, REAL *largest)
         }
         total += NAME(sum_of_lanes)(sum)[0];
     }
-    REAL tail = 0, top = NAME(largest_lane)(most)[0];
+    float tail = 0, top = NAME(largest_lane)(most)[0];
     for (; i < n; i++) {
-        REAL a = x[i] < 0 ? -x[i] : x[i];
+        float a = x[i] < 0 ? -x[i] : x[i];
         tail += a;
         top = a > top ? a : top;
     }
@@ -27,7 +27,7 @@ static TARGET double NAME(sum_of_sizes)(const REAL *x, size n, REAL *largest)
     return total + tail;
 }
 
-static double NAME(scaled_sum)(const REAL *x, size n, REAL scale)
+static double NAME(scaled_sum)(const float *x, size n, float scale)
 {
     double sum = 0;
     for (size i = 0; i < n; i++)
@@ -36,48 +36,48 @@ static double NAME(scaled_sum)(const REAL *x, size n, REAL scale)
 }
 
 /* A power of two that takes the largest to where neither sums nor inverses leave the range. */
-static REAL NAME(rescaling)(REAL largest)
+static float NAME(rescaling)(float largest)
 {
-    return largest < SMALLEST ? FAR : largest > LARGEST ? 1 / FAR : 1;
+    return largest < 1e-30f ? 0x1p100f : largest > 1e30f ? 0x1p-100f : 1;
 }
 
 /* y may be x. */
-static TARGET void NAME(roots)(const REAL *x, REAL *y, size n, REAL scale, REAL inverse)
+static TARGET void NAME(roots)(const float *x, float *y, size n, float scale, float inverse)
 {
     for (size i = 0; i < n; i++) {
-        REAL a = (x[i] < 0 ? -x[i] : x[i]) * scale;
-        y[i] = COPYSIGN(SQRT(a * inverse), x[i]);
+        float a = (x[i] < 0 ? -x[i] : x[i]) * scale;
+        y[i] = copysignf(sqrtf(a * inverse), x[i]);
     }
 }
 
 /* y may be x. Rows of zeros stay zero. */
-static TARGET void NAME(normalize)(const REAL *x, REAL *y, size n)
+static TARGET void NAME(normalize)(const float *x, float *y, size n)
 {
-    REAL largest;
+    float largest;
     double sum = NAME(sum_of_sizes)(x, n, &largest);
-    REAL scale = NAME(rescaling)(largest);
+    float scale = NAME(rescaling)(largest);
     if (scale != 1)
         sum = NAME(scaled_sum)(x, n, scale);
-    NAME(roots)(x, y, n, scale, sum == 0 ? 0 : (REAL)(1 / sum));
+    NAME(roots)(x, y, n, scale, sum == 0 ? 0 : (float)(1 / sum));
 }
 
-static TARGET void NAME(power_l2)(const void *x, void *y, size n, size width)
+static TARGET void NAME(power_l2)(const float *x, float *y, size n, size width)
 {
     for (size i = 0; i < n; i++)
-        NAME(normalize)((const REAL *)x + i * width, (REAL *)y + i * width, width);
+        NAME(normalize)(x + i * width, y + i * width, width);
 }
 
 /* Of one row: d_x = (g - <g, y> y) / (2 sqrt(S |x|)), where |x| counts as no less than the share
    `floor` of the largest, and 0 where x is. */
 static TARGET void NAME(normalize_vjp)(
-    const REAL *restrict g, const REAL *restrict x, REAL *restrict d_x, size n, double floor)
+    const float *restrict g, const float *restrict x, float *restrict d_x, size n, double floor)
 {
-    REAL largest;
+    float largest;
     double sum = NAME(sum_of_sizes)(x, n, &largest), dot = 0;
-    REAL scale = NAME(rescaling)(largest);
+    float scale = NAME(rescaling)(largest);
     if (scale != 1)
         sum = NAME(scaled_sum)(x, n, scale);
-    NAME(roots)(x, d_x, n, scale, sum == 0 ? 0 : (REAL)(1 / sum));
+    NAME(roots)(x, d_x, n, scale, sum == 0 ? 0 : (float)(1 / sum));
     size i = 0;
     double lanes[8] = {0};
     for (; i + 8 <= n; i += 8)
@@ -87,19 +87,18 @@ static TARGET void NAME(normalize_vjp)(
         dot += lanes[j];
     for (; i < n; i++)
         dot += (double)g[i] * d_x[i];
-    const REAL half = sum == 0 ? 0 : (REAL)(0.5 * scale / sqrt(sum)), radial = (REAL)dot;
-    const REAL least = (REAL)floor * largest * scale;
+    const float half = sum == 0 ? 0 : (float)(0.5 * scale / sqrt(sum)), radial = (float)dot;
+    const float least = (float)floor * largest * scale;
     for (i = 0; i < n; i++) {
-        REAL a = (x[i] < 0 ? -x[i] : x[i]) * scale;
-        REAL slope = half / SQRT(a > least ? a : least);
+        float a = (x[i] < 0 ? -x[i] : x[i]) * scale;
+        float slope = half / sqrtf(a > least ? a : least);
         d_x[i] = x[i] == 0 ? 0 : slope * (g[i] - radial * d_x[i]);
     }
 }
 
 static TARGET void NAME(power_l2_vjp)(
-    const void *g, const void *x, void *d_x, size n, size width, double floor)
+    const float *g, const float *x, float *d_x, size n, size width, double floor)
 {
     for (size i = 0; i < n; i++)
-        NAME(normalize_vjp)((const REAL *)g + i * width, (const REAL *)x + i * width,
-                            (REAL *)d_x + i * width, width, floor);
+        NAME(normalize_vjp)(g + i * width, x + i * width, d_x + i * width, width, floor);
 }

@@ -9,11 +9,6 @@
 #define UNSIGNED uint64_t
 #define NAME(x) JOIN(x, SET, 64)
 #define W (BYTES / 8)
-#define SQRT sqrt
-#define COPYSIGN copysign
-#define SMALLEST 1e-200
-#define LARGEST 1e200
-#define FAR 0x1p800
 #define LEAST -667.0 /* 1e-290 */
 #define HUGE_REAL 1e300
 #define MANTISSA 52
@@ -41,11 +36,6 @@
 #define UNSIGNED uint32_t
 #define NAME(x) JOIN(x, SET, 32)
 #define W (BYTES / 4)
-#define SQRT sqrtf
-#define COPYSIGN copysignf
-#define SMALLEST 1e-30f
-#define LARGEST 1e30f
-#define FAR 0x1p100f
 #define LEAST -69.0f /* 1e-30 */
 #define HUGE_REAL 1e37f
 #define MANTISSA 23
@@ -98,7 +88,9 @@ typedef UNSIGNED U __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may
 
 #include "products.h"
 #include "softmax.h"
-#include "normalization.h"
+#if !WIDE
+#include "normalization.h" /* of results, which are float32 */
+#endif
 #include "statistics.h"
 #include "vjp.h"
 
@@ -107,11 +99,6 @@ typedef UNSIGNED U __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may
 #undef UNSIGNED
 #undef NAME
 #undef W
-#undef SQRT
-#undef COPYSIGN
-#undef SMALLEST
-#undef LARGEST
-#undef FAR
 #undef LEAST
 #undef HUGE_REAL
 #undef MANTISSA

@@ -11,6 +11,7 @@ import numpy as np
 
 from skfisher.arrays.libraries import array_module, asarray, empty, is_cupy
 from skfisher.cuda import normalization as kernels
+from skfisher.native import normalization as native
 
 __all__ = ["power_l2_normalize", "power_l2_normalize_vjp"]
 
@@ -40,6 +41,8 @@ def power_l2_normalize(x, *, power=0.5, blocks=None, eps=None):
     """
     if blocks is None and kernels.takes(x):
         return kernels.power_l2_normalize(x, power=power, eps=eps)
+    if native.takes(x, power=power, blocks=blocks, eps=eps):
+        return native.power_l2_normalize(x)
     _, u, _ = _scaled_power(x, power, blocks, eps)
     if blocks is not None:
         u /= _norms(u, blocks)
@@ -74,6 +77,8 @@ def power_l2_normalize_vjp(g, x, *, power=0.5, blocks=None, eps=None, derivative
         return kernels.power_l2_normalize_vjp(
             g, x, power=power, eps=eps, derivative_floor=derivative_floor
         )
+    if native.takes(x, power=power, blocks=blocks, eps=eps):
+        return native.power_l2_normalize_vjp(g, x, derivative_floor=derivative_floor)
     x, u, scale = _scaled_power(x, power, blocks, eps)
     if blocks is None:
         d_u = _l2_vjp(g, u, _norms(u))
