@@ -37,7 +37,7 @@ def test_gradients(native, rng, width, scale):
         assert found.dtype == np.float32
         # of a row of one entry the direction, and so the gradient, is rounding
         size = np.maximum(np.abs(expected).max(axis=1, keepdims=True), 0.01 / scale)
-        assert (np.abs(found - expected) <= 1e-5 * size).all()
+        assert (np.abs(found - expected) <= 1e-5 * size + 1e-43).all()
         assert not found[2].any()
         assert found[3, 0] == 0
 
