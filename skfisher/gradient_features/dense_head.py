@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from skfisher.arrays.dense import as_dense, as_numpy
 from skfisher.arrays.libraries import array_module, asarray, float_dtype
 from skfisher.ops import dense_network as gradients
+from skfisher.process_state import one_blas_thread
 from skfisher.torch.modules import is_torch_module, read_dense_layers
 
 __all__ = [
@@ -204,6 +205,7 @@ class DenseHead:
         biases = [asarray(b, like=like, dtype=like.dtype) for b in self.biases]
         return weights, biases, self.activations
 
+    @one_blas_thread
     def gradient_factors(self, X, *, layer=-2, target="uniform", temperature=2.0):
         """Return the factors of the per-sample gradients of one layer, not normalised.
 

@@ -17,6 +17,7 @@ from skfisher.arrays.libraries import (
     asarray,
     device_of,
     empty,
+    is_cupy,
     parse_device,
     to_device,
     to_host,
@@ -40,11 +41,15 @@ from skfisher.ops.dense_network import (
     output_error,
     unit_rows,
 )
+from skfisher.parallel.threads import map_in_threads
+from skfisher.process_state import blas_threads
 from skfisher.torch.modules import is_torch_module
 from skfisher.warning import warn_caller
 
 __all__ = ["GradientFeatures", "at_home"]
 
+# On the host, so many samples go through the network and its products together.
+ROWS_PER_BLOCK = 256
 # Below this many outputs the error, which has P - 1 directions, is a weak similarity.
 FEW_OUTPUTS = 15
 
@@ -178,22 +183,27 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
         """Return a context in which the device to work on samples `x` is the current one."""
         return work_context(self.device, x)
 
-    def _factor_batches(self, x):
-        """Yield (slice, parts) for `batch_size` rows of `x` at a time; warn of zero factors.
+    def _map_rows(self, function, x):
+        """Yield (slice, function(parts)) for some rows of `x` at a time; warn of zero factors.
 
-        To be called in `_at_work`, as everything that computes with factors.
+        To be called in `_at_work`, as everything that computes with factors. On the host threads
+        take rows in blocks of a fixed size: no bit depends on their number, or on `batch_size`.
         """
+        with device_of(x):
+            like = to_device(x[:1], self.device)
+        on_gpu = is_cupy(like) or is_cupy(x)
+        # a function of the user's need not be made for threads
+        n_threads = 1 if on_gpu or callable(self.target) else blas_threads()
+        n_rows = self.batch_size if on_gpu else ROWS_PER_BLOCK
+        arrays = self._arrays(like)
+        blocks = list(gen_batches(len(x), n_rows))
+        tasks = [(function, x, rows, arrays) for rows in blocks]
         zero = []
-        arrays = None
-        for rows in gen_batches(len(x), self.batch_size):
-            with device_of(x):
-                batch = x[rows]
-            batch = to_device(batch, self.device)
-            arrays = arrays or self._arrays(batch)
-            parts = self._parts(batch, arrays, rows.start)
-            is_zero = sum(~array.any(axis=1) for part in parts for array in part)
-            zero.extend((rows.start + np.flatnonzero(to_host(is_zero))).tolist())
-            yield rows, parts
+        for rows, (result, is_zero) in zip(
+            blocks, map_in_threads(self._of_rows, tasks, min(n_threads, len(tasks))), strict=True
+        ):
+            zero.extend((rows.start + np.flatnonzero(is_zero)).tolist())
+            yield rows, result
         if zero:
             shown = ", ".join(map(str, zero[:5])) + (", ..." if len(zero) > 5 else "")
             warn_caller(
@@ -201,10 +211,18 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
                 "all units of a layer are off, or the error vanishes. Their gradient is 0.",
             )
 
+    def _of_rows(self, function, x, rows, network):
+        """Return a function of the parts of some rows, and which of these have a zero factor."""
+        with device_of(x):
+            batch = x[rows]
+        parts = self._parts(to_device(batch, self.device), network, rows.start)
+        is_zero = sum(~array.any(axis=1) for part in parts for array in part)
+        return function(parts), to_host(is_zero)
+
     def _factors(self, x):
         """Return the parts of all rows of `x`."""
         factors = None
-        for rows, parts in self._factor_batches(x):
+        for rows, parts in self._map_rows(list, x):
             if factors is None:
                 factors = [
                     tuple(empty((len(x), array.shape[1]), like=array) for array in part)

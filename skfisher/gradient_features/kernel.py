@@ -1,16 +1,24 @@
 """GradientFeatureKernel: the kernel between the per-sample gradients of a network."""
 
-from sklearn import get_config
+import functools
+
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import _fit_context
-from skfisher.arrays.libraries import asarray, to_host
+from skfisher.arrays.libraries import asarray, is_cupy, to_host
 from skfisher.contract.estimator import all_or_nothing
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_table
 from skfisher.gradient_features.factors import GradientFeatures, at_home
-from skfisher.ops.trace_kernel import jacobian_trace_kernel, linear_kernel, trace_kernel
+from skfisher.ops.trace_kernel import (
+    in_turn,
+    jacobian_trace_kernel,
+    linear_kernel,
+    trace_kernel,
+)
+from skfisher.parallel.threads import call_in_threads
+from skfisher.process_state import blas_threads, one_blas_thread
 
 __all__ = ["GradientFeatureKernel"]
 
@@ -73,7 +81,8 @@ class GradientFeatureKernel(GradientFeatures):
         With ``target="jacobian"`` and a layer below the last hidden one: networks with more outputs
         use this many random sign combinations of outputs, which is unbiased.
     batch_size : int, default=1024
-        Samples that pass through the network at a time.
+        Samples that pass through the network at a time on a GPU. On the CPU these are 256, in every
+        thread.
     device : str, default=None
         None to work where X is, "cpu", "cuda", "cuda:1" or "auto". The kernel comes back where X
         is; factors are kept on the host.
@@ -127,8 +136,11 @@ class GradientFeatureKernel(GradientFeatures):
     Notes
     -----
     Kernel entries may be negative, and the matrix is positive semi-definite. Time is that of two
-    matrix products, n n_train (n_in + n_out) multiplications; memory is the result and a block of
-    at most 1024 of its rows, within scikit-learn's ``working_memory``.
+    matrix products, n n_train (n_in + n_out) multiplications; memory is the result and, in every
+    thread, a block of at most 4 million of its entries.
+
+    On the CPU as many threads as BLAS may use take samples and rows of the result in blocks of a
+    fixed size: the number of threads and `batch_size` change no bit.
 
     References
     ----------
@@ -286,13 +298,20 @@ class GradientFeatureKernel(GradientFeatures):
 
     def _kernel(self, factors, factors_b=None):
         """Return the mean over the parts, of one set of factors or between two."""
+        each = in_turn
+        if not is_cupy(factors[0][0]):  # a product in each thread, in place of threads in each
+            each = functools.partial(call_in_threads, n_threads=blas_threads())
+        return self._mean_kernel(factors, factors_b, each)
+
+    @one_blas_thread
+    def _mean_kernel(self, factors, factors_b, each):
         total = None
         for index, part in enumerate(factors):
             part_b = None
             if factors_b is not None:
                 like = part[0]
                 part_b = [asarray(array, like=like, dtype=like.dtype) for array in factors_b[index]]
-            kernel = self._part_kernel(index, part, part_b)
+            kernel = self._part_kernel(index, part, part_b, each)
             if total is None:
                 total = kernel
             else:
@@ -301,14 +320,13 @@ class GradientFeatureKernel(GradientFeatures):
             total /= len(factors)
         return total
 
-    def _part_kernel(self, index, part, part_b):
+    def _part_kernel(self, index, part, part_b, each):
         a, *errors = part
         a_b, *errors_b = (None,) * len(part) if part_b is None else part_b
-        memory = get_config()["working_memory"]
         if not errors:
-            return linear_kernel(a, a_b, working_memory=memory)
+            return linear_kernel(a, a_b, each=each)
         if len(errors) == 1:
-            return trace_kernel(a, errors[0], a_b, errors_b[0], working_memory=memory)
+            return trace_kernel(a, errors[0], a_b, errors_b[0], each=each)
         passes = self._passes(index, errors)
         passes_b = None if part_b is None else self._passes(index, errors_b)
-        return jacobian_trace_kernel(a, passes, a_b, passes_b, working_memory=memory)
+        return jacobian_trace_kernel(a, passes, a_b, passes_b, each=each)

@@ -20,6 +20,7 @@ from skfisher.ops.outer_products import (
     principal_axes,
     tensor_sketch,
 )
+from skfisher.process_state import one_blas_thread
 
 __all__ = ["GradientFeatureMap"]
 
@@ -69,7 +70,8 @@ class GradientFeatureMap(GradientFeatures):
         of ``target="jacobian"`` below the last hidden layer that many times as wide, and the
         matrix that "spectral" decomposes too.
     batch_size : int, default=1024
-        Samples that pass through the network at a time.
+        Samples that pass through the network at a time on a GPU. On the CPU these are 256, in every
+        thread.
     device : str, default=None
         None to work where X is, "cpu", "cuda", "cuda:1" or "auto".
     random_state : int, RandomState instance or None, default=0
@@ -239,8 +241,8 @@ class GradientFeatureMap(GradientFeatures):
         X = check_table(self, X, reset=False)
         features = empty((len(X), self.n_components_), like=X)
         with self._at_work(X):
-            for rows, parts in self._factor_batches(X):
-                batch = at_home(self._features(parts), X)
+            for rows, batch in self._map_rows(self._features, X):
+                batch = at_home(batch, X)
                 with device_of(features):
                     features[rows] = batch
         return features
@@ -259,11 +261,7 @@ class GradientFeatureMap(GradientFeatures):
     def _add_moments(self, X):
         totals = self.moments_
         with self._at_work(X):
-            for _, parts in self._factor_batches(X):
-                moments = [
-                    tuple(to_host(f.T @ f).astype(np.float64) for f in pair)
-                    for pair in self._pairs_of_factors(parts)
-                ]
+            for _, moments in self._map_rows(self._moments, X):
                 if totals is not None:
                     moments = [
                         tuple(total + new for total, new in zip(*pair, strict=True))
@@ -273,6 +271,14 @@ class GradientFeatureMap(GradientFeatures):
         self.moments_ = totals  # all of X or, after an error, none of it
         self.n_samples_seen_ += len(X)
 
+    def _moments(self, parts):
+        """Return the sums of outer products of some rows' factors with themselves."""
+        return [
+            tuple(to_host(f.T @ f).astype(np.float64) for f in pair)
+            for pair in self._pairs_of_factors(parts)
+        ]
+
+    @one_blas_thread
     def _choose_pairs(self):
         n_pairs, n_seen = self.n_components, self.n_samples_seen_
         rotations = [

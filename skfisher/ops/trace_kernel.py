@@ -10,14 +10,20 @@ from skfisher.arrays.libraries import array_module, empty
 
 __all__ = ["convolution_trace_kernel", "jacobian_trace_kernel", "linear_kernel", "trace_kernel"]
 
-# Matrix products reach their full rate well below this many rows, and the block that waits to
-# be multiplied into the result is as large as a chunk.
-MAX_CHUNK_ROWS = 1024
+# Matrix products reach nearly their full rate with so many rows, and the block that waits to be
+# multiplied into the result, as large as this, is small beside it. The cut follows from the shape
+# of the result alone, and so do its bits.
+ROWS_PER_BLOCK = 256
+NUMBERS_PER_BLOCK = 2**22
 
 
-def trace_kernel(
-    activations, errors, activations_b=None, errors_b=None, *, out=None, working_memory=1024
-):
+def in_turn(function, tasks):
+    """Call ``function(*task)`` for every task."""
+    for task in tasks:
+        function(*task)
+
+
+def trace_kernel(activations, errors, activations_b=None, errors_b=None, *, out=None, each=in_turn):
     r"""Return the inner products of rank-one gradients, given as factors.
 
     .. math:: K_{ij} = \langle a_i, b_j \rangle \langle u_i, v_j \rangle
@@ -33,8 +39,9 @@ def trace_kernel(
         the work.
     out : array of shape (n, m), optional
         Where to write the result.
-    working_memory : float
-        Bound in MiB for the one block that is held besides the result.
+    each : callable
+        ``each(function, tasks)`` calls the function for all tasks, each of which writes to a block
+        of its own: one after the other, by default, or side by side.
 
     Returns
     -------
@@ -42,13 +49,13 @@ def trace_kernel(
     """
     a, b = activations, activations_b
     kernel = empty((len(a), len(a if b is None else b)), like=a) if out is None else out
-    _fold_product(kernel, a, b, _put, working_memory)
-    _fold_product(kernel, errors, errors_b, _multiply, working_memory)
-    return _mirrored(kernel, working_memory) if b is None else kernel
+    _fold_product(kernel, a, b, _put, each)
+    _fold_product(kernel, errors, errors_b, _multiply, each)
+    return _mirrored(kernel) if b is None else kernel
 
 
 def jacobian_trace_kernel(
-    activations, passes, activations_b=None, passes_b=None, *, out=None, working_memory=1024
+    activations, passes, activations_b=None, passes_b=None, *, out=None, each=in_turn
 ):
     r"""Return the inner products of gradients summed over several backward passes.
 
@@ -59,7 +66,7 @@ def jacobian_trace_kernel(
 
     Parameters
     ----------
-    activations, activations_b, out, working_memory
+    activations, activations_b, out, each
         As in `trace_kernel`.
     passes, passes_b : iterables of arrays of shape (n, D) and (m, D)
         The errors, one pass after the other, so that one pair is held at a time.
@@ -72,17 +79,17 @@ def jacobian_trace_kernel(
     kernel = empty((len(a), len(a if b is None else b)), like=a) if out is None else out
     fold = _put
     for errors, errors_b in _pairs(passes, passes_b):
-        _fold_product(kernel, errors, errors_b, fold, working_memory)
+        _fold_product(kernel, errors, errors_b, fold, each)
         fold = _add
-    _fold_product(kernel, a, b, _multiply, working_memory)
-    return _mirrored(kernel, working_memory) if b is None else kernel
+    _fold_product(kernel, a, b, _multiply, each)
+    return _mirrored(kernel) if b is None else kernel
 
 
-def linear_kernel(x, y=None, *, working_memory=1024):
+def linear_kernel(x, y=None, *, each=in_turn):
     """Return ``x @ y.T``, or ``x @ x.T`` at half the work."""
     kernel = empty((len(x), len(x if y is None else y)), like=x)
-    _fold_product(kernel, x, y, _put, working_memory)
-    return _mirrored(kernel, working_memory) if y is None else kernel
+    _fold_product(kernel, x, y, _put, each)
+    return _mirrored(kernel) if y is None else kernel
 
 
 def convolution_trace_kernel(
@@ -122,7 +129,7 @@ def convolution_trace_kernel(
     kernel = empty((len(patches), len(patches_b)), like=patches)
     explicit = n_pairs * (d + n_errors) > d * n_errors
     sample_bytes = (d * n_errors if explicit else 2 * n_pairs) * patches.dtype.itemsize
-    for some in _chunks(len(patches_b), sample_bytes, working_memory):
+    for some in _chunks(len(patches_b), working_memory * 2**20 // sample_bytes):
         a_b, u_b = patches_b[some], errors_b[some]
         if explicit:
             gradients_b = xp.matmul(a_b.swapaxes(1, 2), u_b).reshape(len(a_b), -1)
@@ -142,23 +149,30 @@ def _pairs(passes, passes_b):
     return zip(passes, passes_b, strict=True)
 
 
-def _fold_product(kernel, x, y, fold, working_memory):
+def _fold_product(kernel, x, y, fold, each):
     """Fold ``x @ y.T`` into `kernel`, some rows at a time.
 
     Without `y` the product is ``x @ x.T`` and only the lower triangle of `kernel`, and what lies
     in the blocks on its diagonal, is valid.
     """
-    for rows in _chunks(len(kernel), kernel.shape[1] * kernel.dtype.itemsize, working_memory):
+    tasks = []
+    for rows in _blocks(kernel):
         if y is None:
-            fold(kernel[rows, : rows.start], x[rows], x[: rows.start])
-            fold(kernel[rows, rows], x[rows], x[rows])  # NumPy sees the symmetry of this one
+            tasks.append((kernel[rows, : rows.start], x[rows], x[: rows.start]))
+            tasks.append((kernel[rows, rows], x[rows], x[rows]))  # NumPy sees its symmetry
         else:
-            fold(kernel[rows], x[rows], y)
+            tasks.append((kernel[rows], x[rows], y))
+    each(fold, tasks)
 
 
-def _chunks(n, row_bytes, working_memory):
-    """Yield slices of `n` rows of `row_bytes` each, of at most `working_memory` MiB or one row."""
-    n_rows = int(min(MAX_CHUNK_ROWS, max(1, working_memory * 2**20 // max(1, row_bytes))))
+def _blocks(kernel):
+    """Yield slices of rows of the result."""
+    n, n_columns = kernel.shape
+    return _chunks(n, min(ROWS_PER_BLOCK, NUMBERS_PER_BLOCK // max(1, n_columns)))
+
+
+def _chunks(n, n_rows):
+    n_rows = max(1, int(n_rows))
     for start in range(0, n, n_rows):
         yield slice(start, start + n_rows)
 
@@ -175,8 +189,8 @@ def _multiply(block, x, y):
     block *= x @ y.T
 
 
-def _mirrored(kernel, working_memory):
+def _mirrored(kernel):
     """Copy what lies below the diagonal blocks of `_fold_product` to above them."""
-    for rows in _chunks(len(kernel), kernel.shape[1] * kernel.dtype.itemsize, working_memory):
+    for rows in _blocks(kernel):
         kernel[: rows.start, rows] = kernel[rows, : rows.start].T
     return kernel

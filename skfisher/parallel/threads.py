@@ -13,7 +13,14 @@ from sklearn.utils.parallel import Parallel, delayed
 from skfisher.bags.mapped import is_mapped, sendable
 from skfisher.process_state import configured, one_blas_thread
 
-__all__ = ["cut_bags", "map_in_order", "submit", "workers_share_memory"]
+__all__ = [
+    "call_in_threads",
+    "cut_bags",
+    "map_in_order",
+    "map_in_threads",
+    "submit",
+    "workers_share_memory",
+]
 
 ROWS_PER_TASK = 2**15
 NUMBERS_PER_TASK = 2**21
@@ -28,11 +35,8 @@ def map_in_order(function, tasks, *, n_jobs):
     """
     tasks = list(tasks)
     n_workers = min(effective_n_jobs(n_jobs), len(tasks))
-    if n_workers == 1:
-        for task in tasks:
-            yield _call(function, task)
-    elif workers_share_memory():
-        yield from _map_threads(function, tasks, n_workers)
+    if n_workers == 1 or workers_share_memory():
+        yield from map_in_threads(function, tasks, n_workers)
     else:
         copies, errors = {}, np.geterr()
         yield from _pool(n_jobs)(
@@ -41,13 +45,24 @@ def map_in_order(function, tasks, *, n_jobs):
         )
 
 
+def call_in_threads(function, tasks, n_threads):
+    """Call ``function(*task)`` for every task, by so many threads of this process."""
+    for _ in map_in_threads(function, tasks, n_threads):
+        pass
+
+
 def workers_share_memory():
     """Tell whether tasks may write into arrays of the caller: they do in threads."""
     backend, _ = get_active_backend(prefer="threads")
     return bool(getattr(backend, "supports_sharedmem", False))
 
 
-def _map_threads(function, tasks, n_threads):
+def map_in_threads(function, tasks, n_threads):
+    """Yield ``function(*task)`` of every task, in order, by so many threads of this process."""
+    if n_threads == 1:
+        for task in tasks:
+            yield _call(function, task)
+        return
     # joblib looks for results every 10 ms: as long as encoding some hundred bags takes
     pool = ThreadPoolExecutor(n_threads)
     pending = deque()

@@ -53,42 +53,57 @@ def test_normalising_factors_normalises_the_gradient(factors):
     assert_allclose(trace_kernel(*unit), cosine, atol=1e-14)
 
 
-@pytest.mark.parametrize("chunk_rows", [1, 2, 4, 9, 100])
-def test_result_does_not_depend_on_chunks(rng, monkeypatch, chunk_rows):
+@pytest.mark.parametrize("n_rows", [1, 2, 4, 9, 100])
+def test_result_does_not_depend_on_blocks(rng, monkeypatch, n_rows):
     a, e, b, v = (rng.normal(size=shape) for shape in ((9, 4), (9, 3), (7, 4), (7, 3)))
     whole, symmetric = trace_kernel(a, e, b, v), trace_kernel(a, e)
-    monkeypatch.setattr(module, "MAX_CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(module, "ROWS_PER_BLOCK", n_rows)
     assert_allclose(trace_kernel(a, e, b, v), whole, rtol=1e-13, atol=1e-14)
     assert_allclose(trace_kernel(a, e), symmetric, rtol=1e-13, atol=1e-14)
 
 
-def test_chunks_follow_working_memory(rng, monkeypatch):
-    blocks = []
-    monkeypatch.setattr(module, "_multiply", lambda block, x, y: blocks.append(block.nbytes))
-    a, e = rng.normal(size=(200, 4)), rng.normal(size=(200, 3))
-    trace_kernel(a, e, a, e, working_memory=32 * 1024 / 2**20)
-    assert len(blocks) == 10
-    assert max(blocks) <= 32 * 1024
-    blocks.clear()
-    trace_kernel(a, e, a, e, working_memory=1e-6)  # less than a row: row by row
-    assert len(blocks) == 200
+def test_wide_results_are_made_in_small_blocks(rng):
+    a, e = rng.normal(size=(600, 1)), rng.normal(size=(600, 1))
+    b, v = rng.normal(size=(2**15, 1)), rng.normal(size=(2**15, 1))
+    out = np.empty((600, 2**15))
+    tracemalloc.start()
+    trace_kernel(a, e, b, v, out=out)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.1 * 8 * 2**22
 
 
-@pytest.mark.parametrize("rows_held", [0, 1, 7, 30, 200])
-def test_symmetric_kernels_are_complete_in_small_memory(rng, rows_held):
-    # NaN where nothing is written: the upper triangle has to come from the chunks as they were
+@pytest.mark.parametrize("n_rows", [0, 1, 7, 30, 200])
+def test_symmetric_kernels_are_complete_in_small_blocks(rng, monkeypatch, n_rows):
+    # NaN where nothing is written: the upper triangle has to come from the blocks as they were
     a, e = rng.normal(size=(30, 5)), rng.normal(size=(30, 6))
-    memory = rows_held * 30 * 8 / 2**20
+    monkeypatch.setattr(module, "NUMBERS_PER_BLOCK", 30 * n_rows)
     out = np.full((30, 30), np.nan)
-    assert_allclose(trace_kernel(a, e, out=out, working_memory=memory), trace_kernel(a, e, a, e))
+    assert_allclose(trace_kernel(a, e, out=out), trace_kernel(a, e, a, e))
     out = np.full((30, 30), np.nan)
-    kernel = jacobian_trace_kernel(a, [e, 2 * e], out=out, working_memory=memory)
+    kernel = jacobian_trace_kernel(a, [e, 2 * e], out=out)
     assert_allclose(kernel, 5 * trace_kernel(a, e, a, e))
-    assert_allclose(linear_kernel(a, working_memory=memory), a @ a.T, atol=1e-14)
+    assert_allclose(linear_kernel(a), a @ a.T, atol=1e-14)
+
+
+def test_blocks_may_be_made_in_any_order(rng, monkeypatch):
+    monkeypatch.setattr(module, "ROWS_PER_BLOCK", 4)
+    a, e, b, v = (rng.normal(size=shape) for shape in ((9, 4), (9, 3), (7, 4), (7, 3)))
+
+    def backwards(function, tasks):
+        for task in reversed(list(tasks)):
+            function(*task)
+
+    np.testing.assert_array_equal(trace_kernel(a, e, each=backwards), trace_kernel(a, e))
+    np.testing.assert_array_equal(
+        jacobian_trace_kernel(a, [e, e], b, [v, v], each=backwards),
+        jacobian_trace_kernel(a, [e, e], b, [v, v]),
+    )
+    np.testing.assert_array_equal(linear_kernel(a, b, each=backwards), linear_kernel(a, b))
 
 
 def test_symmetric_result_is_exactly_symmetric(rng, monkeypatch):
-    monkeypatch.setattr(module, "MAX_CHUNK_ROWS", 8)
+    monkeypatch.setattr(module, "ROWS_PER_BLOCK", 8)
     a, e = rng.normal(size=(30, 5)).astype(np.float32), rng.normal(size=(30, 6)).astype(np.float32)
     kernel = trace_kernel(a, e)
     assert kernel.dtype == np.float32

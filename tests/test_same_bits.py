@@ -1,0 +1,156 @@
+"""Threads change no bit, ours, those of BLAS and those of others; nor do batches of gradients."""
+
+import threading
+
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.svm import LinearSVC
+from threadpoolctl import threadpool_limits
+
+from skfisher import (
+    DenseHead,
+    DescriptorTransformer,
+    DiagonalGaussianMixture,
+    FisherVectorEncoder,
+    GradientFeatureKernel,
+    GradientFeatureMap,
+    JointFisherSVC,
+    LinearSDCA,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+RNG = np.random.default_rng(0)
+Y = np.arange(60) % 3
+# wide enough, and so many, that BLAS would use threads
+BAGS = [RNG.normal(size=(40 + i, 24)) + i % 3 for i in range(60)]
+TABLE = RNG.normal(size=(700, 200))
+LABELS = np.arange(700) % 3
+HEAD = DenseHead([RNG.normal(size=s) / 9 for s in ((200, 150), (150, 80), (80, 20))])
+EM = {"n_components": 8, "max_iter": 3, "random_state": 0}
+JOINT = {"n_components": 8, "max_iter": 2, "random_state": 0}
+
+
+class PlainTransformer(DescriptorTransformer):
+    """Fits on few descriptors: what the transformer does in its own fit is not ours."""
+
+    def fit(self, X, y=None):
+        with threadpool_limits(1):
+            return super().fit(X, y)
+
+
+CASES = {
+    "mixture": (DiagonalGaussianMixture(**EM), BAGS, None, "score_samples"),
+    "mixture, k-means++": (
+        DiagonalGaussianMixture(init_params="k-means++", **EM), BAGS, None, "predict_proba",
+    ),
+    "encoder": (FisherVectorEncoder(**EM), BAGS, None, "transform"),
+    "encoder, online": (FisherVectorEncoder(batch_size=20, **EM), BAGS, None, "transform"),
+    "transformer": (PlainTransformer(PCA(6), random_state=0), BAGS, None, "transform"),
+    "joint": (JointFisherSVC(**JOINT), BAGS, Y, "decision_function"),
+    "joint, small": (
+        JointFisherSVC(2, n_features_out=3, max_iter=2, random_state=0), BAGS, Y, "transform",
+    ),
+    "joint, hinge": (JointFisherSVC(loss="hinge", **JOINT), BAGS, Y, "decision_function"),
+    "joint, ovr": (JointFisherSVC(multi_class="ovr", **JOINT), BAGS, Y, "decision_function"),
+    "joint, dual": (JointFisherSVC(loss="dual", **JOINT), BAGS, Y, "decision_function"),
+    "joint, line search": (JointFisherSVC.sydorov(8, max_iter=2, random_state=0), BAGS, Y,
+                           "decision_function"),
+    "SDCA": (LinearSDCA(max_iter=20, random_state=0), TABLE, LABELS, "decision_function"),
+    "SDCA, wide": (
+        LinearSDCA(max_iter=20, random_state=0), TABLE[:150], LABELS[:150], "decision_function",
+    ),
+    "kernel": (GradientFeatureKernel(HEAD), TABLE, None, "transform"),
+    "kernel, jacobian": (
+        GradientFeatureKernel(HEAD, layer=[0, 1], target="jacobian", activations=True),
+        TABLE, None, "transform",
+    ),
+    "map": (GradientFeatureMap(HEAD, n_components=99), TABLE, None, "transform"),
+    "map, jacobian": (
+        GradientFeatureMap(HEAD, layer=0, target="jacobian", n_components=99),
+        TABLE, None, "transform",
+    ),
+    "map, sketch": (
+        GradientFeatureMap(HEAD, method="tensor_sketch", n_components=99), TABLE, None, "transform",
+    ),
+}  # fmt: skip
+
+
+def results(case, **parameters):
+    """Return everything that a fit leaves and that the fitted estimator says."""
+    estimator, X, y, method = case
+    fitted = type(estimator)(**{**estimator.get_params(deep=False), **parameters}).fit(X, y)
+    said = getattr(fitted, method)(X)
+    if isinstance(fitted, GradientFeatureKernel):
+        yield fitted.fit_transform(X)
+    yield getattr(said, "values", said)
+    for name, value in sorted(vars(fitted).items()):
+        if name.endswith("_") and isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            yield value
+
+
+def assert_same(case, expected, **parameters):
+    for found, wanted in zip(results(case, **parameters), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.fixture
+def busy():
+    """Threads of the user's that draw from the generators of libraries meanwhile."""
+    done = threading.Event()
+    x = np.random.default_rng(1).normal(size=(50, 5))
+
+    def work():
+        while not done.is_set():
+            LinearSVC(loss="hinge", max_iter=10**6, random_state=0).fit(x, x[:, 0] > 0)
+            KMeans(3, n_init=1, random_state=0).fit(x)
+            np.random.rand(100)  # noqa: NPY002
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    # k-means sets the threads of BLAS for a while: to what they are already
+    with threadpool_limits(1):
+        for thread in threads:
+            thread.start()
+        yield
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.fixture
+def expected(request):
+    with threadpool_limits(1):
+        return list(results(CASES[request.param]))
+
+
+NAMES = pytest.mark.parametrize(
+    ("name", "expected"), [(name, name) for name in CASES], indirect=["expected"]
+)
+
+
+@NAMES
+def test_threads(name, expected):
+    case = CASES[name]
+    with threadpool_limits(3):
+        assert_same(case, expected)
+        if "n_jobs" in case[0].get_params():
+            assert_same(case, expected, n_jobs=2)
+
+
+@NAMES
+def test_what_other_threads_do(name, expected, busy):
+    case = CASES[name]
+    jobs = {"n_jobs": 2} if "n_jobs" in case[0].get_params() else {}
+    assert_same(case, expected, **jobs)
+
+
+@pytest.mark.parametrize("batch_size", [1, 100, 300])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [(name, name) for name in CASES if name.startswith(("kernel", "map"))],
+    indirect=["expected"],
+)
+def test_batches_of_gradients(name, expected, batch_size):
+    assert_same(CASES[name], expected, batch_size=batch_size)
