@@ -69,29 +69,36 @@ def timed(steps, repeats):
 def ours(shape, repeats):
     from skfisher import Bags
     from skfisher.layers.chain import Chain
-    from skfisher.training import epochs
+    from skfisher.layers.feature_map import FeatureMap
+    from skfisher.layers.fisher import FisherPooling
+    from skfisher.layers.normalization import PowerL2
+    from skfisher.training.epochs import run_epoch
+    from skfisher.training.objective import Problem, batch_gradient
+    from skfisher.training.recipe import Recipe
 
     n_bags, length, d, _ = shape
     x, parameters, signs = problem(*shape)
     bags = Bags.from_lengths(x, np.full(n_bags, length))
-    chain = Chain("tanh", "softmax", np.full(d, 1e-3), 0.5, 1e-4, True)
-    recipe = epochs.Recipe(
-        train=tuple(epochs.GROUPS), loss="squared_hinge", solver="adam",
-        learning_rate=dict.fromkeys(epochs.GROUPS, 1e-2), schedule="constant",
+    chain = Chain((FeatureMap("tanh"),), FisherPooling(), (PowerL2(0.5, 1e-4),))
+    parameters |= {"variance_floor": np.full(d, 1e-3), "global_variance": np.ones(d)}
+    groups = "features", "mixture", "classifier"
+    recipe = Recipe(
+        train=groups, loss="squared_hinge", solver="adam",
+        learning_rate=dict.fromkeys(groups, 1e-2), schedule="constant",
         clip_norm=1.0, batch_size=n_bags, max_iter=1, max_descriptors=None, alpha=0.02, C=1.0,
         seed=0, svm_seed=0, single_label=True,
     )  # fmt: skip
-    task = epochs.Problem(bags, signs, None)
+    task = Problem(bags, signs, None)
     model = recipe.start(parameters)
     steps = {
         "forward": lambda: chain.forward(parameters, bags),
         # without what an epoch does after its last step
-        "step": lambda: epochs._descend(chain, recipe, model, task, 0),
+        "step": lambda: run_epoch(chain, recipe, model, task, 0, check=False),
     }
     before = peak()
     with threadpool_limits(1, user_api="blas"):
         seconds = timed(steps, repeats)
-    result = epochs._batch_gradient(chain, recipe, parameters, task, None)
+    result = batch_gradient(chain, recipe, parameters, task)
     norms = {name: float(np.linalg.norm(g)) for name, g in result[1].items()}
     return seconds | {"MiB": peak() - before, "loss": result[0], "norms": norms}
 

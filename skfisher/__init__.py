@@ -13,6 +13,7 @@ from .encoders.normalization import PowerL2Normalizer, fisher_vector_blocks
 from .gradient_features.dense_head import DenseHead
 from .gradient_features.kernel import GradientFeatureKernel
 from .gradient_features.map import GradientFeatureMap
+from .joint.classifier import JointClassifier
 from .joint.fisher_svc import JointFisherSVC
 from .show_versions import show_versions
 from .svm.linear_sdca import LinearSDCA
@@ -28,6 +29,7 @@ __all__ = [
     "GradientFeatureKernel",
     "GradientFeatureMap",
     "ImagePatches",
+    "JointClassifier",
     "JointFisherSVC",
     "JointTrainingDisplay",
     "LinearSDCA",

@@ -4,6 +4,7 @@ The one user of their private names. Callbacks exist from scikit-learn 1.9
 on; below it the stand-ins here accept the same calls and do nothing.
 """
 
+import copy
 from contextlib import nullcontext
 
 import sklearn
@@ -35,6 +36,7 @@ __all__ = [
     "_fit_context",
     "check_feature_names_in",
     "check_sample_weight",
+    "copy_without_callbacks",
     "get_feature_names",
     "get_namespace",
     "set_threads",
@@ -121,3 +123,13 @@ class NullCallbackSupportMixin:
 
 if CallbackSupportMixin is None:
     CallbackSupportMixin = NullCallbackSupportMixin
+
+
+def copy_without_callbacks(estimator):
+    """Return a shallow copy of an estimator, without the callbacks of a fit under way."""
+    duplicate = copy.copy(estimator)
+    for name in [n for n in vars(duplicate) if n.startswith(("_callback", "_skl_callback"))]:
+        delattr(duplicate, name)
+    if "_sklearn_output_config" in vars(duplicate):  # which set_output writes to
+        duplicate._sklearn_output_config = dict(duplicate._sklearn_output_config)
+    return duplicate

@@ -29,6 +29,7 @@ from skfisher import (
     FisherVectorEncoder,
     GradientFeatureKernel,
     GradientFeatureMap,
+    JointClassifier,
     JointFisherSVC,
     LinearSDCA,
     MixtureDisplay,
@@ -39,6 +40,7 @@ from skfisher.arrays import libraries
 from skfisher.arrays.libraries import cuda_devices, cuda_usable, parse_device
 from skfisher.contract.validation import check_bags
 from skfisher.layers.chain import Chain
+from skfisher.layers.fisher import FisherPooling
 
 from . import device_array
 
@@ -219,7 +221,7 @@ def test_threads_read_what_is_done(stand_in, monkeypatch):
     monkeypatch.setattr(stand_in.cuda, "get_current_stream", lambda: stream)
     with stand_in.cuda.Device(1):
         x = stand_in.zeros((3, 2))
-    chain = Chain("identity", "softmax", np.zeros(2), 0.5, None, True)
+    chain = Chain((), FisherPooling(), ())
     assert chain.n_threads(x) is None
     assert waits == []  # the thread goes on in the same stream
     assert replace(chain, n_jobs=2).n_threads(x) == 2
@@ -289,6 +291,7 @@ BAGS = [RNG.normal(size=(5 + 3 * i, 4)) + LABELS[i] for i in range(12)]
 TABLE = RNG.normal(size=(12, 6))
 HEAD = DenseHead([RNG.normal(size=(6, 7)), RNG.normal(size=(7, 20))])
 EM = {"max_iter": 3, "tol": 0, "random_state": 0}
+CLASSIFIERS = JointClassifier | JointFisherSVC | LinearSDCA
 JOINT = {"max_iter": 2, "batch_size": 5, "random_state": 0}
 CASES = {
     "encoder": (FisherVectorEncoder(2, **EM), ["transform"], BAGS),
@@ -307,6 +310,11 @@ CASES = {
     "mixture": (
         DiagonalGaussianMixture(2, **EM),
         ["predict_proba", "score_samples", "predict", "score", "bic", "aic"],
+        BAGS,
+    ),
+    "joint, any encoder": (
+        JointClassifier(FisherVectorEncoder(2, max_iter=2), **JOINT),
+        ["decision_function", "transform", "predict"],
         BAGS,
     ),
     "joint": (JointFisherSVC(2, **JOINT), ["decision_function", "transform", "predict"], BAGS),
@@ -407,7 +415,9 @@ def test_results_and_their_place_are_those_of_the_input(stand_in, monkeypatch, c
                 getattr(fitted, method)(x) for fitted, x in ((expected, samples), (ours, here))
             )
             assert_same(result, wanted)
-            labels = method == "predict" and isinstance(ours, JointFisherSVC | LinearSDCA)
+            labels = method == "predict" and isinstance(
+                ours, JointClassifier | JointFisherSVC | LinearSDCA
+            )
             is_array = np.ndim(on_host(result)) > 0 and not labels
             assert kind_of(result) == (place if is_array else "cpu")
         for name, value in vars(ours).items():
@@ -464,7 +474,7 @@ def test_partial_fit_on_devices(stand_in, case):
     estimator, methods, samples = CASES[case]
     if not hasattr(estimator, "partial_fit"):
         pytest.skip("it has no partial_fit")
-    options = {"classes": [0, 1]} if isinstance(estimator, JointFisherSVC) else {}
+    options = {"classes": [0, 1]} if isinstance(estimator, JointClassifier | JointFisherSVC) else {}
     expected, ours = clone(estimator), clone(estimator)
     for _ in range(2):
         expected.partial_fit(samples, LABELS, **options)

@@ -30,6 +30,7 @@ from skfisher import (
     GradientFeatureKernel,
     GradientFeatureMap,
     ImagePatches,
+    JointClassifier,
     JointFisherSVC,
     LinearSDCA,
     PositionAppender,
@@ -139,6 +140,13 @@ CASES = {
             BAGS, Y
         ),
         "decision_function",
+        BAGS,
+    ),
+    "joint, any encoder": (
+        lambda: JointClassifier(
+            FisherVectorEncoder(2), batch_size=10, max_iter=2, loss="log_loss", random_state=0
+        ).fit(BAGS, Y),
+        "predict_proba",
         BAGS,
     ),
     "linear SVM": (

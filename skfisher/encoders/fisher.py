@@ -15,6 +15,7 @@ from skfisher.contract.estimator import BagEstimator, all_or_nothing
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_bags
 from skfisher.layers.encode import encode_fisher
+from skfisher.layers.fisher import FisherPooling
 from skfisher.process_state import configured
 
 __all__ = ["FisherVectorEncoder"]
@@ -309,6 +310,23 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         for block in ("mean", "variance"):
             names += [f"{block}_k{i}_{name}" for i in range(k) for name in dimensions]
         return np.asarray(names, dtype=object)
+
+    def pooling(self):
+        """Return the layer that :class:`JointClassifier` trains.
+
+        Returns
+        -------
+        layer : FisherPooling
+            Of the mixture that the parameters ask for; a fitted `mixture` is where training
+            starts.
+        """
+        return FisherPooling(
+            n_components=self.n_components,
+            mixture=self.mixture,
+            max_iter=self.max_iter,
+            variance_floor=self.variance_floor,
+            include_weights=self.include_weights,
+        )
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

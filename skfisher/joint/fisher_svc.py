@@ -1,19 +1,20 @@
 """The classifier whose features, mixture and linear SVM are trained together."""
 
-from sklearn.base import ClassifierMixin, TransformerMixin
+from numbers import Integral, Real
 
-from skfisher._compat import _fit_context
-from skfisher.contract.estimator import BagEstimator, all_or_nothing
-from skfisher.contract.tensors_in_out import reads_input
-from skfisher.joint.fitting import JointFitter
-from skfisher.joint.input import read_all, read_input, read_known_classes
-from skfisher.joint.settings import CONSTRAINTS, check_continues, course_of, in_parts
-from skfisher.process_state import one_blas_thread
+from skfisher._compat import HasMethods, Interval, StrOptions
+from skfisher.joint.fitting import JointEstimator
+from skfisher.joint.settings import CONSTRAINTS
+from skfisher.layers.fisher import FisherPooling
 
 __all__ = ["JointFisherSVC"]
 
+# From clusters by k-means. More of them raise the likelihood, leave some components light and
+# narrow, and encode worse: benchmarks/results has the figures.
+EM_ITERATIONS = 2
 
-class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimator):
+
+class JointFisherSVC(JointEstimator):
     r"""Fisher vectors and a linear SVM, with features and mixture trained for the labels.
 
     Each descriptor is whitened, clipped and mapped, :math:`h = \tanh(W z + b)`; bags of
@@ -56,12 +57,13 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         :math:`(1 - y f)^2`, which also pulls back what is beyond the margin; or a signal to send
         back, "linear", minus the label as in [1]_, or "dual", minus the label times its dual
         variable, with which the SVM is fitted anew every epoch. Every SVM has the hinge
-        loss for "hinge" and the squared hinge loss for all others.
+        loss for "hinge" and the squared hinge loss for all others; with "log_loss" a logistic
+        regression takes its place, for `predict_proba`.
     solver : {"adam", "sgd", "natural", "line_search"}, default="adam"
         "sgd" has momentum 0.9; "natural" divides the mixture's gradients by its Fisher
         information; "line_search" trains the mixture alone, by projected gradient
         steps on all bags, and fits the SVM anew before each, as in [2]_: `schedule`,
-        `clip_norm`, `max_descriptors` and `weights` mean nothing to it and must be left alone.
+        `clip_norm`, `max_descriptors` and `weight_map` mean nothing to it and must be left alone.
     learning_rate : float or dict, default=1e-2
         A rate, or one for each of "features", "mixture" and "classifier", 1e-2 for those that
         are not named; 0 leaves them. With "line_search" the first step to try.
@@ -81,7 +83,7 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         Penalty of the second phase; by default 1/(2 N), whatever `C`.
     multi_class : {"shared", "ovr"}, default="shared"
         One map and mixture for all classes, or one for each class against the rest [1]_.
-    weights : {"softmax", "sigmoid"}, default="softmax"
+    weight_map : {"softmax", "sigmoid"}, default="softmax"
         Free parameters of the mixture's weights; "sigmoid" is that of [1]_.
     variance_floor : float, default=1e-2
         Smallest variance in EM, as a share of the global variance of its dimension; a tenth of
@@ -195,7 +197,14 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
     True
     """
 
-    _parameter_constraints: dict = {**CONSTRAINTS}
+    _parameter_constraints: dict = {
+        **CONSTRAINTS,
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "weight_map": [StrOptions({"softmax", "sigmoid"})],
+        "variance_floor": [Interval(Real, 0, 1, closed="neither")],
+        "mixture": [HasMethods(["fit"]), None],
+        "include_weights": ["boolean"],
+    }
 
     def __init__(
         self,
@@ -218,7 +227,7 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         C=1.0,
         alpha=None,
         multi_class="shared",
-        weights="softmax",
+        weight_map="softmax",
         variance_floor=1e-2,
         mixture=None,
         power=0.5,
@@ -252,7 +261,7 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         self.C = C
         self.alpha = alpha
         self.multi_class = multi_class
-        self.weights = weights
+        self.weight_map = weight_map
         self.variance_floor = variance_floor
         self.mixture = mixture
         self.power = power
@@ -267,8 +276,6 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         self.n_jobs = n_jobs
         self.device = device
         self.random_state = random_state
-
-    score = reads_input(ClassifierMixin.score)  # labels may be on a GPU, as in `fit`
 
     @classmethod
     def wieschollek(cls, n_components=32, **parameters):
@@ -295,7 +302,7 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         paper = {
             "map_init": "xavier", "loss": "linear", "solver": "sgd", "learning_rate": 1e-4,
             "schedule": "constant", "clip_norm": None, "batch_size": 24, "max_iter": 200,
-            "max_descriptors": 10_000, "multi_class": "ovr", "weights": "sigmoid",
+            "max_descriptors": 10_000, "multi_class": "ovr", "weight_map": "sigmoid",
             "power_eps": None,
         }  # fmt: skip
         return cls(n_components, **{**paper, **parameters})
@@ -324,81 +331,21 @@ class JointFisherSVC(JointFitter, ClassifierMixin, TransformerMixin, BagEstimato
         }  # fmt: skip
         return cls(n_components, **{**paper, **parameters})
 
-    @all_or_nothing(unless="coef_")
-    @_fit_context(prefer_skip_nested_validation=True)
-    @reads_input
-    @one_blas_thread
-    def fit(self, X, y, *, X_val=None, y_val=None):
-        """Fit the frozen model, train it, and fit the last SVM.
+    def _pooling(self):
+        form = getattr(self, "_form", {"include_weights": self.include_weights})
+        searches = self.solver == "line_search"
+        return FisherPooling(
+            n_components=self.n_components,
+            mixture=self.mixture,
+            max_iter=EM_ITERATIONS,
+            variance_floor=self.variance_floor,
+            include_weights=form["include_weights"],
+            weight_map="softmax" if searches else self.weight_map,
+        )
 
-        Parameters
-        ----------
-        X : Bags, list of arrays of shape (n_descriptors, n_features), or array
-        y : array-like of shape (n_bags,), or label indicators of shape (n_bags, n_labels)
-        X_val : bags, default=None
-            Bags to validate with after every epoch, such as speakers or places that `X` does
-            not have, in place of a random part of `X`.
-        y_val : array-like, default=None
-            Their labels.
-
-        Returns
-        -------
-        self : JointFisherSVC
-            After an interrupt it holds the last finished epoch.
-        """
-        again = self.warm_start and hasattr(self, "coef_")
-        given = read_all(self, X, y, X_val, y_val, first=not again)
-        progress = self._init_callback_context(max_subtasks=self.max_iter)
-        progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        first_map = None if again else self._fit_whitening(given.problem.bags)
-        chain, problem, validation = self._prepared(given.problem, given.validation)
-        if not again:
-            chain = self._freeze(chain, problem, first_map, given.targets)
-        if self.max_iter:
-            part = problem
-            if given.held_back:
-                index, rest = self._split(given.targets)
-                part, validation = problem.take(index), problem.take(rest)
-            self._descend(chain, part, validation, progress, given)
-            self._refit(chain, problem)
-        progress.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
-        return self
-
-    @all_or_nothing(unless="coef_")
-    @_fit_context(prefer_skip_nested_validation=True)
-    @reads_input
-    @one_blas_thread
-    def partial_fit(self, X, y, classes=None):
-        """Pass once over a part of the bags.
-
-        The first call fits the frozen model to its bags, so it should have many. The rate is
-        constant and the last SVM is not fitted: `coef_` is what descent arrives at.
-
-        Parameters
-        ----------
-        X : Bags, list of arrays of shape (n_descriptors, n_features), or array
-        y : array-like of shape (n_bags,), or label indicators of shape (n_bags, n_labels)
-        classes : array-like of shape (n_classes,), default=None
-            All classes that will ever come; needed in the first call.
-
-        Returns
-        -------
-        self : JointFisherSVC
-        """
-        first = not hasattr(self, "coef_")
-        classes = read_known_classes(self, classes, first=first)
-        problem, targets = read_input(self, X, y, first=first, classes=classes)
-        if not first:
-            check_continues(self, course_of(self) if in_parts(self._training) else None)
-        first_map = self._fit_whitening(problem.bags) if first else None
-        chain, problem = self._prepared(problem)
-        if first:
-            chain = self._freeze(chain, problem, first_map, targets)
-        self._pass_once(chain, problem)
-        return self
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
+    def _pooling_form(self, attributes=None):
+        k = self.n_components
+        if self.mixture is not None:  # which has its own number
+            means = attributes["means_"] if attributes else getattr(self, "means_", None)
+            k = None if means is None else means.shape[-2]
+        return {"include_weights": self.include_weights, "n_components": k}

@@ -4,17 +4,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skfisher.codebooks.mixture import is_fitted_mixture
+from skfisher._compat import check_sample_weight
+from skfisher.arrays.dense import as_dense
 from skfisher.contract.labels import Targets, read_classes, read_targets
 from skfisher.contract.validation import check_bags
-from skfisher.joint.settings import (
-    check_continues,
-    check_settings,
-    check_split,
-    course_of,
-    under_way,
-)
-from skfisher.training.epochs import Problem
+from skfisher.joint.continuing import check_continues, course_of
+from skfisher.joint.settings import check_settings, check_split, trained_groups
+from skfisher.training.objective import Problem
 
 __all__ = ["Given", "read_all", "read_input", "read_known_classes"]
 
@@ -26,17 +22,29 @@ class Given(NamedTuple):
     targets: Targets
     validation: Problem | None  # bags of their own to validate with
     held_back: bool  # whether a part of the bags validates instead
+    sample_weight: np.ndarray | None  # of the bags of the problem
     course: dict  # what an interrupted descent must be resumed with
 
+    def of(self, index):
+        """Return what of it is about some of the bags."""
+        weights = self.sample_weight
+        return self._replace(sample_weight=None if weights is None else weights[index])
 
-def read_all(estimator, X, y, X_val, y_val, *, first):
+    @property
+    def total_weight(self):
+        """Sum of the weights of the bags; None where each has weight 1."""
+        return None if self.sample_weight is None else float(self.sample_weight.sum())
+
+
+def read_all(estimator, X, y, sample_weight, X_val, y_val, *, first):
     """Read everything that a fit is given, and check that training may begin or go on.
 
     Parameters
     ----------
-    estimator : JointFisherSVC
+    estimator : JointClassifier or JointFisherSVC
     X : Bags, list of arrays of shape (n_descriptors, n_features), or array
     y : array-like of shape (n_bags,), or label indicators of shape (n_bags, n_labels)
+    sample_weight : array-like of shape (n_bags,), or None
     X_val, y_val : bags and labels to validate with, or None
     first : bool
         Whether a new model is fitted; if not, everything must suit the one there is.
@@ -45,7 +53,7 @@ def read_all(estimator, X, y, X_val, y_val, *, first):
     -------
     given : Given
     """
-    problem, targets = read_input(estimator, X, y, first=first)
+    problem, targets, factors = read_input(estimator, X, y, sample_weight, first=first)
     validation = read_validation(estimator, X_val, y_val, targets)
     held_back = estimator.early_stopping and validation is None
     if held_back and estimator.max_iter:
@@ -53,21 +61,23 @@ def read_all(estimator, X, y, X_val, y_val, *, first):
     source = None if validation is None else "X_val"
     course = course_of(
         estimator,
+        trained_groups(estimator.train, estimator._pooling()),
         early_stopping=estimator.early_stopping,
         validation="a part of X" if held_back else source,
         n_bags=len(problem.bags),
     )
     if not first:
-        check_continues(estimator, course if under_way(estimator._training) else None)
-    return Given(problem, targets, validation, held_back, course)
+        state = estimator._training
+        check_continues(estimator, course if state is not None and state.under_way else None)
+    return Given(problem, targets, validation, held_back, factors, course)
 
 
-def read_input(estimator, X, y, *, first, classes=None):
-    """Read bags and labels, and check the parameters by them.
+def read_input(estimator, X, y, sample_weight, *, first, classes=None):
+    """Read bags, labels and weights, and check the parameters by them.
 
     Parameters
     ----------
-    estimator, X, y, first
+    estimator, X, y, sample_weight, first
         As for `read_all`.
     classes : array, optional
         All classes of a new model; by default those in `y`.
@@ -76,16 +86,50 @@ def read_input(estimator, X, y, *, first, classes=None):
     -------
     problem : Problem
     targets : Targets
+    sample_weight : array of shape (n_bags,) or None
+        Bags of weight 0 are left out of all three.
     """
-    mixture = estimator.mixture
-    given = mixture is not None and is_fitted_mixture(mixture)
-    n_components = 1 if given or not first else estimator.n_components
-    bags = check_bags(estimator, X, reset=first, min_descriptors=n_components)
+    pooling = estimator._pooling()
+    n_least = pooling.n_least_rows if first else 1
+    bags = check_bags(estimator, X, reset=first, min_descriptors=n_least)
     known = classes if first else estimator.classes_
     kind = None if first else estimator._kind
     targets = read_targets(y, len(bags), classes=known, kind=kind)
-    check_settings(estimator, bags.n_features)
-    return Problem(bags, targets.signs, targets.weights(estimator.class_weight)), targets
+    check_settings(estimator, pooling, bags.n_features)
+    factors = None
+    if sample_weight is not None:
+        factors = read_sample_weight(sample_weight, len(bags))
+        kept = np.flatnonzero(factors)
+        bags, factors = bags[kept], factors[kept]
+        targets = targets._replace(signs=targets.signs[kept])
+    problem = Problem(bags, targets.signs, targets.weights(estimator.class_weight))
+    problem = problem if factors is None else problem.weighted(factors)
+    return problem, targets, factors
+
+
+def read_sample_weight(sample_weight, n_bags):
+    """Return the weights of bags.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n_bags,)
+    n_bags : int
+
+    Returns
+    -------
+    weights : float64 array of shape (n_bags,)
+
+    Raises
+    ------
+    ValueError
+        If there is not one finite number for each bag, not negative, or if all are 0.
+    """
+    weights = check_sample_weight(
+        as_dense(sample_weight, "sample_weight"), np.empty(n_bags), ensure_non_negative=True
+    )
+    if not weights.any():
+        raise ValueError("sample_weight is 0 for every bag: nothing is left to learn from.")
+    return weights
 
 
 def read_validation(estimator, X_val, y_val, targets):
@@ -104,7 +148,7 @@ def read_known_classes(estimator, classes, *, first):
 
     Parameters
     ----------
-    estimator : JointFisherSVC
+    estimator : JointClassifier or JointFisherSVC
     classes : array-like of shape (n_classes,), or None
     first : bool
         Whether this is the first part.

@@ -2,47 +2,62 @@
 
 import numpy as np
 from sklearn.base import TransformerMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher.arrays.libraries import asarray, parse_device
-from skfisher.codebooks.em import Mixture
 from skfisher.contract.labels import Targets
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_bags
 from skfisher.layers.chain import Chain, encode_bags
+from skfisher.layers.feature_map import FeatureMap
+from skfisher.layers.normalization import Centering, PowerL2
 from skfisher.layers.whitening import Whitening
 from skfisher.process_state import one_blas_thread
 
 __all__ = ["FittedJointModel"]
 
-MAP = ("map_weight", "map_bias")
+MAP = FeatureMap.groups["features"]
+
+
+def _has_probabilities(model):
+    if model.loss != "log_loss":
+        raise AttributeError(
+            f"Probabilities need loss='log_loss', not {model.loss!r}: wrap the estimator in "
+            "sklearn.calibration.CalibratedClassifierCV, or set that loss."
+        )
+    return True
 
 
 class FittedJointModel(TransformerMixin):
-    """Reads and writes the fitted attributes of a jointly trained classifier, and predicts."""
+    """Reads and writes the fitted attributes of a jointly trained classifier, and predicts.
+
+    A subclass has `_pooling`, which returns the pooling layer.
+    """
 
     def _chain(self, *, whitened=False):
-        """Return what is fixed about the fitted chain."""
-        weights = "softmax" if self.solver == "line_search" else self.weights
-        names = ("feature_map", "power", "power_eps", "include_weights")
-        return Chain(
-            weights=weights, floor=self._floor, **{name: self._form[name] for name in names},
-            whitening=None if whitened else self._whitening(),
-            n_jobs=self.n_jobs, device=self.device,
-        )  # fmt: skip
+        """Return the layers of the fitted model."""
+        form = self._form
+        below = () if whitened else (self._whitening(),)
+        if form["feature_map"] != "identity":
+            below += (FeatureMap(form["feature_map"]),)
+        above = (PowerL2(form["power"], form["power_eps"]),)
+        if form["center"]:
+            above += (Centering(),)
+        return Chain(below, self._pooling(), above, n_jobs=self.n_jobs, device=self.device)
 
     def _whitening(self):
         return Whitening(self.center_, self.axes_, self._squash, self._unmix)
 
     def _parameters(self):
         """Return the parameters of each model: one, or one for each column of decisions."""
-        chain = self._chain()
-        per_class = self.means_.ndim == 3
+        pooling, per_class = self._pooling(), self._form["multi_class"] == "ovr"
         models = []
-        for c in range(len(self.means_)) if per_class else [...]:
-            parameters = chain.free(Mixture(self.weights_[c], self.means_[c], self.variances_[c]))
+        for c in range(len(self.coef_)) if per_class else [...]:
+            attributes = {name: getattr(self, name)[c] for name in self._pooling_attributes}
+            parameters = self._constants | pooling.parameters(attributes | self._constants)
             if self.map_weight_ is not None:
-                parameters |= {"map_weight": self.map_weight_[c], "map_bias": self.map_bias_[c]}
+                parameters |= {name: getattr(self, f"{name}_")[c] for name in MAP}
             rows = slice(c, c + 1) if per_class else slice(None)
             parameters |= {"coef": self.coef_[rows], "intercept": self.intercept_[rows]}
             models.append(parameters)
@@ -50,29 +65,27 @@ class FittedJointModel(TransformerMixin):
 
     def _columns(self, n_columns):
         """Return the columns of decisions that each model is for."""
-        if self.multi_class == "ovr":
+        if self._form["multi_class"] == "ovr":
             return [slice(c, c + 1) for c in range(n_columns)]
         return [slice(0, n_columns)]
 
     def _attributes(self, chain, models):
         """Return the fitted attributes that the parameters of all models make."""
-        mixtures = [chain.mixture(parameters) for parameters in models]
-        attributes = {
-            "weights_": [m.weights for m in mixtures],
-            "means_": [m.means for m in mixtures],
-            "variances_": [m.variances for m in mixtures],
-        }
-        if self.feature_map != "identity":
+        shown = [chain.pooling.attributes(parameters) for parameters in models]
+        attributes = {name: [a[name] for a in shown] for name in shown[0]}
+        names = tuple(attributes)
+        if self._form["feature_map"] != "identity":
             attributes |= {f"{name}_": [p[name] for p in models] for name in MAP}
-        shared = self.multi_class == "shared"
+        shared = self._form["multi_class"] == "shared"
         attributes = {n: v[0].copy() if shared else np.stack(v) for n, v in attributes.items()}
-        if self.feature_map == "identity":
+        if self._form["feature_map"] == "identity":
             attributes |= {f"{name}_": None for name in MAP}
         coef = np.concatenate([p["coef"] for p in models])
         intercept = np.concatenate([p["intercept"] for p in models])
         return attributes | {
             "coef_": coef, "intercept_": intercept,
             "network_coef_": coef, "network_intercept_": intercept,
+            "_constants": chain.constants(models[0]), "_pooling_attributes": names,
         }  # fmt: skip
 
     def _encodings(self, X):
@@ -86,7 +99,7 @@ class FittedJointModel(TransformerMixin):
 
     @mirrors_input
     def decision_function(self, X):
-        """Return the decision values of the SVM.
+        """Return the decision values of the linear classifier.
 
         Parameters
         ----------
@@ -121,6 +134,37 @@ class FittedJointModel(TransformerMixin):
         _, decision = self._decision(X)
         return Targets(self._kind, self.classes_, decision).labels(decision)
 
+    @available_if(_has_probabilities)
+    @mirrors_input
+    def predict_proba(self, X):
+        """Return the probability of each class, with ``loss="log_loss"``.
+
+        Parameters
+        ----------
+        X : Bags, list of arrays of shape (n_descriptors, n_features), or array
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_bags, n_classes)
+            Rows sum to 1; for label indicators, each entry is the probability of its label.
+            With ``multi_class="ovr"`` those of separate models, scaled to sum to 1.
+        """
+        bags, decision = self._decision(X)
+        return asarray(self._probabilities(decision), like=bags.values)
+
+    def _probabilities(self, decision):
+        if self._kind == "multiclass" and self._form["multi_class"] == "shared":
+            powers = np.exp(decision - decision.max(axis=1, keepdims=True))
+            return powers / powers.sum(axis=1, keepdims=True)
+        chances = np.exp(-np.logaddexp(0, -decision))
+        if self._kind == "binary":
+            return np.hstack([np.exp(-np.logaddexp(0, decision)), chances])
+        if self._kind == "multiclass":
+            total = chances.sum(axis=1, keepdims=True)
+            even = np.full_like(chances, 1 / chances.shape[1])
+            return np.divide(chances, total, out=even, where=total > 0)
+        return chances
+
     @mirrors_input
     def transform(self, X):
         """Return the learnt encodings, after normalisation.
@@ -149,16 +193,14 @@ class FittedJointModel(TransformerMixin):
         Returns
         -------
         names : ndarray of str objects
-            ``weight_k0``, ..., ``mean_k0_d0``, ..., ``variance_k0_d0``, ...; with
-            ``multi_class="ovr"`` after ``class0_``, ``class1_`` and so on.
+            ``weight_k0``, ..., ``mean_k0_d0``, ..., ``variance_k0_d0``, ... for Fisher vectors;
+            with ``multi_class="ovr"`` after ``class0_``, ``class1_`` and so on.
         """
         check_is_fitted(self)
-        k, d = self.means_.shape[-2:]
-        names = [f"weight_k{i}" for i in range(k)] if self._form["include_weights"] else []
-        for block in ("mean", "variance"):
-            names += [f"{block}_k{i}_d{j}" for i in range(k) for j in range(d)]
-        if self.means_.ndim == 3:
-            names = [f"class{c}_{name}" for c in range(len(self.means_)) for name in names]
+        models = self._parameters()
+        names = self._pooling().names(models[0])
+        if self._form["multi_class"] == "ovr":
+            names = [f"class{c}_{name}" for c in range(len(models)) for name in names]
         return np.asarray(names, dtype=object)
 
     @property

@@ -6,37 +6,26 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from skfisher._compat import HasMethods, Interval, StrOptions
+from skfisher._compat import Interval, StrOptions
 from skfisher.arrays.libraries import parse_device
-from skfisher.codebooks.mixture import is_fitted_mixture, mixture_of
-from skfisher.training.epochs import GROUPS, Recipe
+from skfisher.training.objective import CLASSIFIER
+from skfisher.training.recipe import SOLVERS, Recipe
 from skfisher.warning import warn_caller
 
-__all__ = [
-    "CONSTRAINTS",
-    "check_continues",
-    "check_settings",
-    "check_split",
-    "course_of",
-    "form_of",
-    "in_parts",
-    "recipe_of",
-    "under_way",
-]
+__all__ = ["CONSTRAINTS", "check_settings", "check_split", "recipe_of", "trained_groups"]
 
-# What each parameter of the estimator may be, whatever the others are.
+# What each parameter may be, whatever the others are; those of the encoder are its own.
 CONSTRAINTS = {
-    "n_components": [Interval(Integral, 1, None, closed="left")],
     "feature_map": [StrOptions({"tanh", "linear", "identity"})],
     "map_init": [StrOptions({"identity", "xavier", "random"})],
     "map_scale": [Interval(Real, 0, None, closed="neither")],
     "n_features_out": [Interval(Integral, 1, None, closed="left"), None],
     "whiten": ["boolean"],
-    "train": [str, list, tuple, set],
+    "train": [str, list, tuple, set, None],
     "loss": [
         StrOptions({"squared_hinge", "hinge", "quadratic", "log_loss", "linear", "dual"}),
     ],
-    "solver": [StrOptions({"adam", "sgd", "natural", "line_search"})],
+    "solver": [StrOptions(set(SOLVERS))],
     "learning_rate": [Interval(Real, 0, None, closed="left"), dict],
     "schedule": [StrOptions({"cosine", "constant"})],
     "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
@@ -46,12 +35,8 @@ CONSTRAINTS = {
     "C": [Interval(Real, 0, None, closed="neither")],
     "alpha": [Interval(Real, 0, None, closed="left"), None],
     "multi_class": [StrOptions({"shared", "ovr"})],
-    "weights": [StrOptions({"softmax", "sigmoid"})],
-    "variance_floor": [Interval(Real, 0, 1, closed="neither")],
-    "mixture": [HasMethods(["fit"]), None],
     "power": [Interval(Real, 0, None, closed="neither")],
     "power_eps": [Interval(Real, 0, None, closed="neither"), None],
-    "include_weights": ["boolean"],
     "early_stopping": ["boolean"],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
@@ -62,31 +47,44 @@ CONSTRAINTS = {
     "device": [str, list, tuple, None],
     "random_state": ["random_state"],
 }
+DEFAULT_RATE = 1e-2
+# Of no use to the line search, which must find them as they are by default.
+UNUSED_BY_LINE_SEARCH = ("schedule", "clip_norm", "max_descriptors", "weight_map")
 
 
-def trained_groups(train):
-    """Return the groups that the parameter `train` names, in a fixed order."""
+def groups_of(pooling):
+    """Return the groups that may be trained with a pooling layer, in a fixed order."""
+    return ("features", *pooling.groups, *CLASSIFIER)
+
+
+def trained_groups(train, pooling):
+    """Return the groups that the parameter `train` names, in a fixed order; None names all."""
+    if train is None:
+        return groups_of(pooling)
     named = {train} if isinstance(train, str) else set(train)
-    return tuple(group for group in GROUPS if group in named)
+    return tuple(group for group in groups_of(pooling) if group in named)
 
 
-def recipe_of(estimator, n_bags, seed, *, n_seen=None):
+def recipe_of(estimator, pooling, n_bags, seed, *, total_weight=None, n_seen=None):
     """Return the recipe that the parameters of an estimator ask for.
 
     Parameters
     ----------
-    estimator : JointFisherSVC
+    estimator : JointClassifier or JointFisherSVC
+    pooling : PoolingLayer
     n_bags : int
         To train on.
     seed : int
         Of the batches.
+    total_weight : float, optional
+        Sum of the weights of bags; by default each has weight 1.
     n_seen : int, optional
         How many bags there were in all, if they come in parts: there is no last epoch
         then, and the rate stays.
     """
     rates = estimator.learning_rate
     if not isinstance(rates, dict):
-        rates = dict.fromkeys(GROUPS, rates)
+        rates = dict.fromkeys(groups_of(pooling), rates)
     partial = n_seen is not None
     default = inspect.signature(type(estimator)).parameters["batch_size"].default
     if estimator.batch_size > n_bags and estimator.batch_size != default and not partial:
@@ -94,31 +92,34 @@ def recipe_of(estimator, n_bags, seed, *, n_seen=None):
             f"batch_size={estimator.batch_size} is larger than n_samples={n_bags} and is clipped "
             "to it.",
         )
+    total = n_bags if total_weight is None else total_weight
     alpha = estimator.alpha
     return Recipe(
-        train=trained_groups(estimator.train),
+        train=trained_groups(estimator.train, pooling),
         loss=estimator.loss,
         solver=estimator.solver,
-        learning_rate={group: rates.get(group, 1e-2) for group in GROUPS},
+        learning_rate={group: rates.get(group, DEFAULT_RATE) for group in groups_of(pooling)},
         schedule="constant" if partial else estimator.schedule,
         clip_norm=estimator.clip_norm,
         batch_size=min(estimator.batch_size, n_bags),
         max_iter=max(estimator.max_iter, 1),
         max_descriptors=estimator.max_descriptors,
-        alpha=1 / (2 * (n_seen if partial else n_bags)) if alpha is None else alpha,
+        alpha=1 / (2 * (n_seen if partial else total)) if alpha is None else alpha,
         C=estimator.C,
+        weight_scale=n_bags / total,
         seed=seed,
         svm_seed=estimator._seeds["svm"],
         single_label=estimator._kind != "multilabel",
     )
 
 
-def check_settings(estimator, n_features):
-    """Check what single constraints cannot tell.
+def check_settings(estimator, pooling, n_features):
+    """Check what single constraints cannot tell: parameters that are not valid together.
 
     Parameters
     ----------
-    estimator : JointFisherSVC
+    estimator : JointClassifier or JointFisherSVC
+    pooling : PoolingLayer
     n_features : int
         Width of the descriptors to fit.
 
@@ -128,22 +129,92 @@ def check_settings(estimator, n_features):
         If parameters contradict each other, the descriptors or the device.
     """
     parse_device(estimator.device)
-    _check_train(estimator)
-    _check_line_search(estimator)
-    _check_learning_rate(estimator.learning_rate)
-    n_out = estimator.n_features_out
-    if n_out is not None and n_out > n_features:
-        raise ValueError(
+    given = {name: getattr(estimator, name) for name in CONSTRAINTS}
+    named = groups_of(pooling) if given["train"] is None else given["train"]
+    named = [named] if isinstance(named, str) else list(named)
+    groups = trained_groups(named, pooling)
+    if given["feature_map"] == "identity":
+        groups = tuple(group for group in groups if group != "features")
+    known = ", ".join(repr(group) for group in groups_of(pooling))
+    rates = given["learning_rate"]
+    rates = rates if isinstance(rates, dict) else {"learning_rate": rates}
+    unknown = [name for name in named if name not in groups_of(pooling)]
+    unknown_rates = [name for name in rates if name not in (*groups_of(pooling), "learning_rate")]
+    missing = [name for name in SOLVERS[given["solver"]].needs if not hasattr(pooling, name)]
+    of_pooling = tuple(pooling.groups)
+    searches, n_out = given["solver"] == "line_search", given["n_features_out"]
+    squares = given["feature_map"] != "identity" and given["map_init"] == "xavier"
+    # what is wrong, if the first of a row is true
+    table = [
+        (unknown, f"train names {_first(unknown)}: it may name {known}."),
+        (
+            not groups,
+            f"train={given['train']!r} with feature_map={given['feature_map']!r} names nothing "
+            f"to train: name {of_pooling[0]!r} or 'classifier', or set max_iter=0 for the frozen "
+            "model.",
+        ),
+        (
+            searches and groups != of_pooling,
+            f"solver='line_search' trains the {' and the '.join(of_pooling)} alone, but "
+            f"train={given['train']!r}: set train={of_pooling!r}, or take another solver.",
+        ),
+        (
+            searches and given["loss"] in ("linear", "dual"),
+            "solver='line_search' needs a loss that is bounded below, not "
+            f"{given['loss']!r}: take 'squared_hinge'.",
+        ),
+        *(
+            (
+                searches and value != default,
+                f"solver='line_search' has no use for {name}={value!r}: leave it at "
+                f"{default!r}, or take another solver.",
+            )
+            for name, value, default in _unused(estimator)
+        ),
+        (
+            missing,
+            f"solver={given['solver']!r} needs {' and '.join(missing)}, which "
+            f"{type(pooling).__name__} does not have: take another solver.",
+        ),
+        (unknown_rates, f"learning_rate names {_first(unknown_rates)}: it may name {known}."),
+        *(
+            (
+                isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= rate < math.inf,
+                f"{_name_of_rate(name)}={rate!r} must be a finite number, and not negative.",
+            )
+            for name, rate in rates.items()
+        ),
+        (
+            n_out is not None and n_out > n_features,
             f"n_features_out={n_out} is more than the {n_features} features of a descriptor: "
-            f"a map can only reduce them, so take {n_features} or fewer."
-        )
-    maps = estimator.feature_map != "identity"
-    if maps and estimator.map_init == "xavier" and n_out not in (None, n_features):
-        raise ValueError(
+            f"a map can only reduce them, so take {n_features} or fewer.",
+        ),
+        (
+            squares and n_out not in (None, n_features),
             f"map_init='xavier' needs a square map, but n_features_out={n_out} and descriptors "
-            f"have {n_features} features: take map_init='identity'."
-        )
-    _check_mixture(estimator.mixture, n_features if n_out is None else n_out)
+            f"have {n_features} features: take map_init='identity'.",
+        ),
+    ]
+    for wrong, message in table:
+        if wrong:
+            raise ValueError(message)
+    pooling.check(n_features if n_out is None else n_out)
+
+
+def _first(names):
+    return repr(names[0]) if names else ""
+
+
+def _name_of_rate(name):
+    return name if name == "learning_rate" else f"learning_rate[{name!r}]"
+
+
+def _unused(estimator):
+    """Yield what the line search ignores: name, value and default."""
+    defaults = inspect.signature(type(estimator)).parameters
+    for name in UNUSED_BY_LINE_SEARCH:
+        if name in defaults:
+            yield name, getattr(estimator, name), defaults[name].default
 
 
 def check_split(targets, fraction):
@@ -176,132 +247,4 @@ def check_split(targets, fraction):
         raise ValueError(
             f"{found}{n_test}, which leaves {n_bags - n_test} to train on, but both parts need "
             f"{least}: change validation_fraction, {remedy}"
-        )
-
-
-def form_of(estimator):
-    """Return the parameters that a fitted model cannot leave: they say what its numbers mean."""
-    names = ("feature_map", "map_scale", "whiten", "multi_class")
-    names += ("power", "power_eps", "include_weights")
-    return {name: getattr(estimator, name) for name in names}
-
-
-def course_of(estimator, **more):
-    """Return the parameters that descent cannot change on its way, and `more` of that kind."""
-    train = trained_groups(estimator.train)
-    return {"solver": estimator.solver, "train": train, "weights": estimator.weights, **more}
-
-
-def under_way(training):
-    """Return whether an interrupt has left epochs to do."""
-    return bool(training) and not (training["finished"] or training.get("descended"))
-
-
-def in_parts(training):
-    """Return whether training has seen its bags part by part."""
-    return "n_seen" in (training or {})
-
-
-def check_continues(estimator, course=None):
-    """Check that training can go on from what was fitted.
-
-    Parameters
-    ----------
-    estimator : JointFisherSVC
-        Fitted.
-    course : dict, optional
-        What `course_of` says now, where descent goes on that was under way.
-
-    Raises
-    ------
-    ValueError
-        If a parameter has changed that the model or the descent depends on.
-    """
-    n_out = estimator.n_features_out
-    now = form_of(estimator) | {
-        "n_components": estimator.n_components,
-        "n_features_out": estimator.n_features_in_ if n_out is None else n_out,
-    }
-    n_components, n_out = estimator.means_.shape[-2:]
-    found = estimator._form | {"n_components": n_components, "n_features_out": n_out}
-    if estimator.mixture is not None:
-        now["n_components"] = n_components
-    if course is not None:
-        now |= course
-        found |= estimator._training["course"]
-    for name, value in found.items():
-        if now[name] != value:
-            raise ValueError(
-                f"Training goes on from a fit with {name}={value!r}, but now it is "
-                f"{now[name]!r}: go back to that, or call fit with warm_start=False."
-            )
-
-
-def _check_train(estimator):
-    named = [estimator.train] if isinstance(estimator.train, str) else list(estimator.train)
-    unknown = [name for name in named if name not in GROUPS]
-    if unknown:
-        raise ValueError(
-            f"train names {unknown[0]!r}: it may name {', '.join(repr(g) for g in GROUPS)}."
-        )
-    groups = trained_groups(named)
-    if estimator.feature_map == "identity":
-        groups = tuple(group for group in groups if group != "features")
-    if not groups:
-        raise ValueError(
-            f"train={estimator.train!r} with feature_map={estimator.feature_map!r} names nothing "
-            "to train: name 'mixture' or 'classifier', or set max_iter=0 for the frozen model."
-        )
-
-
-def _check_line_search(estimator):
-    if estimator.solver != "line_search":
-        return
-    groups = trained_groups(estimator.train)
-    if estimator.feature_map == "identity":
-        groups = tuple(group for group in groups if group != "features")
-    if groups != ("mixture",):
-        raise ValueError(
-            f"solver='line_search' trains the mixture alone, but train={estimator.train!r}: set "
-            "train=('mixture',), or take another solver."
-        )
-    if estimator.loss in ("linear", "dual"):
-        raise ValueError(
-            f"solver='line_search' needs a loss that is bounded below, not {estimator.loss!r}: "
-            "take 'squared_hinge'."
-        )
-    defaults = inspect.signature(type(estimator)).parameters
-    for name in ("schedule", "clip_norm", "max_descriptors", "weights"):
-        value, default = getattr(estimator, name), defaults[name].default
-        if value != default:
-            raise ValueError(
-                f"solver='line_search' has no use for {name}={value!r}: leave it at {default!r}, "
-                "or take another solver."
-            )
-
-
-def _check_learning_rate(learning_rate):
-    if not isinstance(learning_rate, dict):
-        rates = {"learning_rate": learning_rate}
-    else:
-        unknown = [name for name in learning_rate if name not in GROUPS]
-        if unknown:
-            raise ValueError(
-                f"learning_rate names {unknown[0]!r}: it may name "
-                f"{', '.join(repr(g) for g in GROUPS)}."
-            )
-        rates = {f"learning_rate[{name!r}]": rate for name, rate in learning_rate.items()}
-    for name, rate in rates.items():
-        if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= rate < math.inf:
-            raise ValueError(f"{name}={rate!r} must be a finite number, and not negative.")
-
-
-def _check_mixture(mixture, n_mapped):
-    if mixture is None or not is_fitted_mixture(mixture):
-        return
-    width = mixture_of(mixture).means.shape[1]
-    if width != n_mapped:
-        raise ValueError(
-            f"mixture was fitted on {width} features, but the mapped descriptors have {n_mapped}: "
-            "pass a mixture of that width, or one that is not fitted."
         )

@@ -1,14 +1,14 @@
-r"""The chain that is trained as one: from bags to encodings, and gradients back.
+r"""A chain of layers: from bags to encodings, and gradients back.
 
-.. math:: \text{descriptors } z \;\to\; h = \tanh(W z + b) \;\to\; \text{sums}
-          \;\to\; \text{Fisher vectors} \;\to\; \text{power, L2} \;\to\; \text{encodings}
+.. math:: \text{descriptors} \;\to\; \text{rows} \;\to\; \text{sums}
+          \;\to\; \text{pooled} \;\to\; \text{encodings}
 
 Descriptors pass some bags, or a part of a long bag, at a time, so that memory does not grow with
 their number. What is computed from a bag's sums is small and in float64.
 """
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,82 +22,69 @@ from skfisher.arrays.libraries import (
     work_context,
 )
 from skfisher.bags.bags import Bags
-from skfisher.codebooks.em import Mixture
-from skfisher.layers.whitening import Whitening, whiten
-from skfisher.ops.constraints import (
-    floored_exp,
-    floored_exp_vjp,
-    floored_log,
-    normalized_sigmoid,
-    normalized_sigmoid_inverse,
-    normalized_sigmoid_vjp,
-    softmax,
-    softmax_vjp,
-)
-from skfisher.ops.feature_map import linear_map, linear_map_vjp, tanh_map, tanh_map_vjp
-from skfisher.ops.fisher import (
-    fisher_from_statistics,
-    fisher_from_statistics_vjp,
-    fisher_sums,
-    fisher_sums_vjp,
-)
-from skfisher.ops.gaussian import logit_coefficients_vjp, scale_of, to_frame
-from skfisher.ops.normalization import power_l2_normalize, power_l2_normalize_vjp
-from skfisher.ops.soft_assignment import Sums
 from skfisher.parallel.threads import cut_bags, map_in_order
 
 __all__ = ["Chain", "Encoded", "encode_bags"]
 
-MAPS = {"tanh": (tanh_map, tanh_map_vjp), "linear": (linear_map, linear_map_vjp)}
-WEIGHTS = {
-    "softmax": (softmax, softmax_vjp, np.log),
-    "sigmoid": (normalized_sigmoid, normalized_sigmoid_vjp, normalized_sigmoid_inverse),
-}
 # Longer bags are cut into parts, which bounds memory whatever the length of a bag.
 ROWS_PER_PART = 2**14
 
 
 class Encoded(NamedTuple):
-    """Bags after a forward pass, with what the way back needs; float64."""
+    """Bags after a forward pass, with what the way back needs; float64 from the sums on."""
 
-    sums: Sums  # in the frame of the mixture
-    fisher: np.ndarray  # (n_bags, n_out), before normalisation
-    encodings: np.ndarray  # (n_bags, n_out)
-    assignment: "Assignment"  # of the descriptors to the mixture
-    mapped: tuple | None  # the descriptors before and after the map, if all bags were one task
+    prepared: "Prepared"
+    sums: tuple
+    stages: list  # what was pooled, and what each layer above made of it
+    rows: tuple | None  # what enters and leaves the layers below, if all bags were one task
+
+    @property
+    def encodings(self):
+        """The last stage, of shape (n_bags, n_out)."""
+        return self.stages[-1]
+
+
+class Prepared(NamedTuple):
+    """What the layers share between all bags."""
+
+    below: list
+    pooling: Any
+    above: list
 
 
 @dataclass(frozen=True)
 class Chain:
-    """What is fixed about the chain; its parameters are dicts of float64 arrays.
+    """Layers one after the other; the parameters of all of them are one dict.
 
-    ``map_weight`` (p_out, p) and ``map_bias`` (p_out,), unless the feature map is the
-    identity; ``weight_logits`` (k,), ``means`` and ``log_variances`` (k, p_out).
+    Parameters
+    ----------
+    below : tuple of RowLayer
+        What descriptors go through.
+    pooling : PoolingLayer
+    above : tuple of RowLayer
+        What encodings go through, on the host.
+    n_jobs : int or None
+        Threads on the host.
+    device : None, str or list of str
+        Where descriptors are worked on.
     """
 
-    feature_map: str
-    weights: str
-    floor: np.ndarray  # (p_out,), variances stay above it
-    power: float
-    power_eps: float | None
-    include_weights: bool
-    whitening: Whitening | None = None  # None where descriptors are whitened already
+    below: tuple
+    pooling: Any
+    above: tuple = ()
     n_jobs: int | None = None
     device: str | list | None = None
 
-    def mixture(self, parameters):
-        """Return the mixture that free parameters stand for."""
-        weights = WEIGHTS[self.weights][0](parameters["weight_logits"])
-        variances = floored_exp(parameters["log_variances"], floor=self.floor)
-        return Mixture(weights, parameters["means"], variances)
+    @property
+    def groups(self):
+        """Names of the parameters of each group that can be trained."""
+        layers = (*self.below, self.pooling, *self.above)
+        return {name: names for layer in layers for name, names in layer.groups.items()}
 
-    def free(self, mixture):
-        """Return the free parameters of a mixture."""
-        return {
-            "weight_logits": WEIGHTS[self.weights][2](mixture.weights),
-            "means": mixture.means,
-            "log_variances": floored_log(mixture.variances, floor=self.floor),
-        }
+    def constants(self, parameters):
+        """Return the entries of parameters that training keeps."""
+        free = {name for names in self.groups.values() for name in names}
+        return {name: value for name, value in parameters.items() if name not in free}
 
     def on(self, turn, values):
         """Return the chain of task number `turn`: several devices take turns."""
@@ -117,50 +104,54 @@ class Chain:
             finished(values)
         return n_threads
 
-    def mapped(self, parameters, bags):
-        """Return the descriptors of bags as they enter and as they leave the feature map.
+    def prepare(self, parameters, dtype):
+        """Return what the layers share between all bags of a dtype."""
+        dtype = float_dtype(dtype)
+        return Prepared(
+            self.prepare_below(parameters, dtype),
+            self.pooling.prepare(parameters, dtype),
+            [layer.prepare(parameters, np.dtype(np.float64)) for layer in self.above],
+        )
 
-        They are on the one device of the chain, which must be the current one.
+    def prepare_below(self, parameters, dtype):
+        """Return what the layers below share between all bags of a dtype."""
+        return [layer.prepare(parameters, float_dtype(dtype)) for layer in self.below]
+
+    def rows(self, prepared, bags):
+        """Return the descriptors as they enter and leave each layer below, and their borders.
+
+        They are on the one device of the chain, which must be the current one. `prepared` is
+        what the layers below have prepared.
         """
         x, starts, stops = rows_on(self.device, bags.values, bags.starts, bags.stops)
         bags = Bags(x, starts, stops).pack()
-        x = bags.values
-        if self.whitening is None:
-            z = x.astype(float_dtype(x.dtype), copy=False)
-        else:
-            z = whiten(x, self.whitening)
-        if self.feature_map == "identity":
-            return z, Bags(z, bags.starts, bags.stops)
-        h = MAPS[self.feature_map][0](z, *self._map_of(parameters, z))
-        return z, Bags(h, bags.starts, bags.stops)
-
-    def _map_of(self, parameters, like):
-        names = ("map_weight", "map_bias")
-        return [asarray(parameters[name], like=like, dtype=like.dtype) for name in names]
+        rows = [bags.values.astype(float_dtype(x.dtype), copy=False)]
+        for layer, q in zip(self.below, prepared, strict=True):
+            rows.append(layer.apply(q, rows[-1]))
+        return rows, bags.starts, bags.stops
 
     def forward(self, parameters, bags):
         """Encode bags, all at once: `encode_bags` does it for any number of them."""
-        assignment = Assignment(self.mixture(parameters), bags)
+        prepared = self.prepare(parameters, bags.dtype)
         owners, parts = cut_long(bags)
         cuts = self._cut(parameters, parts)
         tasks = [
-            (self.on(turn, bags.values), parameters, parts[part], assignment, len(cuts) == 1)
+            (self.on(turn, bags.values), prepared, parts[part], len(cuts) == 1)
             for turn, part in enumerate(cuts)
         ]
         n_threads = self.n_threads(bags.values)
         results = list(map_in_order(_sum_task, tasks, n_jobs=n_threads))
-        mapped = results[-1][1]
-        sums = Sums(*(np.concatenate(s) for s in zip(*(r[0] for r in results), strict=True)))
+        rows = results[-1][1]
+        sums = tuple(np.concatenate(s) for s in zip(*(r[0] for r in results), strict=True))
         if len(parts) > len(bags):
             firsts = np.searchsorted(owners, np.arange(len(bags)))
-            sums = Sums(*(np.add.reduceat(s, firsts, axis=0) for s in sums))
-        fisher = fisher_from_statistics(
-            sums, bags.lengths, *assignment.mixture, include_weights=self.include_weights
-        )
-        encodings = power_l2_normalize(fisher, power=self.power, eps=self.power_eps)
-        return Encoded(sums, fisher, encodings, assignment, mapped)
+            sums = tuple(np.add.reduceat(s, firsts, axis=0) for s in sums)
+        stages = [self.pooling.read(prepared.pooling, sums, bags.lengths)]
+        for layer, q in zip(self.above, prepared.above, strict=True):
+            stages.append(layer.apply(q, stages[-1]))
+        return Encoded(prepared, sums, stages, rows)
 
-    def backward(self, g, parameters, bags, encoded, *, features, mixture):
+    def backward(self, g, parameters, bags, encoded, *, train):
         """Return the gradients by the parameters, a dict, for `g` arriving at the encodings.
 
         Parameters
@@ -170,98 +161,76 @@ class Chain:
         bags : Bags
         encoded : Encoded
             Of these bags and parameters.
-        features, mixture : bool
-            Whether the gradients by the map, and by the mixture, are wanted.
+        train : collection of str
+            The groups whose gradients are wanted.
         """
-        features = features and self.feature_map != "identity"
-        if not (features or mixture):
+        wanted = {name for group, names in self.groups.items() if group in train for name in names}
+        if not wanted:
             return {}
-        assignment = encoded.assignment
-        d_fisher = power_l2_normalize_vjp(g, encoded.fisher, power=self.power, eps=self.power_eps)
-        d_sums, *direct = fisher_from_statistics_vjp(
-            d_fisher, encoded.sums, bags.lengths, *assignment.mixture,
-            include_weights=self.include_weights,
-        )  # fmt: skip
+        prepared, stages = encoded.prepared, encoded.stages
+        gradients = {}
+        for layer, q, x, y in zip(
+            self.above[::-1], prepared.above[::-1], stages[-2::-1], stages[:0:-1], strict=True
+        ):
+            g, part = layer.vjp(q, g, x, y, with_x=True)
+            gradients |= part
+        d_sums, direct = self.pooling.read_vjp(prepared.pooling, g, encoded.sums, bags.lengths)
         owners, parts = cut_long(bags)
-        tasks = [
-            (
-                self.on(turn, bags.values),
-                parameters,
-                parts[part],
-                assignment,
-                encoded.mapped,
-                d_sums.of(owners[part]),
-                features,
-            )
-            for turn, part in enumerate(self._cut(parameters, parts))
-        ]
-        total = None
+        deep = any(set(train).intersection(layer.groups) for layer in self.below)
+        tasks = []
+        for turn, part in enumerate(self._cut(parameters, parts)):
+            g_part = tuple(s[owners[part]] for s in d_sums)
+            chain = self.on(turn, bags.values)
+            tasks.append((chain, prepared, parts[part], encoded.rows, g_part, train, deep))
         n_threads = self.n_threads(bags.values)
-        for part in map_in_order(_gradient_task, tasks, n_jobs=n_threads):
-            total = part if total is None else [a + b for a, b in zip(total, part, strict=True)]
-        d_coefficients, d_map = total[:3], total[3:]
-        gradients = dict(zip(("map_weight", "map_bias"), d_map, strict=True)) if features else {}
-        if mixture:
-            via = logit_coefficients_vjp(d_coefficients, *assignment.mixture)
-            d_mixture = Mixture(*(a + b for a, b in zip(direct, via, strict=True)))
-            gradients |= self._free_gradients(d_mixture, parameters, scale_of(assignment.frame))
-        return gradients
-
-    def _free_gradients(self, d_mixture, parameters, scale):
-        weights_vjp = WEIGHTS[self.weights][1]
-        return {
-            "weight_logits": weights_vjp(d_mixture.weights, parameters["weight_logits"]),
-            "means": d_mixture.means / scale,
-            "log_variances": floored_exp_vjp(
-                d_mixture.variances / scale**2, parameters["log_variances"], floor=self.floor
-            ),
-        }
+        for of_pooling, of_below in map_in_order(_gradient_task, tasks, n_jobs=n_threads):
+            direct = added(direct, of_pooling)
+            gradients = added(gradients, of_below)
+        gradients |= self.pooling.prepare_vjp(prepared.pooling, direct)
+        return {name: gradient for name, gradient in gradients.items() if name in wanted}
 
     def n_out(self, parameters):
         """Return the width of an encoding."""
-        k, d = parameters["means"].shape
-        return k * (2 * d + 1) if self.include_weights else 2 * k * d
+        return self.pooling.n_out(parameters)
 
     def _cut(self, parameters, parts):
         return cut_bags(parts.lengths, self.n_out(parameters))
 
 
-class Assignment:
-    """A mixture, and the same in the coordinates that sums are taken in."""
-
-    def __init__(self, mixture, bags):
-        like = np.empty((0, 1), dtype=float_dtype(bags.dtype))
-        self.given = mixture
-        self.frame, *parameters, _ = to_frame(like, *mixture)
-        self.mixture = Mixture(*parameters)
-
-
-def _sum_task(chain, parameters, bags, assignment, keep):
-    """Return the sums of bags, and their descriptors before and after the map to be kept."""
+def _sum_task(chain, prepared, bags, keep):
+    """Return the sums of bags, and their rows to be kept."""
     with work_context(chain.device, bags.values):
-        z, h = chain.mapped(parameters, bags)
-        sums = fisher_sums(h.values, h.starts, h.stops, *assignment.given)
-        return Sums(*(to_host(s) for s in sums)), (z, h) if keep else None
+        rows, starts, stops = chain.rows(prepared.below, bags)
+        sums = chain.pooling.sums(prepared.pooling, rows[-1], starts, stops)
+        return tuple(to_host(s) for s in sums), (rows, starts, stops) if keep else None
 
 
-def _gradient_task(chain, parameters, bags, assignment, mapped, d_sums, features):
-    """Return the gradients by the coefficients, and by the map if wanted, of some bags."""
+def _gradient_task(chain, prepared, bags, kept, d_sums, train, deep):
+    """Return the gradients of some bags: by the pooling layer, and by those below if `deep`."""
     with work_context(chain.device, bags.values):
-        return _gradients(chain, parameters, bags, assignment, mapped, d_sums, features)
+        rows, starts, stops = chain.rows(prepared.below, bags) if kept is None else kept
+        d_sums = tuple(asarray(s, like=rows[-1], dtype=s.dtype) for s in d_sums)
+        g, of_pooling = chain.pooling.sums_vjp(
+            prepared.pooling, d_sums, rows[-1], starts, stops, with_x=deep
+        )
+        of_below = {}
+        trained = [bool(set(train).intersection(layer.groups)) for layer in chain.below]
+        for i in reversed(range(len(chain.below))):
+            if not any(trained[: i + 1]):
+                break
+            below = any(trained[:i])
+            layer, q = chain.below[i], prepared.below[i]
+            g, part = layer.vjp(q, g, rows[i], rows[i + 1], with_x=below)
+            of_below |= part
+        return [
+            {name: to_host(g).astype(np.float64) for name, g in part.items()}
+            for part in (of_pooling, of_below)
+        ]
 
 
-def _gradients(chain, parameters, bags, assignment, mapped, d_sums, features):
-    z, h = chain.mapped(parameters, bags) if mapped is None else mapped
-    h, starts, stops = h.values, h.starts, h.stops
-    d_sums = Sums(*(asarray(s, like=h, dtype=s.dtype) for s in d_sums))
-    d_h, d_coefficients = fisher_sums_vjp(
-        d_sums, h, starts, stops, *assignment.given, with_x=features
-    )
-    gradients = list(d_coefficients)
-    if features:
-        vjp = MAPS[chain.feature_map][1]
-        gradients += vjp(d_h, z, *chain._map_of(parameters, z), y=h, with_x=False)[1:]
-    return [to_host(g).astype(np.float64) for g in gradients]
+def added(total, part):
+    """Return the sums of what two dicts of arrays hold."""
+    return total | {name: total[name] + g if name in total else g for name, g in part.items()}
 
 
 def cut_long(bags):

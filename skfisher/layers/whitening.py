@@ -7,7 +7,8 @@ are there for a feature map ``tanh(W z + b)`` to start at ``(x - m) A``.
 """
 
 import functools
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,27 +24,61 @@ CLIP = 0.999
 LEAST_VARIANCE = 1e-6
 
 
-class Whitening(NamedTuple):
-    """What is applied to every descriptor before the feature map; float64 arrays."""
+@dataclass(frozen=True)
+class Whitening:
+    """The row layer of the equation above; nothing of it is trained.
 
-    mean: np.ndarray  # (d,)
-    axes: np.ndarray  # (d, p)
-    squash: bool  # whether the coordinates are clipped and sent through arctanh
-    unmix: np.ndarray | None = None  # (p, p)
+    Parameters
+    ----------
+    mean : float64 array of shape (d,)
+    axes : float64 array of shape (d, p)
+    squash : bool
+        Whether the coordinates are clipped and sent through arctanh.
+    unmix : float64 array of shape (p, p), optional
+    """
+
+    mean: np.ndarray
+    axes: np.ndarray
+    squash: bool
+    unmix: np.ndarray | None = None
+    groups: ClassVar = {}
+
+    def prepare(self, p, dtype):
+        """Return mean, axes and unmixing matrix in a dtype."""
+        arrays = (self.mean, self.axes, self.unmix)
+        return [None if a is None else a.astype(dtype, copy=False) for a in arrays]
+
+    def apply(self, q, x):
+        """Return the coordinates (n, p) of descriptors (n, d)."""
+        z, unmix = self._clipped(q, x)
+        if self.squash:
+            array_module(x).arctanh(z, out=z)
+        return z if unmix is None else z @ unmix.T
+
+    def _clipped(self, q, x):
+        """Return the coordinates before arctanh, and the unmixing matrix."""
+        xp = array_module(x)
+        mean, axes, unmix = (None if a is None else asarray(a, like=x) for a in q)
+        z = xp.matmul(x - mean, axes)
+        if self.squash:
+            xp.clip(z, -CLIP, CLIP, out=z)
+        return z, unmix
+
+    def vjp(self, q, g, x, y, *, with_x):
+        """Return ``d_x`` or None, and no gradients by parameters."""
+        if not with_x:
+            return None, {}
+        z, unmix = self._clipped(q, x)
+        d_z = g if unmix is None else g @ unmix
+        if self.squash:  # what was clipped does not move
+            d_z = array_module(x).where(abs(z) < CLIP, d_z / (1 - z * z), 0)
+        return d_z @ asarray(q[1], like=x).T, {}
 
 
 def whiten(x, whitening):
     """Return the coordinates (n, p) of descriptors `x` (n, d), in the dtype to compute in."""
-    xp = array_module(x)
     x = x.astype(float_dtype(x.dtype), copy=False)
-    mean, axes = (asarray(a, like=x, dtype=x.dtype) for a in whitening[:2])
-    z = xp.matmul(x - mean, axes)
-    if whitening.squash:
-        xp.clip(z, -CLIP, CLIP, out=z)
-        xp.arctanh(z, out=z)
-    if whitening.unmix is not None:
-        z = z @ asarray(whitening.unmix, like=z, dtype=z.dtype).T
-    return z
+    return whitening.apply(whitening.prepare({}, x.dtype), x)
 
 
 def whiten_bags(bags, whitening, where=HERE):

@@ -20,7 +20,7 @@ import numpy as np
 
 from skfisher.arrays.libraries import array_module
 
-__all__ = ["SGD", "Adam", "clip_norm", "constant", "cosine", "mixture_information", "precondition"]
+__all__ = ["SGD", "Adam", "clip_norm", "constant", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -127,60 +127,6 @@ class Adam:
             change = (eta * correction / (1 - self.beta_1**t)) * means[name] / size
             parameters[name] = parameters[name] - change
         return parameters, {"step": t, "mean": means, "square": squares}
-
-
-def precondition(gradients, information, *, damping=1e-2):
-    r"""Divide gradients by a diagonal metric: the natural gradient.
-
-    .. math:: \tilde p = \bar p \, / \, (I + \delta \langle I \rangle)
-
-    The mean of I over the array is in the same units, so the damping is a share of it.
-
-    Source: Amari (1998).
-
-    Parameters
-    ----------
-    gradients : dict of str to array
-    information : dict of str to array
-        Diagonal of the metric of some of the parameters, not negative, of their shapes.
-    damping : float
-        ``delta``; bounds the step where the data hardly inform about an entry.
-
-    Returns
-    -------
-    gradients : dict of str to array
-    """
-    gradients = dict(gradients)
-    for name, metric in information.items():
-        g = gradients[name]
-        gradients[name] = (g / (metric + damping * metric.mean())).astype(g.dtype, copy=False)
-    return gradients
-
-
-def mixture_information(weights, variances, *, floor=0.0):
-    r"""Diagonal Fisher information of a mixture, per descriptor, for `precondition`.
-
-    .. math:: I_{\nu_k} = w_k, \qquad I_{\mu_{kd}} = w_k / v_{kd}, \qquad
-              I_{\zeta_{kd}} = \tfrac{1}{2} w_k \, (1 - \varepsilon_d / v_{kd})^2
-
-    with the free parameters of `softmax` and `floored_exp`, :math:`w = \operatorname{softmax}(\nu)`
-    and :math:`v = \varepsilon + e^\zeta`.
-
-    Source: Sánchez et al. (2013), appendix A.
-
-    Parameters
-    ----------
-    weights : array of shape (k,)
-    variances : array of shape (k, d)
-    floor : float or array of shape (d,)
-        ``epsilon``.
-
-    Returns
-    -------
-    of_logits, of_means, of_log_excess : arrays of shape (k,), (k, d) and (k, d)
-    """
-    column = weights[:, None]
-    return weights, column / variances, column / 2 * (1 - floor / variances) ** 2
 
 
 def clip_norm(gradients, max_norm):

@@ -21,8 +21,8 @@ class Verdict(NamedTuple):
     """What is said of a model, by the bags that it was fitted to."""
 
     score: float
-    loss: float  # of its last SVM
-    weight: float  # the smallest of the mixture, times K
+    loss: float  # of its last classifier
+    weight: float  # the smallest of the mixture, times K; NaN where nothing has weights
 
 
 def decide(chain, models, bags):
@@ -40,7 +40,7 @@ def score_of(targets, decision):
     return float(accuracy_score(targets.labels(targets.signs), targets.labels(decision)))
 
 
-def judge(targets, weights, decision, *, loss, mixture_weights):
+def judge(targets, weights, decision, *, loss, health):
     """Return the verdict on a model.
 
     Parameters
@@ -50,12 +50,13 @@ def judge(targets, weights, decision, *, loss, mixture_weights):
         Of the terms of the loss.
     decision : array of the shape of the signs
     loss : str
-        Of the SVM.
-    mixture_weights : array of shape (..., k)
+        Of the last classifier.
+    health : dict
+        What the pooling layer tells of itself.
     """
     terms, _ = getattr(losses, loss)(decision, targets.signs, weights=weights)
-    smallest = mixture_weights.min() * mixture_weights.shape[-1]
-    return Verdict(score_of(targets, decision), float(terms.mean()), float(smallest))
+    smallest = health.get("smallest_weight", np.nan)
+    return Verdict(score_of(targets, decision), float(terms.mean()), smallest)
 
 
 def fault_of(before, after):

@@ -18,6 +18,7 @@ from skfisher import (
     GradientFeatureKernel,
     GradientFeatureMap,
     ImagePatches,
+    JointClassifier,
     JointFisherSVC,
     LinearSDCA,
     PositionAppender,
@@ -114,6 +115,14 @@ CASES = {
     "joint": (lambda _: JointFisherSVC(**JOINT), bags, decide, fit),
     "joint, early": (lambda _: JointFisherSVC(early_stopping=True, **JOINT), bags, decide, fit),
     "joint, warm": (lambda _: JointFisherSVC(warm_start=True, **JOINT), bags, decide, fit),
+    "joint, any encoder": (
+        lambda _: JointClassifier(
+            FisherVectorEncoder(2), **{k: v for k, v in JOINT.items() if k != "n_components"}
+        ),
+        bags,
+        decide,
+        fit,
+    ),
     "joint, part": (lambda _: JointFisherSVC(**JOINT), bags, decide, partial_fit),
     "SDCA": (lambda _: LinearSDCA(max_iter=4, random_state=0), table, decide, fit),
     "normalizer": (lambda _: PowerL2Normalizer(), table, encode, fit),

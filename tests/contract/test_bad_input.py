@@ -19,6 +19,7 @@ from skfisher import (
     GradientFeatureKernel,
     GradientFeatureMap,
     ImagePatches,
+    JointClassifier,
     JointFisherSVC,
     LinearSDCA,
     PositionAppender,
@@ -35,6 +36,7 @@ NAN = float("nan")
 OF_BAGS = {
     "FisherVectorEncoder": FisherVectorEncoder(2, random_state=0),
     "DiagonalGaussianMixture": DiagonalGaussianMixture(2, random_state=0),
+    "JointClassifier": JointClassifier(FisherVectorEncoder(2), max_iter=1, random_state=0),
     "JointFisherSVC": JointFisherSVC(2, max_iter=1, random_state=0),
     "DescriptorTransformer": DescriptorTransformer(PCA(2)),
     "PositionAppender": PositionAppender(),

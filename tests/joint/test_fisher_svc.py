@@ -27,7 +27,7 @@ from skfisher import (
     JointFisherSVC,
     PowerL2Normalizer,
 )
-from skfisher.joint import fitting
+from skfisher.joint import descent
 from skfisher.training import verdict
 from skfisher.training.epochs import Diverged, run_epoch
 
@@ -479,7 +479,7 @@ def test_interrupted_and_resumed_is_uninterrupted(options, problem, monkeypatch)
     whole = JointFisherSVC(**options).fit(X, y)
     model = JointFisherSVC(**options, warm_start=True)
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "run_epoch", stop_after(3))
+        patch.setattr(descent, "run_epoch", stop_after(3))
         with pytest.raises(KeyboardInterrupt):
             model.fit(X, y)
     assert model.n_iter_ == len(model.history_["loss"]) == 3
@@ -530,7 +530,7 @@ def test_an_interrupt_in_the_first_epoch_leaves_the_frozen_model(problem, monkey
     X, y = problem
     model = JointFisherSVC(**SMALL, warm_start=True)
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "run_epoch", stop_after(0))
+        patch.setattr(descent, "run_epoch", stop_after(0))
         with pytest.raises(KeyboardInterrupt):
             model.fit(X, y)
     assert model.n_iter_ == 0
@@ -627,7 +627,7 @@ def test_sound_training_is_not_called_worse(options, problem):
 def test_the_epoch_before_a_fault_is_kept(problem, monkeypatch):
     X, y = problem
     two = JointFisherSVC(**{**SMALL, "schedule": "constant", "max_iter": 2}).fit(X, y)
-    monkeypatch.setattr(fitting, "run_epoch", stop_after(2, Diverged("the gradient by means")))
+    monkeypatch.setattr(descent, "run_epoch", stop_after(2, Diverged("the gradient by means")))
     with pytest.warns(ConvergenceWarning, match="In epoch 3 the gradient by means was no longer"):
         model = JointFisherSVC(**SMALL, schedule="constant").fit(X, y)
     assert model.n_iter_ == 2
@@ -759,7 +759,7 @@ def test_partial_fit_goes_on_after_fit(problem):
         ({**LINE_SEARCH, "schedule": "constant"}, "no use for schedule='constant': leave it at 'c"),
         ({**LINE_SEARCH, "clip_norm": None}, "no use for clip_norm=None: leave it at 1.0"),
         ({**LINE_SEARCH, "max_descriptors": 5}, "no use for max_descriptors=5"),
-        ({**LINE_SEARCH, "weights": "sigmoid"}, "no use for weights='sigmoid'"),
+        ({**LINE_SEARCH, "weight_map": "sigmoid"}, "no use for weight_map='sigmoid'"),
         ({"class_weight": {"d": 2.0}}, r"class_weight names \['d'\]"),
         ({"class_weight": {"a": float("inf")}}, r"class_weight\['a'\]=inf must be a finite"),
         ({"n_components": 1000}, "n_components=1000 needs at least 1000 descriptors"),
@@ -892,7 +892,7 @@ def test_parameters_set_later_do_not_change_what_was_fitted(problem):
     [
         ({}, {"solver": "sgd"}, 36, "solver='adam', but now it is 'sgd'"),
         ({}, {"train": "mixture"}, 36, "train=.*, but now it is .*mixture"),
-        ({}, {"weights": "sigmoid"}, 36, "weights='softmax', but now it is 'sigmoid'"),
+        ({}, {"weight_map": "sigmoid"}, 36, "weight_map='softmax', but now it is 'sigmoid'"),
         ({}, {"early_stopping": True}, 36, "early_stopping=False, but now it is True"),
         ({"early_stopping": True}, {"early_stopping": False}, 36, "early_stopping=True, but now"),
         ({"loss": "dual"}, {}, 30, "n_bags=36, but now it is 30"),
@@ -905,14 +905,14 @@ def test_an_interrupted_fit_is_resumed_as_it_was(
     X, y = problem
     model = JointFisherSVC(**SMALL, warm_start=True, **before)
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "run_epoch", stop_after(2))
+        patch.setattr(descent, "run_epoch", stop_after(2))
         with pytest.raises(KeyboardInterrupt):
             model.fit(X, y)
     model.set_params(**after)
     with pytest.raises(ValueError, match=f"{message}.*warm_start=False"):
         model.fit(X[:n_bags], y[:n_bags])
     assert model.n_iter_ == 2
-    model.set_params(**{"solver": "adam", "weights": "softmax"} | before).partial_fit(X, y)
+    model.set_params(**{"solver": "adam", "weight_map": "softmax"} | before).partial_fit(X, y)
     assert model.n_iter_ == 3
 
 
@@ -920,7 +920,7 @@ def test_an_interrupted_fit_is_resumed_with_the_validation_it_had(problem, monke
     X, y = problem
     model = JointFisherSVC(**SMALL, warm_start=True, early_stopping=True)
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "run_epoch", stop_after(2))
+        patch.setattr(descent, "run_epoch", stop_after(2))
         with pytest.raises(KeyboardInterrupt):
             model.fit(X, y, X_val=X, y_val=y)
     with pytest.raises(ValueError, match="validation='X_val', but now it is 'a part of X'"):

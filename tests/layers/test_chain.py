@@ -9,8 +9,13 @@ from skfisher import Bags
 from skfisher.codebooks.em import Mixture
 from skfisher.layers import chain as chain_module
 from skfisher.layers.chain import Chain, cut_long, encode_bags
+from skfisher.layers.feature_map import FeatureMap
+from skfisher.layers.fisher import FisherPooling
+from skfisher.layers.normalization import PowerL2
 from skfisher.layers.whitening import Whitening, whiten_bags
-from skfisher.training.epochs import GROUPS, Problem, Recipe, _batch_gradient, draw_descriptors
+from skfisher.training.objective import Problem, batch_gradient
+from skfisher.training.recipe import Recipe
+from skfisher.training.sampling import draw_descriptors
 from tests.ops import references
 
 LENGTHS = [1, 7, 30, 13]
@@ -22,28 +27,30 @@ def bags_of(rng, dtype=np.float64):
     return Bags.from_lengths(values.astype(dtype), LENGTHS)
 
 
+GROUPS = {**FeatureMap.groups, **FisherPooling.groups, "classifier": ("coef", "intercept")}
+
+
 def chain_of(rng, *, feature_map="tanh", weights="softmax", eps=0.05, offset=0.0, **options):
     """Return a chain and random parameters for it."""
     d = D_IN if feature_map == "identity" else D_OUT
-    options = {"include_weights": True} | options
-    chain = Chain(
-        feature_map=feature_map,
-        weights=weights,
-        floor=np.full(d, 0.01),
-        power=0.5,
-        power_eps=eps,
-        **options,
-    )
+    pooling = FisherPooling(K, weight_map=weights, **options)
+    below = () if feature_map == "identity" else (FeatureMap(feature_map),)
+    chain = Chain(below, pooling, (PowerL2(0.5, eps),))
     mixture = Mixture(
         rng.dirichlet(np.full(K, 5.0)),
         rng.normal(scale=0.3, size=(K, d)) + offset,
         rng.uniform(0.05, 0.2, size=(K, d)),
     )
-    parameters = chain.free(mixture)
-    if feature_map != "identity":
+    constants = {"variance_floor": np.full(d, 0.01), "global_variance": np.ones(d)}
+    parameters = pooling.free(mixture, constants)
+    if below:
         parameters["map_weight"] = rng.normal(scale=0.5, size=(D_OUT, D_IN))
         parameters["map_bias"] = rng.normal(scale=0.1, size=D_OUT)
     return chain, parameters
+
+
+ALL = ("features", "mixture")
+CONSTANTS = {"variance_floor", "global_variance"}
 
 
 CHAINS = {
@@ -75,18 +82,17 @@ def test_forward_agrees_with_the_plain_formulas(options, rng):
     chain, parameters = chain_of(rng, **options)
     bags = bags_of(rng)
     h = bags.values
-    if chain.feature_map != "identity":
+    for layer in chain.below:
         h = h @ parameters["map_weight"].T + parameters["map_bias"]
-    if chain.feature_map == "tanh":
-        h = np.tanh(h)
+        h = np.tanh(h) if layer.kind == "tanh" else h
     fisher = references.fisher_vector(
         h,
         bags.starts,
         bags.stops,
-        *chain.mixture(parameters),
-        include_weights=chain.include_weights,
+        *chain.pooling.mixture_of(parameters),
+        include_weights=chain.pooling.include_weights,
     )
-    powered = fisher * (fisher**2 + chain.power_eps**2) ** -0.25
+    powered = fisher * (fisher**2 + chain.above[0].eps ** 2) ** -0.25
     expected = powered / np.linalg.norm(powered, axis=1, keepdims=True)
     np.testing.assert_allclose(chain.forward(parameters, bags).encodings, expected, atol=1e-9)
     np.testing.assert_allclose(encode_bags(chain, parameters, bags), expected, atol=1e-9)
@@ -98,29 +104,23 @@ def test_backward_agrees_with_central_differences(options, rng):
     bags = bags_of(rng)
     encoded = chain.forward(parameters, bags)
     g = rng.normal(size=encoded.encodings.shape)
-    gradients = chain.backward(g, parameters, bags, encoded, features=True, mixture=True)
-    assert set(gradients) == set(parameters)
+    gradients = chain.backward(g, parameters, bags, encoded, train=ALL)
+    assert set(gradients) == set(parameters) - CONSTANTS
     assert_gradients(
         lambda p: float((g * chain.forward(p, bags).encodings).sum()), parameters, gradients, rng
     )
 
 
-@pytest.mark.parametrize(
-    ("features", "mixture", "names"),
-    [
-        (True, False, GROUPS["features"]),
-        (False, True, GROUPS["mixture"]),
-        (False, False, ()),
-    ],
-)
-def test_backward_gives_what_is_asked_for(features, mixture, names, rng):
+@pytest.mark.parametrize("train", [("features",), ("mixture",), ("classifier",), ()])
+def test_backward_gives_what_is_asked_for(train, rng):
     chain, parameters = chain_of(rng)
     bags = bags_of(rng)
     encoded = chain.forward(parameters, bags)
     g = rng.normal(size=encoded.encodings.shape)
-    both = chain.backward(g, parameters, bags, encoded, features=True, mixture=True)
-    some = chain.backward(g, parameters, bags, encoded, features=features, mixture=mixture)
-    assert set(some) == set(names)
+    both = chain.backward(g, parameters, bags, encoded, train=ALL)
+    some = chain.backward(g, parameters, bags, encoded, train=train)
+    names = {name for group in train for name in chain.groups.get(group, ())}
+    assert set(some) == names
     for name in names:
         np.testing.assert_array_equal(some[name], both[name])
 
@@ -157,11 +157,11 @@ def test_the_whole_chain_with_its_loss_agrees_with_central_differences(loss, wei
     weights = rng.uniform(0.5, 2, size=signs.shape) if weighted else None
     duals = rng.uniform(size=signs.shape)
     problem, recipe = Problem(bags, signs, weights), recipe_of(loss)
-    _, gradients = _batch_gradient(chain, recipe, parameters, problem, duals)
+    _, gradients, _ = batch_gradient(chain, recipe, parameters, problem, duals)
     fitted = {"coef", "intercept"} if recipe.alternates else set()
-    assert set(gradients) == set(parameters) - fitted
+    assert set(gradients) == set(parameters) - fitted - CONSTANTS
     assert_gradients(
-        lambda p: _batch_gradient(chain, recipe, p, problem, duals)[0], parameters, gradients, rng
+        lambda p: batch_gradient(chain, recipe, p, problem, duals)[0], parameters, gradients, rng
     )
 
 
@@ -169,7 +169,7 @@ def test_log_loss_of_several_labels_takes_each_on_its_own(rng):
     chain, parameters = chain_of(rng)
     parameters |= {"coef": np.zeros((3, K * (2 * D_OUT + 1))), "intercept": np.zeros(3)}
     problem = Problem(bags_of(rng), np.ones((4, 3)), None)
-    loss, _ = _batch_gradient(chain, recipe_of("log_loss", False), parameters, problem, None)
+    loss, _, _ = batch_gradient(chain, recipe_of("log_loss", False), parameters, problem, None)
     assert loss == pytest.approx(3 * np.log(2))
 
 
@@ -178,16 +178,14 @@ def test_long_bags_are_cut_without_a_trace(rng, monkeypatch):
     bags = bags_of(rng)
     encoded = chain.forward(parameters, bags)
     g = rng.normal(size=encoded.encodings.shape)
-    gradients = chain.backward(g, parameters, bags, encoded, features=True, mixture=True)
+    gradients = chain.backward(g, parameters, bags, encoded, train=ALL)
     monkeypatch.setattr(chain_module, "ROWS_PER_PART", 4)
     owners, parts = cut_long(bags)
     assert parts.lengths.max() <= 4
     assert np.bincount(owners, weights=parts.lengths).tolist() == LENGTHS
     cut = chain.forward(parameters, bags)
     np.testing.assert_allclose(cut.encodings, encoded.encodings, atol=1e-14)
-    for name, gradient in chain.backward(
-        g, parameters, bags, cut, features=True, mixture=True
-    ).items():
+    for name, gradient in chain.backward(g, parameters, bags, cut, train=ALL).items():
         np.testing.assert_allclose(gradient, gradients[name], rtol=1e-10, atol=1e-13)
 
 
@@ -200,7 +198,7 @@ def test_threads_do_not_change_a_bit(rng, monkeypatch):
         chain = replace(chain, n_jobs=n_jobs)
         encoded = chain.forward(parameters, bags)
         g = np.ones_like(encoded.encodings)
-        gradients = chain.backward(g, parameters, bags, encoded, features=True, mixture=True)
+        gradients = chain.backward(g, parameters, bags, encoded, train=ALL)
         results.append({"e": encoded.encodings, "all": encode_bags(chain, parameters, bags)})
         results[-1] |= gradients
     for name, values in results[0].items():
@@ -216,7 +214,7 @@ def test_float32_is_close_to_float64(rng):
     for bags in (narrow, wide):
         encoded = chain.forward(parameters, bags)
         g = np.linspace(-1, 1, encoded.encodings.size).reshape(encoded.encodings.shape)
-        results.append(chain.backward(g, parameters, bags, encoded, features=True, mixture=True))
+        results.append(chain.backward(g, parameters, bags, encoded, train=ALL))
     for name, gradient in results[1].items():
         # sums over the descriptors of a bag cancel a digit or two
         np.testing.assert_allclose(
@@ -231,7 +229,7 @@ def test_whitening_on_the_way_is_whitening_before(unmix, rng):
     matrix = rng.normal(size=(D_IN, D_IN)) if unmix else None
     whitening = Whitening(rng.normal(size=D_IN), 0.3 * np.eye(D_IN), True, matrix)
     before = chain.forward(parameters, whiten_bags(bags, whitening))
-    on_the_way = replace(chain, whitening=whitening).forward(parameters, bags)
+    on_the_way = replace(chain, below=(whitening, *chain.below)).forward(parameters, bags)
     np.testing.assert_allclose(on_the_way.encodings, before.encodings, atol=1e-13)
 
 

@@ -13,7 +13,11 @@ import pytest
 
 from skfisher import Bags
 from skfisher.layers.chain import Chain
-from skfisher.training.epochs import GROUPS, Problem, Recipe, _batch_gradient
+from skfisher.layers.feature_map import FeatureMap
+from skfisher.layers.fisher import FisherPooling
+from skfisher.layers.normalization import PowerL2
+from skfisher.training.objective import Problem, batch_gradient
+from skfisher.training.recipe import Recipe
 
 K, D_IN, D_OUT = 2, 3, 2
 LENGTHS = [1, 4, 6]
@@ -120,13 +124,17 @@ def complex_step(parameters, **options):
 
 
 def library(*, feature_map, weights, loss):
-    chain = Chain(feature_map, weights, FLOOR, power=0.5, power_eps=EPS, include_weights=True)
+    pooling = FisherPooling(K, weight_map=weights)
+    chain = Chain((FeatureMap(feature_map),), pooling, (PowerL2(0.5, EPS),))
+    groups = "features", "mixture", "classifier"
+    constants = {"variance_floor": FLOOR, "global_variance": np.ones(D_OUT)}
     recipe = Recipe(
-        train=tuple(GROUPS), loss=loss, solver="adam", learning_rate=dict.fromkeys(GROUPS, 1.0),
+        train=groups, loss=loss, solver="adam", learning_rate=dict.fromkeys(groups, 1.0),
         schedule="constant", clip_norm=None, batch_size=3, max_iter=1, max_descriptors=None,
         alpha=ALPHA, C=1.0, seed=0, svm_seed=0, single_label=True,
     )  # fmt: skip
-    return _batch_gradient(chain, recipe, PARAMETERS, Problem(BAGS, SIGNS, None), None)
+    problem = Problem(BAGS, SIGNS, None)
+    return batch_gradient(chain, recipe, PARAMETERS | constants, problem)[:2]
 
 
 @pytest.mark.parametrize("weights", ["softmax", "sigmoid"])

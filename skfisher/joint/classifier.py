@@ -1,0 +1,246 @@
+"""The classifier that trains any encoder that pools by sums together with a linear model."""
+
+from sklearn.base import clone
+
+from skfisher._compat import HasMethods
+from skfisher.joint.fitting import JointEstimator
+from skfisher.joint.settings import CONSTRAINTS
+from skfisher.layers.layer import lacks
+
+__all__ = ["JointClassifier"]
+
+
+class JointClassifier(JointEstimator):
+    r"""An encoder and a linear classifier, with features and encoder trained for the labels.
+
+    Each descriptor is whitened, clipped and mapped, :math:`h = \tanh(W z + b)`; the encoder
+    turns bags of mapped descriptors into vectors, which are normalised by power and length,
+    and centred. Training begins with the frozen model, kept as `baseline_`: the encoder as it is
+    without labels, and a linear classifier. From there the loss goes downhill by everything at
+    once, and a classifier with the same C is fitted to the learnt encodings.
+
+    :class:`JointFisherSVC` is the same for Fisher vectors, with the parameters of their mixture
+    in one place.
+
+    Parameters
+    ----------
+    encoder : estimator
+        An encoder whose `pooling` returns a pooling layer, such as
+        :class:`FisherVectorEncoder`. It is cloned, and gets mapped descriptors; where and in how
+        many threads it works is said here.
+    feature_map : {"tanh", "linear", "identity"}, default="tanh"
+        Map of the whitened descriptors. "identity" leaves them as they are.
+    map_init : {"identity", "xavier", "random"}, default="identity"
+        First weights of the map. "xavier" draws them at random and applies their inverse
+        beforehand, so that training starts at the same features; "random" does not apply the
+        inverse.
+    map_scale : float, default=0.25
+        Standard deviation of the whitened descriptors. With "tanh" they are clipped at 1,
+        which is 4 deviations by default.
+    n_features_out : int, default=None
+        Width of the mapped descriptors; by default that of the descriptors. A smaller one
+        starts at their first principal components.
+    whiten : bool, default=True
+        Give every principal component the same variance; if not, scale all by one number, as
+        suits descriptors that are white already: of these, rounding makes the components.
+    power : float, default=0.5
+        Exponent of the power normalisation.
+    power_eps : float, default=1e-4
+        Entries below this size are not raised to the power but scaled, so that the gradient
+        stays finite; None for the exact power.
+    center : bool, default=True
+        Subtract the mean of the first encodings, and divide by the length of what is left: vectors
+        of unit length share most of it with their mean, of which a classifier makes no use.
+    train : sequence of str, default=None
+        Groups that descent trains: "features", "classifier" and those of the encoder, "mixture"
+        for Fisher vectors. By default all of them.
+    loss : str, default="squared_hinge"
+        What descent minimises: "squared_hinge", "hinge", "quadratic", "log_loss", or one of the
+        signals "linear" and "dual", as for :class:`JointFisherSVC`. The first classifier and the
+        last are linear SVMs, or for "log_loss" a logistic regression.
+    solver : {"adam", "sgd", "natural", "line_search"}, default="adam"
+        As for :class:`JointFisherSVC`; the last two need encoders that have a metric, or a way
+        back to their constraints.
+    learning_rate : float or dict, default=1e-2
+        A rate, or one for each group that `train` may name, 1e-2 for those that are not named; 0
+        leaves them. With "line_search" the first step to try.
+    schedule : {"cosine", "constant"}, default="cosine"
+        "cosine" lowers the rate to 0 over the epochs.
+    clip_norm : float, default=1.0
+        Bound of the norm of the gradient; None for none.
+    batch_size : int, default=32
+        Bags in a step.
+    max_iter : int, default=20
+        Epochs. With 0 the model stays frozen.
+    max_descriptors : int, default=None
+        Take a random subset of so many descriptors of every bag in each step.
+    C : float, default=1.0
+        Inverse strength of regularisation of the first classifier and the last.
+    alpha : float, default=None
+        Penalty of descent; by default 1/(2 N), whatever `C`.
+    multi_class : {"shared", "ovr"}, default="shared"
+        One map and encoder for all classes, or one for each class against the rest.
+    early_stopping : bool, default=False
+        Stop when the loss on bags held back has not fallen for `n_iter_no_change` epochs, and
+        go back to the epoch where it was lowest.
+    validation_fraction : float, default=0.2
+        Share of the bags held back.
+    n_iter_no_change : int, default=10
+        Epochs to wait.
+    warm_start : bool, default=False
+        Go on from the previous fit: with the remaining epochs after an interrupt, else
+        with `max_iter` more.
+    class_weight : dict or "balanced", default=None
+        Weights of classes. "balanced" gives the two sides of every decision equal weight.
+    verbose : int, default=0
+        Print a line an epoch.
+    n_jobs : int, default=None
+        Number of threads; it does not change the result.
+    device : str or list of str, default=None
+        "cpu", "cuda", "cuda:<index>", "cuda:all" or "auto", or several devices in a list;
+        by default where the descriptors are.
+    random_state : int, RandomState instance or None, default=None
+        Of the encoder's start, the map, the batches and the classifiers.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_classes, n_encoding), or (1, n_encoding) for two classes
+    intercept_ : ndarray of shape (n_classes,) or (1,)
+        The last classifier.
+    network_coef_, network_intercept_ : ndarrays
+        The classifier that descent arrived at.
+    classes_ : ndarray of shape (n_classes,)
+    map_weight_ : ndarray of shape (n_mapped, n_whitened)
+    map_bias_ : ndarray of shape (n_mapped,)
+        The map; None where it is the identity.
+    center_ : ndarray of shape (n_features,)
+    axes_ : ndarray of shape (n_features, n_whitened)
+        The whitening, ``(x - center_) @ axes_``.
+    weights_, means_, variances_ : ndarrays
+        For Fisher vectors, the mixture of mapped descriptors; for other encoders, what these
+        have learnt, under names of their own.
+    baseline_ : JointClassifier
+        The frozen model.
+    history_ : dict of lists
+        As of :class:`JointFisherSVC`.
+    n_iter_ : int
+        Epochs trained.
+    best_iter_ : int
+        The epoch whose parameters were kept; 0 for the frozen model.
+    n_features_in_ : int
+        Width of a descriptor.
+
+    See Also
+    --------
+    JointFisherSVC : Fisher vectors, and two published systems as presets.
+    JointTrainingDisplay : Losses, scores and the lightest component over the epochs.
+
+    Examples
+    --------
+    >>> from skfisher import FisherVectorEncoder, JointClassifier
+    >>> from skfisher.datasets import load_digits_patches
+    >>> digits = load_digits_patches(patch_size=3)
+    >>> X, y = digits.data[:300], digits.target[:300]
+    >>> encoder = FisherVectorEncoder(2, max_iter=2)
+    >>> model = JointClassifier(encoder, max_iter=10, random_state=0).fit(X, y)
+    >>> model.score(X, y) > model.baseline_.score(X, y)
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **CONSTRAINTS,
+        "encoder": [HasMethods(["fit"])],
+        "center": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        encoder,
+        *,
+        feature_map="tanh",
+        map_init="identity",
+        map_scale=0.25,
+        n_features_out=None,
+        whiten=True,
+        power=0.5,
+        power_eps=1e-4,
+        center=True,
+        train=None,
+        loss="squared_hinge",
+        solver="adam",
+        learning_rate=1e-2,
+        schedule="cosine",
+        clip_norm=1.0,
+        batch_size=32,
+        max_iter=20,
+        max_descriptors=None,
+        C=1.0,
+        alpha=None,
+        multi_class="shared",
+        early_stopping=False,
+        validation_fraction=0.2,
+        n_iter_no_change=10,
+        warm_start=False,
+        class_weight=None,
+        verbose=0,
+        n_jobs=None,
+        device=None,
+        random_state=None,
+    ):
+        self.encoder = encoder
+        self.feature_map = feature_map
+        self.map_init = map_init
+        self.map_scale = map_scale
+        self.n_features_out = n_features_out
+        self.whiten = whiten
+        self.power = power
+        self.power_eps = power_eps
+        self.center = center
+        self.train = train
+        self.loss = loss
+        self.solver = solver
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.clip_norm = clip_norm
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.max_descriptors = max_descriptors
+        self.C = C
+        self.alpha = alpha
+        self.multi_class = multi_class
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.class_weight = class_weight
+        self.verbose = verbose
+        self.n_jobs = n_jobs
+        self.device = device
+        self.random_state = random_state
+
+    def _pooling(self):
+        """Return the layer of the encoder, as it was when the model was fitted."""
+        encoder = getattr(self, "_encoder", self.encoder)
+        name = type(encoder).__name__
+        if not hasattr(encoder, "pooling"):
+            raise TypeError(
+                f"encoder={name}() cannot be trained jointly, as it has no method pooling: pass an "
+                "encoder such as FisherVectorEncoder."
+            )
+        if hasattr(encoder, "_parameter_constraints"):
+            encoder._validate_params()
+        pooling = encoder.pooling()
+        if missing := lacks(pooling):
+            raise TypeError(
+                f"encoder={name}() cannot be trained jointly: what its method pooling returns, "
+                f"{type(pooling).__name__}, lacks {', '.join(missing)}."
+            )
+        return pooling
+
+    def _fit_whitening(self, bags):
+        first_map = super()._fit_whitening(bags)
+        self._encoder = clone(self.encoder)
+        return first_map
+
+    def _pooling_form(self, attributes=None):
+        return {"encoder": repr(self.encoder)}

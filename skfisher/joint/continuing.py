@@ -1,0 +1,50 @@
+"""What a fitted model and a descent under way depend on, and whether training can go on."""
+
+__all__ = ["check_continues", "course_of", "form_of"]
+
+# Parameters that a fitted model cannot leave: they say what its numbers mean.
+FORM = ("feature_map", "map_scale", "whiten", "multi_class", "power", "power_eps")
+
+
+def form_of(estimator):
+    """Return the parameters that a fitted model cannot leave."""
+    form = {name: getattr(estimator, name) for name in FORM}
+    return form | {"center": getattr(estimator, "center", False)} | estimator._pooling_form()
+
+
+def course_of(estimator, train, **more):
+    """Return the parameters that descent cannot change on its way, and `more` of that kind."""
+    course = {"solver": estimator.solver, "train": train}
+    if hasattr(estimator, "weight_map"):
+        course["weight_map"] = estimator.weight_map
+    return course | more
+
+
+def check_continues(estimator, course=None):
+    """Check that training can go on from what was fitted.
+
+    Parameters
+    ----------
+    estimator : JointClassifier or JointFisherSVC
+        Fitted.
+    course : dict, optional
+        What `course_of` says now, where descent goes on that was under way.
+
+    Raises
+    ------
+    ValueError
+        If a parameter has changed that the model or the descent depends on.
+    """
+    n_out = estimator.n_features_out
+    now = form_of(estimator)
+    now["n_features_out"] = estimator.n_features_in_ if n_out is None else n_out
+    found = estimator._form | {"n_features_out": estimator._n_mapped}
+    if course is not None:
+        now |= course
+        found |= estimator._training.course
+    for name, value in found.items():
+        if now[name] != value:
+            raise ValueError(
+                f"Training goes on from a fit with {name}={value!r}, but now it is "
+                f"{now[name]!r}: go back to that, or call fit with warm_start=False."
+            )
