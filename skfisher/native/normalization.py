@@ -19,12 +19,10 @@ def takes(x, *, power, blocks, eps):
     )
 
 
-def power_l2_normalize(x):
-    """Return the normalised rows; as in `skfisher.ops.normalization`."""
+def power_l2_normalize(x, out):
+    """Write the normalised rows to `out`, contiguous; as in `skfisher.ops.normalization`."""
     x = np.ascontiguousarray(x)
-    y = np.empty_like(x)
-    call("power_l2", x.dtype, x, y, *x.shape)
-    return y
+    call("power_l2", x.dtype, x, out, *x.shape)
 
 
 def power_l2_normalize_vjp(g, x, *, derivative_floor):

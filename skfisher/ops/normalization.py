@@ -15,8 +15,13 @@ from skfisher.native import normalization as native
 
 __all__ = ["power_l2_normalize", "power_l2_normalize_vjp"]
 
+# Rows are normalised some at a time: so many bytes that every step finds them in the cache, on a
+# device so many that there are few steps.
+BLOCK_BYTES = 2**17
+DEVICE_BLOCK_BYTES = 2**26
 
-def power_l2_normalize(x, *, power=0.5, blocks=None, eps=None):
+
+def power_l2_normalize(x, *, power=0.5, blocks=None, eps=None, out=None):
     r"""Raise every entry to a power, keeping its sign, and scale rows to unit length.
 
     Source: Perronnin, Sánchez and Mensink (2010), section 3; with `blocks`, every block
@@ -32,6 +37,8 @@ def power_l2_normalize(x, *, power=0.5, blocks=None, eps=None):
         length before the whole row is.
     eps : float, optional
         Above 0, in the units of `x`: take the smooth power. By default the exact one.
+    out : C-contiguous array of the shape, dtype and library of `x`, optional
+        Where to write `y`; it may be `x` itself.
 
     Returns
     -------
@@ -40,14 +47,25 @@ def power_l2_normalize(x, *, power=0.5, blocks=None, eps=None):
         changes nothing, however small or large.
     """
     if blocks is None and kernels.takes(x):
-        return kernels.power_l2_normalize(x, power=power, eps=eps)
+        y = kernels.power_l2_normalize(x, power=power, eps=eps)
+        if out is None:
+            return y
+        out[...] = y
+        return out
+    if out is None:
+        out = empty(x.shape, like=x)
     if native.takes(x, power=power, blocks=blocks, eps=eps):
-        return native.power_l2_normalize(x)
-    _, u, _ = _scaled_power(x, power, blocks, eps)
-    if blocks is not None:
-        u /= _norms(u, blocks)
-    u /= _norms(u)
-    return u
+        native.power_l2_normalize(x, out)
+        return out
+    block_bytes = DEVICE_BLOCK_BYTES if is_cupy(x) else BLOCK_BYTES
+    n_rows = max(1, block_bytes // max(1, x.shape[1] * x.itemsize))
+    for first in range(0, len(x), n_rows):
+        rows = slice(first, first + n_rows)
+        _, u, _ = _scaled_power(x[rows], power, blocks, eps)
+        if blocks is not None:
+            u /= _norms(u, blocks)
+        array_module(x).multiply(u, 1 / _norms(u), out=out[rows])
+    return out
 
 
 def power_l2_normalize_vjp(g, x, *, power=0.5, blocks=None, eps=None, derivative_floor=None):
@@ -99,6 +117,7 @@ def _scaled_power(x, power, blocks, eps):
     is taken of ``x / scale``, which neither overflows nor vanishes, nor do squares of it;
     the smooth one, whose `eps` has the units of `x`, of `x`, and divided afterwards.
     """
+    x = array_module(x).ascontiguousarray(x)  # sums depend on the order in memory
     if eps is not None:
         u = signed_power(x, power, eps=eps)
         scale = _largest(u, blocks)

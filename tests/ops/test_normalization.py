@@ -1,5 +1,7 @@
 """Power and L2 normalisation near zero, where the power's derivative diverges."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -112,3 +114,41 @@ def test_blocks_are_each_of_unit_length_on_any_device(device_library, blocks, rn
     for row in range(5):
         alone = power_l2_normalize(device_library.asarray(x[row : row + 1]), blocks=blocks)
         np.testing.assert_array_equal(alone.get()[0], found[0].get()[row])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"eps": 1e-3}, {"power": 1}, {"power": 0.3, "blocks": np.repeat(np.arange(50), 10)}],
+    ids=["exact", "smooth", "length alone", "blocks"],
+)
+def test_rows_are_normalised_alone_and_in_place_to_the_same_bits(dtype, options, rng):
+    x = rng.normal(size=(300, 500)).astype(dtype)
+    y = power_l2_normalize(x, **options)
+    for i in (0, 64, 65, 299):
+        assert_array_equal(power_l2_normalize(x[i : i + 1], **options)[0], y[i])
+    assert_array_equal(power_l2_normalize(np.asfortranarray(x), **options), y)
+    assert power_l2_normalize(x, out=x, **options) is x
+    assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"eps": 1e-3}, {"blocks": np.repeat(np.arange(40), 50)}],
+    ids=["exact", "smooth", "blocks"],
+)
+def test_memory_does_not_grow_with_the_number_of_rows(in_place, options, rng):
+    x = rng.normal(size=(1000, 2000))
+    tracemalloc.start()
+    y = power_l2_normalize(x, out=x if in_place else None, **options)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak - (0 if in_place else y.nbytes) < 2**20
+
+
+def test_results_of_kernels_are_written_in_place_too(device_library, rng):
+    x = device_library.asarray(rng.normal(size=(5, 12)).astype(np.float32))
+    y = power_l2_normalize(x).get()
+    assert power_l2_normalize(x, out=x) is x
+    assert_array_equal(x.get(), y)
