@@ -22,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart test test-oldest sanitize fuzz-files lint format docs gpu benchmark clean
+.PHONY: help quickstart test test-oldest test-blas sanitize fuzz-files lint format docs gpu benchmark clean
 .SECONDARY:
 
 help: ## show this list
@@ -36,6 +36,12 @@ test: $(VENV)/.test ## run all tests (PYTEST_ARGS="-n auto" by default)
 
 test-oldest: $(OLDEST)/.test ## run all tests with the oldest supported NumPy, SciPy, scikit-learn, joblib
 	$(ONE_THREAD) $(OLDEST)/bin/python -m pytest $(PYTEST_ARGS)
+
+# Kernels of OpenBLAS; it chooses one of them by the CPU.
+BLAS_KERNELS ?= Haswell SkylakeX Prescott
+
+test-blas: $(VENV)/.test ## run the numerical tests under each kernel of BLAS that the CPU has
+	$(BIN)/python -m tests.blas_kernels $(BLAS_KERNELS) -- $(PYTEST_ARGS)
 
 sanitize: $(VENV)/.test ## run the CUDA kernels on the CPU under the sanitizers of addresses and undefined behaviour
 	$(ONE_THREAD) ASAN_OPTIONS=detect_leaks=0,handle_segv=0 \
