@@ -22,7 +22,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart test test-oldest test-blas sanitize fuzz-files lint format docs gpu benchmark clean
+.PHONY: help quickstart test test-oldest test-blas sanitize fuzz-files interrupt-fits lint format docs gpu \
+	benchmark clean
 .SECONDARY:
 
 help: ## show this list
@@ -52,6 +53,9 @@ sanitize: $(VENV)/.test ## run the CUDA kernels on the CPU under the sanitizers 
 
 fuzz-files: $(VENV)/.test ## load thousands of folders of saved bags that were tampered with
 	$(ONE_THREAD) $(BIN)/python -m tests.bags.fuzz_files 5000
+
+interrupt-fits: $(VENV)/.test ## interrupt thousands of fits at random moments, as Ctrl-C does
+	$(ONE_THREAD) $(BIN)/python -m tests.interrupt_fits 2000
 
 lint: $(VENV)/.lint ## check style, imports, docstrings and spelling
 	$(BIN)/ruff check

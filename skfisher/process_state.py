@@ -9,13 +9,21 @@ it should be: so every step back may be taken before the step there is through, 
 import functools
 import threading
 import warnings
+from contextvars import copy_context
 
 from sklearn import get_config, set_config
 from threadpoolctl import ThreadpoolController
 
 from skfisher._compat import set_threads
 
-__all__ = ["blas_threads", "configured", "ignoring", "one_blas_thread", "one_thread"]
+__all__ = [
+    "blas_threads",
+    "configured",
+    "ignoring",
+    "one_blas_thread",
+    "one_thread",
+    "restoring",
+]
 
 
 def one_blas_thread(function):
@@ -56,6 +64,21 @@ def ignoring(category):
         return ignore, lambda: entered and manager.__exit__(None, None, None)
 
     return functools.partial(_changing, change)
+
+
+def restoring(function):
+    """Put back what contexts of others, within a function, should have put back.
+
+    That is scikit-learn's configuration, and context variables such as ``numpy.errstate`` sets:
+    where an interrupt comes on the way out of these, they stay as they were inside.
+    """
+    restored = configured()(function)
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        return copy_context().run(restored, *args, **kwargs)
+
+    return call
 
 
 def blas_threads():

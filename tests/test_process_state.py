@@ -4,9 +4,11 @@ import itertools
 import sys
 import threading
 import warnings
+from contextvars import ContextVar
 
+import numpy as np
 import pytest
-from sklearn import get_config
+from sklearn import get_config, set_config
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from skfisher.process_state import (
@@ -15,6 +17,7 @@ from skfisher.process_state import (
     ignoring,
     one_blas_thread,
     one_thread,
+    restoring,
 )
 
 WATCHED = {"skfisher.process_state", "sklearn._config", "threadpoolctl", "warnings"}
@@ -126,6 +129,24 @@ def test_openmp_is_held_in_the_calling_thread():
     thread.join()
     assert set(counts[0].values()) == {1}
     assert set(thread_counts().values()) == {3}
+
+
+def test_what_others_leave_behind_is_put_back():
+    variable = ContextVar("variable", default="outside")
+
+    @restoring
+    def leave():
+        variable.set("inside")
+        np.errstate(divide="raise").__enter__()
+        set_config(working_memory=7)
+        return variable.get(), np.geterr()["divide"], get_config()["working_memory"]
+
+    def around():
+        return variable.get(), np.geterr(), get_config()
+
+    before = around()
+    assert leave() == ("inside", "raise", 7)
+    assert around() == before
 
 
 def test_warnings_are_ignored_by_category():

@@ -6,6 +6,7 @@ import warnings
 from sklearn.base import BaseEstimator
 
 from skfisher._compat import CallbackSupportMixin
+from skfisher.process_state import restoring
 from skfisher.version import __version__
 
 __all__ = ["BagEstimator", "all_or_nothing"]
@@ -25,11 +26,13 @@ def all_or_nothing(method=None, *, unless=None):
     if method is None:
         return functools.partial(all_or_nothing, unless=unless)
 
+    restoring_method = restoring(method)
+
     @functools.wraps(method)
     def call(self, *args, **kwargs):
         before = dict(vars(self))
         try:
-            return method(self, *args, **kwargs)
+            return restoring_method(self, *args, **kwargs)
         except Exception:
             self.__dict__ = before
             raise

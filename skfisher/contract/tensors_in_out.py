@@ -11,6 +11,7 @@ from skfisher.arrays.dense import check_unmasked, listed
 from skfisher.arrays.libraries import device_of, is_cupy, to_host
 from skfisher.arrays.tensors import as_array, as_tensor, is_tensor
 from skfisher.bags.bags import Bags
+from skfisher.process_state import restoring
 
 __all__ = ["mirrors_input", "reads_input"]
 
@@ -33,6 +34,7 @@ def reads_input(method, *, mirror=False):
     names = list(inspect.signature(method).parameters)[2:]
     is_frame_made = method.__name__ in ("transform", "fit_transform")  # by scikit-learn, of arrays
 
+    @restoring
     @functools.wraps(method)
     def call(self, X, *args, **kwargs):
         X = listed(X)
