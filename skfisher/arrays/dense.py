@@ -45,6 +45,8 @@ def as_dense(x, name="X"):
     ValueError
         If it is ragged, complex, or a masked array with masked entries.
     """
+    if type(x) is np.ndarray and x.dtype.kind in "biuf":
+        return x
     if issparse(x):
         raise TypeError(
             f"Sparse data was passed: {name} is sparse, but a dense array is needed. Write "

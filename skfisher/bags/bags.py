@@ -167,7 +167,10 @@ class Bags:
         arrays = list(arrays)
         values, lengths = stack(arrays, name, n_features=n_features)
         names = shared_names(arrays, feature_names, name)
-        return cls.from_lengths(values, lengths)._marked(any(map(is_tensor, arrays)), names)
+        stops = np.cumsum(lengths)
+        bags = object.__new__(cls)
+        bags.values, bags.starts, bags.stops = values, stops - lengths, stops
+        return bags._marked(any(map(is_tensor, arrays)), names)
 
     @classmethod
     def from_lengths(cls, values, lengths):

@@ -138,6 +138,9 @@ def gather(values, starts, stops, ends, first, last):
     rows : array of shape (at most last - first, n_features)
         A view where the descriptors lie side by side in `values`, else a copy.
     """
+    if len(starts) == 1:
+        start = int(starts[0])
+        return values[start + first : min(start + last, int(stops[0]))]
     i, j = np.searchsorted(ends, first, "right"), np.searchsorted(ends, last, "left") + 1
     starts, stops, ends = starts[i:j].copy(), stops[i:j].copy(), ends[i:j]
     if len(starts):

@@ -10,6 +10,7 @@ __all__ = ["parameters_of"]
 
 # How far rounding may take the sum of the weights from 1: that of float32, and sums in it.
 ROUNDING = 1e-5
+LEAST_VARIANCE = float(np.finfo(np.float64).tiny)  # below, the inverse is not finite
 
 
 def parameters_of(estimator, prefix=""):
@@ -48,10 +49,15 @@ def parameters_of(estimator, prefix=""):
     _check_shapes([p.shape for p in given], names)
     weights, means, variances = (p.astype(np.float64, copy=False) for p in given)
     for values, name in zip((weights, means, variances), names, strict=True):
-        _refuse(name, values, ~np.isfinite(values), "finite")
-    _refuse(names[0], weights, weights < 0, "0 or more")
-    least = float(np.finfo(np.float64).tiny)  # below, the inverse is not finite
-    _refuse(names[2], variances, variances < least, f"at least {least:.0e}, as a variance")
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = values.sum()
+        if not np.isfinite(total):  # as it is where all are, unless it is too large
+            _refuse(name, values, ~np.isfinite(values), "finite")
+    if weights.min() < 0:
+        _refuse(names[0], weights, weights < 0, "0 or more")
+    if variances.min() < LEAST_VARIANCE:
+        wanted = f"at least {LEAST_VARIANCE:.0e}, as a variance"
+        _refuse(names[2], variances, variances < LEAST_VARIANCE, wanted)
     return Mixture(_with_sum_1(weights, given[0].dtype, names[0]), means, variances)
 
 

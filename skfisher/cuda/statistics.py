@@ -35,9 +35,10 @@ def takes(x, weights, means, variances):
     They do for float32 on a GPU, unless SKFISHER_FUSED=0, for mixtures of a size that
     fits and whose means lie within reach of float32.
     """
+    if not module.fused(x):
+        return False
     k, d = means.shape
-    too_large = k > LARGEST_K or partial_size(k, d) > LARGEST_RESULT or len(x) >= 2**31
-    if too_large or not module.fused(x):
+    if k > LARGEST_K or partial_size(k, d) > LARGEST_RESULT or len(x) >= 2**31:
         return False
     packed = pack_mixture(weights, means, variances)
     return packed.representable and packed.reach <= LARGEST_REACH

@@ -56,8 +56,11 @@ def logit_coefficients(weights, means, variances):
     """
     xp = array_module(means)
     log_weights = xp.log(xp.maximum(weights, float(xp.finfo(means.dtype).tiny)))
-    log_volumes = (LOG_2PI + xp.log(variances) + means**2 / variances).sum(axis=1)
-    return means / variances, -0.5 / variances, log_weights - 0.5 * log_volumes
+    linear = means / variances
+    volumes = linear * means
+    volumes += xp.log(variances)
+    log_volumes = volumes.sum(axis=1) + means.shape[1] * LOG_2PI
+    return linear, -0.5 / variances, log_weights - 0.5 * log_volumes
 
 
 def logit_coefficients_vjp(g, weights, means, variances):
@@ -192,7 +195,9 @@ def reach(means, variances):
     The expanded square of the log density is a difference of numbers of this size, and
     loses digits accordingly.
     """
-    return float((means**2 / variances).mean(axis=1).max())
+    squares = means * means
+    squares /= variances
+    return float(squares.sum(axis=1).max()) / means.shape[1]
 
 
 # Reach up to which descriptors are used as they are, and up to which float32 will do.

@@ -261,9 +261,8 @@ def iter_statistics_vjp(
 
 
 def _buffer_rows(x, starts, stops, k, d):
-    """Return the rows of the largest chunk, or more."""
-    rows = chunk_rows(k, d, like=x)
-    return min(rows, int((stops - starts).sum())) if is_cupy(x) else rows
+    """Return the rows of the largest chunk, or more; never more than there are."""
+    return min(chunk_rows(k, d, like=x), int((stops - starts).sum()))
 
 
 class _Assignment:

@@ -34,7 +34,7 @@ def map_in_order(function, tasks, *, n_jobs):
     can: results that are used up one by one never exist all at once.
     """
     tasks = list(tasks)
-    n_workers = min(effective_n_jobs(n_jobs), len(tasks))
+    n_workers = 1 if len(tasks) == 1 else min(effective_n_jobs(n_jobs), len(tasks))
     if n_workers == 1 or workers_share_memory():
         yield from map_in_threads(function, tasks, n_workers)
     else:
@@ -127,6 +127,8 @@ def cut_bags(lengths, numbers_per_bag):
     -------
     tasks : list of slice
     """
+    if len(lengths) == 1:
+        return [slice(0, 1)]
     most = max(1, NUMBERS_PER_TASK // numbers_per_bag)
     ends = np.cumsum(lengths)
     tasks, first = [], 0
