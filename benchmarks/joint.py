@@ -90,8 +90,9 @@ def ours(shape, repeats):
     )  # fmt: skip
     task = Problem(bags, signs, None)
     model = recipe.start(parameters)
+    rows = bags.values, bags.starts, bags.stops
     steps = {
-        "forward": lambda: chain.forward(parameters, bags),
+        "forward": lambda: chain.forward(chain.prepare(parameters, bags.dtype), *rows),
         # without what an epoch does after its last step
         "step": lambda: run_epoch(chain, recipe, model, task, 0, check=False),
     }

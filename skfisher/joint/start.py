@@ -8,22 +8,17 @@ from sklearn.utils import check_random_state
 
 from skfisher._compat import copy_without_callbacks
 from skfisher.arrays.libraries import (
-    cuda_devices,
     device_of,
     float_dtype,
-    is_cupy,
-    to_host,
-    work_context,
 )
 from skfisher.bags.bags import Bags
 from skfisher.codebooks.em import draw_rows
 from skfisher.joint.continuing import form_of
 from skfisher.joint.prediction import FittedJointModel
-from skfisher.layers.chain import encode_bags
+from skfisher.layers.chain import encode_bags, map_descriptors
 from skfisher.layers.normalization import Centering
 from skfisher.layers.whitening import principal_axes, whiten_bags
-from skfisher.parallel.gpus import hold
-from skfisher.parallel.units import Where
+from skfisher.parallel.units import Where, held
 from skfisher.svm.liblinear import fit_columns
 from skfisher.svm.logistic import fit_logistic
 
@@ -87,11 +82,9 @@ class JointStart(FittedJointModel):
     def _whitened(self, problem):
         if problem is None:
             return None
-        bags = whiten_bags(problem.bags, self._whitening(), Where(self.n_jobs, self.device))
-        devices = cuda_devices(self.device, bags.values)
-        if len(devices) == 1 and not is_cupy(bags.values):  # to be read there in every epoch
-            bags = Bags(hold(bags.values, devices[0]), bags.starts, bags.stops)
-        return problem._replace(bags=bags)
+        where = Where(self.n_jobs, self.device)
+        bags = whiten_bags(problem.bags, self._whitening(), where)
+        return problem._replace(bags=held(bags, where))
 
     def _freeze(self, chain, problem, first_map, targets, index):
         """Set every attribute to that of the frozen model.
@@ -118,11 +111,7 @@ class JointStart(FittedJointModel):
         )
         with device_of(bags.values):
             sample = Bags.from_lengths(bags.values[rows], [len(rows)])
-        chain = chain.on(0, sample.values)
-        with work_context(chain.device, sample.values):
-            below = chain.prepare_below(first_map, sample.dtype)
-            mapped, starts, stops = chain.rows(below, sample)
-            sample = Bags(to_host(mapped[-1]), starts, stops)
+        sample = map_descriptors(chain, first_map, sample)
         return chain.pooling.start(sample, self._seeds["mixture"])
 
     def _centered(self, chain, parameters, bags, index):

@@ -88,6 +88,9 @@ class PoolingLayer(Protocol):
     def prepare_vjp(self, q: Any, g: Gradients) -> Parameters:
         """Return the gradients by the parameters, for the gradients `g` by what was prepared."""
 
+    def scratch(self, p: Parameters) -> tuple[int, int]:
+        """Return the bytes that the sums take on a GPU for each row and for each bag."""
+
     def n_out(self, p: Parameters) -> int:
         """Return the width of an encoding."""
 

@@ -50,7 +50,9 @@ from skfisher.arrays.libraries import (
     array_module,
     asarray,
     cuda_devices,
+    device_of,
     empty,
+    finished,
     float_dtype,
     is_cupy,
     rows_on,
@@ -66,6 +68,7 @@ __all__ = [
     "Units",
     "Where",
     "bag_units",
+    "held",
     "map_rows",
     "map_units",
     "row_units",
@@ -115,6 +118,18 @@ class Units:
         """Move the rows to the devices, to stay there, where half the free memory is enough."""
         if self.devices:
             self.on_gpus.hold()
+
+
+def held(bags, where):
+    """Return bags whose descriptors are on the one device asked for, if half its memory is enough.
+
+    They stay there for all passes that follow; on the host, or on several devices, they are read
+    where they are.
+    """
+    devices = cuda_devices(where.device, bags.values)
+    if len(devices) != 1 or is_cupy(bags.values):
+        return bags
+    return type(bags)(gpus.hold(bags.values, devices[0]), bags.starts, bags.stops)
 
 
 def row_units(bags, where, n_rows=None):
@@ -201,9 +216,11 @@ def map_rows(f, units, *, out=None, shape=(), dtype=None, tile=None, at_once=Non
     for rows, view, (block,) in zip(
         units.slices, outs, _run(f, units, (), at_once, scratch, outs=outs), strict=True
     ):
-        if out is None:
-            out = empty((n_rows, *block.shape[1:]), like=units.values, dtype=block.dtype)
-        if block is not view:
+        if block is view:
+            continue
+        with device_of(units.values):
+            if out is None:
+                out = empty((n_rows, *block.shape[1:]), like=units.values, dtype=block.dtype)
             out[rows] = asarray(block, like=out)
     return out
 
@@ -225,12 +242,14 @@ def _run(f, units, beside, at_once, scratch, *, summed=False, outs=None):
 
 
 def _run_on_host(f, units, beside, outs):
-    device = units.where.device
+    n_jobs, device = units.where
+    if is_cupy(units.values) and n_jobs not in (None, 1):
+        finished(units.values)  # threads have streams of their own
     tasks = [
         (f, units.values, *parts, device, outs and outs[i], *_of_unit(beside, units.slices[i]))
         for i, parts in enumerate(units.parts)
     ]
-    return map_in_order(_call, tasks, n_jobs=units.where.n_jobs)
+    return map_in_order(_call, tasks, n_jobs=n_jobs)
 
 
 def _call(f, values, starts, stops, device, out, *beside):
@@ -273,7 +292,9 @@ def _run_on_gpus(f, units, beside, at_once, scratch, summed):
         first = 0
         for rows in units.slices[numbers]:
             stop = first + rows.stop - rows.start
-            yield [result[first:stop] for result in results]
+            with device_of(units.values):
+                part = [result[first:stop] for result in results]
+            yield part
             first = stop
 
 

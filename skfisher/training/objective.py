@@ -1,6 +1,6 @@
 """What is minimised: the loss of the linear classifier on the encodings, and its gradients."""
 
-from dataclasses import replace
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +8,8 @@ import numpy as np
 from skfisher.bags.bags import Bags
 from skfisher.ops import losses
 from skfisher.ops.feature_map import linear_map
-from skfisher.parallel.threads import cut_bags, map_in_order
+from skfisher.parallel.threads import cut_bags
+from skfisher.parallel.units import bag_units, sum_units
 
 __all__ = ["CLASSIFIER", "Problem", "batch_gradient", "mean_loss", "terms_of"]
 
@@ -43,7 +44,7 @@ class Problem(NamedTuple):
 def batch_gradient(chain, recipe, parameters, batch, duals=None):
     """Return the objective of a batch, its gradients by what is trained, and each bag's loss.
 
-    Some bags at a time go forward and back, so that their mapped descriptors can be kept.
+    Some bags at a time go forward and back, so that their descriptors between layers are kept.
 
     Parameters
     ----------
@@ -62,44 +63,57 @@ def batch_gradient(chain, recipe, parameters, batch, duals=None):
     gradients : dict
     losses : array of shape (n_bags,)
     """
-    parts = cut_bags(batch.bags.lengths, chain.n_out(parameters))
-    values, n_threads = batch.bags.values, chain.n_threads(batch.bags.values)
-    chains = [chain]
-    if len(parts) > 1:  # threads over the parts, none within
-        chain = replace(chain, n_jobs=1)
-        chains = [chain.on(turn, values) for turn in range(len(parts))]
-    share = recipe.weight_scale / len(batch.bags)
-    tasks = [
-        (c, recipe, parameters, batch.take(p), None if duals is None else duals[p], share)
-        for c, p in zip(chains, parts, strict=True)
-    ]
-    objective, gradients, terms = 0.0, {}, []
-    for part_terms, part in map_in_order(_part_gradient, tasks, n_jobs=n_threads):
-        objective += share * float(part_terms.sum())
-        terms.append(part_terms)
-        for name, g in part.items():
-            gradients[name] = gradients[name] + g if name in gradients else g
+    bags = batch.bags
+    names = trained_names(chain, recipe)
+    beside = [np.arange(len(bags)), batch.signs]
+    beside += [a for a in (batch.weights, duals) if a is not None]
+    step = functools.partial(
+        _unit_gradient, chain, recipe, parameters, chain.prepare(parameters, bags.dtype),
+        names, len(bags), batch.weights is not None,
+    )  # fmt: skip
+    slices = cut_bags(bags.lengths, chain.n_out(parameters))
+    row_bytes, bag_bytes = chain.scratch(parameters, bags.n_features)
+    scratch = row_bytes, bag_bytes * max(some.stop - some.start for some in slices)
+    units = bag_units(bags, slices, chain.where)
+    objective, terms, *found = sum_units(step, units, beside=beside, scratch=scratch)
+    gradients = dict(zip(names, found, strict=True))
     if "coef" in gradients:
         coef = parameters["coef"]
         objective += recipe.alpha * float((coef**2).sum())
         gradients["coef"] = gradients["coef"] + 2 * recipe.alpha * coef
-    return objective, gradients, np.concatenate(terms)
+    return float(objective), gradients, terms
 
 
-def _part_gradient(chain, recipe, parameters, batch, duals, share):
-    """Return the losses of some bags, and the gradients of their sum times `share`."""
+def trained_names(chain, recipe):
+    """Return the names of the parameters that descent has gradients of."""
+    names = chain.names(recipe.train)
+    if "classifier" in recipe.train and not recipe.alternates:
+        names += CLASSIFIER["classifier"]
+    return names
+
+
+def _unit_gradient(
+    chain, recipe, parameters, prepared, names, n_bags, weighted, x, starts, stops, *beside
+):
+    """Return the objective of some bags out of `n_bags`, their losses, and the gradients."""
+    index, signs, *rest = beside
+    share = recipe.weight_scale / n_bags
+    weights, *duals = rest if weighted else (None, *rest)
     coef = parameters["coef"]
-    encoded = chain.forward(parameters, batch.bags)
+    encoded = chain.forward(prepared, x, starts, stops)
     decision = linear_map(encoded.encodings, coef, parameters["intercept"])
-    terms, d_decision = terms_of(recipe, decision, batch, duals)
+    problem = Problem(None, signs, weights)
+    terms, d_decision = terms_of(recipe, decision, problem, *duals)
     d_decision *= share
     gradients = chain.backward(
-        d_decision @ coef, parameters, batch.bags, encoded, train=recipe.train
+        d_decision @ coef, prepared, encoded, x, starts, stops, train=recipe.train
     )
-    if "classifier" in recipe.train and not recipe.alternates:
+    if "coef" in names:
         gradients["coef"] = d_decision.T @ encoded.encodings
         gradients["intercept"] = d_decision.sum(axis=0)
-    return terms, gradients
+    losses_of_all = np.zeros(n_bags)  # of the other bags 0, so that they add up too
+    losses_of_all[index] = terms
+    return share * float(terms.sum()), losses_of_all, *(gradients[name] for name in names)
 
 
 def terms_of(recipe, decision, problem, duals=None):

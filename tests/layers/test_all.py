@@ -87,6 +87,9 @@ class MeanPooling:
     def prepare_vjp(self, q, g):
         return g
 
+    def scratch(self, p):
+        return 0, 8 * len(p["bias"])
+
     def n_out(self, p):
         return len(p["bias"])
 

@@ -13,6 +13,7 @@ from skfisher.layers.feature_map import FeatureMap
 from skfisher.layers.fisher import FisherPooling
 from skfisher.layers.normalization import PowerL2
 from skfisher.layers.whitening import Whitening, whiten_bags
+from skfisher.parallel.units import Where
 from skfisher.training.objective import Problem, batch_gradient
 from skfisher.training.recipe import Recipe
 from skfisher.training.sampling import draw_descriptors
@@ -47,6 +48,18 @@ def chain_of(rng, *, feature_map="tanh", weights="softmax", eps=0.05, offset=0.0
         parameters["map_weight"] = rng.normal(scale=0.5, size=(D_OUT, D_IN))
         parameters["map_bias"] = rng.normal(scale=0.1, size=D_OUT)
     return chain, parameters
+
+
+def forward(chain, parameters, bags):
+    return chain.forward(
+        chain.prepare(parameters, bags.dtype), bags.values, bags.starts, bags.stops
+    )
+
+
+def backward(chain, g, parameters, bags, encoded, *, train):
+    prepared = chain.prepare(parameters, bags.dtype)
+    rows = bags.values, bags.starts, bags.stops
+    return chain.backward(g, prepared, encoded, *rows, train=train)
 
 
 ALL = ("features", "mixture")
@@ -94,7 +107,7 @@ def test_forward_agrees_with_the_plain_formulas(options, rng):
     )
     powered = fisher * (fisher**2 + chain.above[0].eps ** 2) ** -0.25
     expected = powered / np.linalg.norm(powered, axis=1, keepdims=True)
-    np.testing.assert_allclose(chain.forward(parameters, bags).encodings, expected, atol=1e-9)
+    np.testing.assert_allclose(forward(chain, parameters, bags).encodings, expected, atol=1e-9)
     np.testing.assert_allclose(encode_bags(chain, parameters, bags), expected, atol=1e-9)
 
 
@@ -102,12 +115,12 @@ def test_forward_agrees_with_the_plain_formulas(options, rng):
 def test_backward_agrees_with_central_differences(options, rng):
     chain, parameters = chain_of(rng, **options)
     bags = bags_of(rng)
-    encoded = chain.forward(parameters, bags)
+    encoded = forward(chain, parameters, bags)
     g = rng.normal(size=encoded.encodings.shape)
-    gradients = chain.backward(g, parameters, bags, encoded, train=ALL)
+    gradients = backward(chain, g, parameters, bags, encoded, train=ALL)
     assert set(gradients) == set(parameters) - CONSTANTS
     assert_gradients(
-        lambda p: float((g * chain.forward(p, bags).encodings).sum()), parameters, gradients, rng
+        lambda p: float((g * forward(chain, p, bags).encodings).sum()), parameters, gradients, rng
     )
 
 
@@ -115,10 +128,10 @@ def test_backward_agrees_with_central_differences(options, rng):
 def test_backward_gives_what_is_asked_for(train, rng):
     chain, parameters = chain_of(rng)
     bags = bags_of(rng)
-    encoded = chain.forward(parameters, bags)
+    encoded = forward(chain, parameters, bags)
     g = rng.normal(size=encoded.encodings.shape)
-    both = chain.backward(g, parameters, bags, encoded, train=ALL)
-    some = chain.backward(g, parameters, bags, encoded, train=train)
+    both = backward(chain, g, parameters, bags, encoded, train=ALL)
+    some = backward(chain, g, parameters, bags, encoded, train=train)
     names = {name for group in train for name in chain.groups.get(group, ())}
     assert set(some) == names
     for name in names:
@@ -176,16 +189,16 @@ def test_log_loss_of_several_labels_takes_each_on_its_own(rng):
 def test_long_bags_are_cut_without_a_trace(rng, monkeypatch):
     chain, parameters = chain_of(rng)
     bags = bags_of(rng)
-    encoded = chain.forward(parameters, bags)
+    encoded = forward(chain, parameters, bags)
     g = rng.normal(size=encoded.encodings.shape)
-    gradients = chain.backward(g, parameters, bags, encoded, train=ALL)
+    gradients = backward(chain, g, parameters, bags, encoded, train=ALL)
     monkeypatch.setattr(chain_module, "ROWS_PER_PART", 4)
     owners, parts = cut_long(bags)
     assert parts.lengths.max() <= 4
     assert np.bincount(owners, weights=parts.lengths).tolist() == LENGTHS
-    cut = chain.forward(parameters, bags)
+    cut = forward(chain, parameters, bags)
     np.testing.assert_allclose(cut.encodings, encoded.encodings, atol=1e-14)
-    for name, gradient in chain.backward(g, parameters, bags, cut, train=ALL).items():
+    for name, gradient in backward(chain, g, parameters, bags, cut, train=ALL).items():
         np.testing.assert_allclose(gradient, gradients[name], rtol=1e-10, atol=1e-13)
 
 
@@ -195,10 +208,10 @@ def test_threads_do_not_change_a_bit(rng, monkeypatch):
     bags = bags_of(rng)
     results = []
     for n_jobs in (None, 2):
-        chain = replace(chain, n_jobs=n_jobs)
-        encoded = chain.forward(parameters, bags)
+        chain = replace(chain, where=Where(n_jobs))
+        encoded = forward(chain, parameters, bags)
         g = np.ones_like(encoded.encodings)
-        gradients = chain.backward(g, parameters, bags, encoded, train=ALL)
+        gradients = backward(chain, g, parameters, bags, encoded, train=ALL)
         results.append({"e": encoded.encodings, "all": encode_bags(chain, parameters, bags)})
         results[-1] |= gradients
     for name, values in results[0].items():
@@ -212,9 +225,9 @@ def test_float32_is_close_to_float64(rng):
     assert encode_bags(chain, parameters, narrow).dtype == np.float32
     results = []
     for bags in (narrow, wide):
-        encoded = chain.forward(parameters, bags)
+        encoded = forward(chain, parameters, bags)
         g = np.linspace(-1, 1, encoded.encodings.size).reshape(encoded.encodings.shape)
-        results.append(chain.backward(g, parameters, bags, encoded, train=ALL))
+        results.append(backward(chain, g, parameters, bags, encoded, train=ALL))
     for name, gradient in results[1].items():
         # sums over the descriptors of a bag cancel a digit or two
         np.testing.assert_allclose(
@@ -228,8 +241,8 @@ def test_whitening_on_the_way_is_whitening_before(unmix, rng):
     bags = bags_of(rng)
     matrix = rng.normal(size=(D_IN, D_IN)) if unmix else None
     whitening = Whitening(rng.normal(size=D_IN), 0.3 * np.eye(D_IN), True, matrix)
-    before = chain.forward(parameters, whiten_bags(bags, whitening))
-    on_the_way = replace(chain, below=(whitening, *chain.below)).forward(parameters, bags)
+    before = forward(chain, parameters, whiten_bags(bags, whitening))
+    on_the_way = forward(replace(chain, below=(whitening, *chain.below)), parameters, bags)
     np.testing.assert_allclose(on_the_way.encodings, before.encodings, atol=1e-13)
 
 
