@@ -3,7 +3,7 @@
     python benchmarks/sdca.py [--samples 5000] [--repeats 3] [--save]
 
 Both minimise the same objective in one thread, by turns, and CPU seconds are measured. LinearSVC
-runs at its default tolerance, in its faster form where it has two. `dual_coordinate_ascent` runs
+runs at its default tolerance, in its faster form where it has two. `fit_linear_svms` runs
 once in float32, in which encoders return their encodings, to its own default tolerance; and once
 in float64, in which LIBLINEAR always works, until its objective, summed over classes, is as low as
 LinearSVC's.
@@ -32,7 +32,8 @@ import skfisher
 from skfisher import DescriptorTransformer, FisherVectorEncoder, PowerL2Normalizer
 from skfisher.datasets import load_scene15
 from skfisher.descriptors import dense_sift
-from skfisher.svm.sdca import DualAscent, dual_coordinate_ascent
+from skfisher.svm.sdca import DualAscent
+from skfisher.svm.solver import fit_linear_svms
 
 warnings.simplefilter("ignore")
 
@@ -105,11 +106,11 @@ def compare(x, y, C, loss, repeats):
     """Return a row of the table."""
     signs = np.where(y[:, None] == np.unique(y), 1, -1)
     wide = x.astype(np.float64)
-    best = dual_coordinate_ascent(wide, signs, C, loss=loss, tol=1e-7, max_iter=500).dual.sum()
+    best = fit_linear_svms(wide, signs, C, loss=loss, tol=1e-7, max_iter=500).dual.sum()
     times = []
     for _ in range(repeats):
         theirs, svm = liblinear(wide, y, C, loss)
-        ours, solution = cpu_time(lambda: dual_coordinate_ascent(x, signs, C, loss=loss))
+        ours, solution = cpu_time(lambda: fit_linear_svms(x, signs, C, loss=loss))
         models = (svm.coef_, svm.intercept_), (solution.coef, solution.intercept)
         values = [objective(*model, wide, signs, C, loss) for model in models]
         matched, n_passes = cpu_time(lambda v=values: until_as_low(wide, signs, C, loss, v[0]))
@@ -129,14 +130,14 @@ def compare(x, y, C, loss, repeats):
 def warm_starts(x, y, C=1.0, share=0.01, repeats=3):
     """Return a row: fits after encodings moved by `share` of their length, from old duals and 0."""
     signs = np.where(y[:, None] == np.unique(y), 1, -1)
-    old = dual_coordinate_ascent(x, signs, C)
+    old = fit_linear_svms(x, signs, C)
     noise = np.random.default_rng(0).standard_normal(x.shape, dtype=np.float32)
     moved = x + np.float32(share) * noise / np.linalg.norm(noise, axis=1, keepdims=True)
     times = []
     for _ in range(repeats):
         theirs, _ = liblinear(moved, y, C, "squared_hinge")
-        cold, from_zero = cpu_time(lambda: dual_coordinate_ascent(moved, signs, C))
-        warm, from_old = cpu_time(lambda: dual_coordinate_ascent(moved, signs, C, duals=old.duals))
+        cold, from_zero = cpu_time(lambda: fit_linear_svms(moved, signs, C))
+        warm, from_old = cpu_time(lambda: fit_linear_svms(moved, signs, C, duals=old.duals))
         times.append((theirs, cold, warm))
     theirs, cold, warm = np.array(times).T
     row = (

@@ -19,7 +19,7 @@ from skfisher.layers.chain import encode_bags, map_descriptors
 from skfisher.layers.normalization import Centering
 from skfisher.layers.whitening import principal_axes, whiten_bags
 from skfisher.parallel.units import Where, held
-from skfisher.svm.liblinear import fit_columns
+from skfisher.svm.columns import fit_columns
 from skfisher.svm.logistic import fit_logistic
 
 __all__ = ["JointStart", "resampled"]
@@ -126,13 +126,14 @@ class JointStart(FittedJointModel):
 
     def _fit_head(self, encodings, problem):
         """Return coefficients and intercepts of a linear classifier of encodings."""
-        options = {"C": self.C, "n_jobs": self.n_jobs}
         if self.loss == "log_loss":
             joint = self._kind == "multiclass" and self._form["multi_class"] == "shared"
-            return fit_logistic(encodings, problem.signs, problem.weights, joint=joint, **options)
+            return fit_logistic(
+                encodings, problem.signs, problem.weights, joint=joint, C=self.C, n_jobs=self.n_jobs
+            )
         return fit_columns(
             encodings, problem.signs, problem.weights,
-            loss=self._head_loss, seed=self._seeds["svm"], **options,
+            C=self.C, loss=self._head_loss, seed=self._seeds["svm"],
         )  # fmt: skip
 
     @property

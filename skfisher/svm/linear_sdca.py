@@ -1,5 +1,6 @@
 """Linear support vector machine for dense encodings, all classes trained at once."""
 
+import math
 from numbers import Integral, Real
 
 import numpy as np
@@ -17,7 +18,7 @@ from skfisher.contract.validation import check_table
 from skfisher.ops.feature_map import linear_map
 from skfisher.ops.losses import binary_weights
 from skfisher.process_state import one_blas_thread
-from skfisher.svm.sdca import DualAscent
+from skfisher.svm.solver import Solver
 from skfisher.warning import warn_caller
 
 __all__ = ["LinearSDCA"]
@@ -34,7 +35,9 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
     the problem that :class:`sklearn.svm.LinearSVC` solves, with the intercept as the weight of a
     constant feature. It is solved by dual coordinate ascent [1]_ [2]_ for all classes at once;
     where samples are fewer than features, from the products of samples alone, so that the number
-    of features hardly matters.
+    of features hardly matters. Where samples or features are few, some hundred, an interior point
+    method [3]_ takes its place; elsewhere, the ascent hands over to it where it has not converged
+    after passes that cost half as much.
 
     Parameters
     ----------
@@ -47,7 +50,7 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
         Stop when the duality gap of every class, a bound on how much its objective may still fall,
         is below this share of the objective. 0 makes all `max_iter` passes.
     max_iter : int, default=1000
-        Most passes over the samples.
+        Most passes over the samples. The interior point method needs ten to fifty.
     fit_intercept : bool, default=True
         Whether to fit an intercept.
     intercept_scaling : float, default=1.0
@@ -61,9 +64,9 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
         label; "balanced" also weights those that do not.
     warm_start : bool, default=False
         Start from the `duals_` of the last fit, which must have been of as many samples, in the
-        same order.
+        same order. The interior point method only asks whether they are good enough already.
     random_state : int, RandomState instance or None, default=None
-        Of the order in which samples are visited.
+        Of the order in which the ascent visits samples.
 
     Attributes
     ----------
@@ -76,7 +79,7 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
     duals_ : ndarray of shape (n_samples, n_classes) or (n_samples, 1)
         The dual variables, 0 for samples beyond the margin.
     dual_gap_ : float
-        The largest gap of any class, as a share of its objective.
+        The largest gap of any class, as a share of its objective, but for rounding.
     n_iter_ : int
         Passes over the samples.
     n_features_in_ : int
@@ -86,14 +89,14 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
 
     See Also
     --------
-    sklearn.svm.LinearSVC : The same model by LIBLINEAR: faster where features are few, and for
-        sparse data.
+    sklearn.svm.LinearSVC : The same model by LIBLINEAR, for sparse data.
     JointFisherSVC : Trains features and mixture together with a linear support vector machine.
 
     Notes
     -----
-    Made for encodings of unit length, as `PowerL2Normalizer` returns them. Few features, features
-    of very different scales and large `C` take many passes; there LinearSVC is the better choice.
+    Made for encodings of unit length, as `PowerL2Normalizer` returns them. Features of very
+    different scales, offsets and large `C` do no harm where samples or features are few; where both
+    are many, they may take very many passes.
 
     References
     ----------
@@ -101,6 +104,8 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
        coordinate descent method for large-scale linear SVM", ICML.
     .. [2] S. Shalev-Shwartz and T. Zhang (2013), "Stochastic dual coordinate ascent methods for
        regularized loss minimization", Journal of Machine Learning Research 14.
+    .. [3] M. C. Ferris and T. S. Munson (2003), "Interior-point methods for massive support
+       vector machines", SIAM Journal on Optimization 13.
 
     Examples
     --------
@@ -170,50 +175,55 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
         Raises
         ------
         ValueError
-            If there is one class only, if weights are negative or for unknown classes, or if
-            `warm_start` meets another number of samples or classes.
+            If there is one class only, if weights are negative or for unknown classes, if
+            `warm_start` meets another number of samples or classes, or if squares of features or
+            the sum of costs are no float64 numbers.
         """
-        # the ascent is sequential: it runs on the host, wherever the encodings are
+        # passes are sequential: they run on the host, wherever the encodings are
         X = check_table(self, to_host(X) if is_cupy(X) else X, reset=True)
         targets = read_targets(y, len(X))
         costs = self.C * self._weights(targets, X, sample_weight)
-        ascent = DualAscent(
+        _check_sizes(X, costs)
+        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        solver = Solver(
             X,
             targets.signs,
             costs,
             loss=self.loss,
             intercept_scaling=self.intercept_scaling if self.fit_intercept else 0.0,
             duals=self._first_duals(targets.signs.shape),
+            tol=self.tol,
+            seed=seed,
         )
-        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        rng = np.random.default_rng(seed)
         progress = self._init_callback_context(max_subtasks=self.max_iter)
         progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        gap, n_iter = ascent.gap(), 0
+        n_iter = 0
 
         def state():
-            coef, intercept = ascent.model()
+            coef, intercept = solver.model()
             return {
-                "coef_": coef, "intercept_": intercept, "duals_": ascent.duals,
-                "dual_gap_": gap, "n_iter_": n_iter,
+                "coef_": coef, "intercept_": intercept, "duals_": solver.duals,
+                "dual_gap_": solver.gap, "n_iter_": n_iter,
                 "classes_": targets.classes, "_kind": targets.kind,
             }  # fmt: skip
 
         try:
-            while gap >= self.tol and n_iter < self.max_iter:
+            while n_iter < self.max_iter and not solver.done:
                 step = progress.subcontext(task_name="pass")
                 step.call_on_fit_task_begin(estimator=self)
-                ascent.visit_all(rng)
+                solver.advance()
                 n_iter += 1
-                gap = ascent.gap()
                 if step.call_on_fit_task_end(estimator=self, reconstruction_attributes=state):
                     break
         finally:
             vars(self).update(state())
-        if self.dual_gap_ > self.tol:
+        if not self.dual_gap_ <= self.tol:
+            cause = "raise max_iter or tol, or lower C"
+            if solver.stuck:
+                cause = "rounding leads no further. Rescale the features, raise tol, or lower C"
             warn_caller(
                 f"LinearSDCA stopped after {self.n_iter_} passes with a duality gap of "
-                f"{self.dual_gap_:.1e}, above tol={self.tol:g}: raise max_iter or tol, or lower C.",
+                f"{self.dual_gap_:.1e}, above tol={self.tol:g}: {cause}.",
                 ConvergenceWarning,
             )
         progress.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
@@ -297,3 +307,20 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
         tags.input_tags.three_d_array = False
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _check_sizes(X, costs):
+    """Refuse features whose squares, and costs whose sum, are not finite."""
+    largest = math.sqrt(np.finfo(np.float64).max / X.shape[1]) / 1e4
+    if max(float(X.max()), -float(X.min())) > largest:
+        sample, feature = (int(i) for i in np.argwhere(abs(X) > largest)[0])
+        raise ValueError(
+            f"X[{sample}] has {X[sample, feature]:.0e} in feature {feature}: its square is no "
+            "float64 number. Rescale the features."
+        )
+    with np.errstate(over="ignore"):
+        total = costs.sum(axis=0)
+    if not np.isfinite(total).all():
+        raise ValueError(
+            "C times the weights of all samples is no float64 number: lower C, or the weights."
+        )

@@ -28,79 +28,21 @@ one vector. Samples are visited in blocks: the products of a block with everythi
 are two matrix products, and the loop over its samples touches the products among them alone.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from skfisher.process_state import one_blas_thread
 
-__all__ = ["DualAscent", "DualSolution", "dual_coordinate_ascent"]
+__all__ = ["LEAST_COST", "DualAscent", "relative_gap"]
 
+LEAST_COST = 1e-300  # the inverse is finite; what costs less does not count
 BLOCK = 32  # enough that NumPy's overhead per block is small, little enough to stay in cache
 
 
-class DualSolution(NamedTuple):
-    """Linear models of all classes, the dual variables they are made of, and how good they are."""
-
-    coef: np.ndarray  # (n_classes, d), of the dtype of the samples
-    intercept: np.ndarray  # (n_classes,)
-    duals: np.ndarray  # (n, n_classes), float64, not negative
-    primal: np.ndarray  # (n_classes,), objective P
-    dual: np.ndarray  # (n_classes,), objective D <= P
-    n_iter: int  # passes over the samples
-
-    @property
-    def gap(self):
-        """The largest share of P that any class may still gain."""
-        return relative_gap(self.primal, self.dual)
-
-
-def dual_coordinate_ascent(
-    x,
-    signs,
-    costs,
-    *,
-    loss="squared_hinge",
-    intercept_scaling=1.0,
-    duals=None,
-    tol=1e-4,
-    max_iter=1000,
-    seed=0,
-    gram=None,
-):
-    """Fit a linear support vector machine to each column of signs.
-
-    Parameters
-    ----------
-    x, signs, costs, loss, intercept_scaling, duals, gram
-        As for `DualAscent`.
-    tol : float
-        Stop once the gap of every class is below this share of its objective; 0 never stops
-        early.
-    max_iter : int
-        Most passes over the samples; 0 returns the model of the `duals` given.
-    seed : int
-        Of the order the samples are visited in.
-
-    Returns
-    -------
-    solution : DualSolution
-        With a `gap` above `tol` where `max_iter` came first.
-    """
-    ascent = DualAscent(
-        x, signs, costs,
-        loss=loss, intercept_scaling=intercept_scaling, duals=duals, gram=gram,
-    )  # fmt: skip
-    rng = np.random.default_rng(seed)
-    n_iter = 0
-    while ascent.gap() >= tol and n_iter < max_iter:
-        ascent.visit_all(rng)
-        n_iter += 1
-    return DualSolution(*ascent.model(), ascent.duals, *ascent.objectives(), n_iter)
-
-
 def relative_gap(primal, dual):
-    """Return the largest gap of any class as a share of its P, 0 where rounding is all of it."""
+    """Return the largest gap of any class as a share of its P, 0 where rounding is all of it.
+
+    NaN where an objective is: then no comparison with it is true.
+    """
     gaps = np.maximum(primal - dual, 0) / np.maximum(primal, np.finfo(np.float64).tiny)
     return float(gaps.max())
 
@@ -135,7 +77,8 @@ class DualAscent:
     ):  # fmt: skip
         self._x = x
         self._signs = np.asarray(signs, dtype=np.float64)
-        self._costs = np.broadcast_to(np.asarray(costs, dtype=np.float64), self._signs.shape)
+        costs = np.broadcast_to(np.asarray(costs, dtype=np.float64), self._signs.shape)
+        self._costs = np.where(costs > LEAST_COST, costs, 0)
         self._bias = float(intercept_scaling) ** 2  # B^2: what B adds to products of samples
         self._squared = loss == "squared_hinge"
         if self._squared:  # no upper bound but for samples that do not count
@@ -152,8 +95,9 @@ class DualAscent:
         if gram is None:
             gram = x.shape[0] < x.shape[1]
         self._scores = (GramScores if gram else LinearScores)(x, self._bias, self._b)
-        with np.errstate(divide="ignore"):  # a sample of zeros goes to its bound at once
-            self._rate = 1 / (self._scores.diagonal[:, None] + self._ridge)
+        # a sample of zeros goes to its bound at once
+        curvature = self._scores.diagonal[:, None] + self._ridge
+        self._rate = 1 / np.maximum(curvature, np.finfo(np.float64).tiny)
 
     @property
     def duals(self):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skfisher.layers.chain import encode_bags
-from skfisher.svm.sdca import dual_coordinate_ascent
+from skfisher.svm.solver import fit_linear_svms
 from skfisher.training.natural_gradient import NaturalGradient
 from skfisher.training.objective import CLASSIFIER
 from skfisher.training.optimizers import SGD, Adam, constant, cosine
@@ -90,7 +90,7 @@ class Recipe:
         The duals of the epoch before stay feasible when the encodings move, and are where
         the ascent starts.
         """
-        solution = dual_coordinate_ascent(
+        solution = fit_linear_svms(
             encode_bags(chain, model.parameters, problem.bags),
             problem.signs,
             self.C if problem.weights is None else self.C * problem.weights,

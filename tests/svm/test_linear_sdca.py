@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from skfisher import LinearSDCA
-from skfisher.svm.sdca import DualAscent
+from skfisher.svm.solver import Solver
 
 TIGHT = {"tol": 1e-10, "max_iter": 5000, "random_state": 0}
 
@@ -88,28 +88,39 @@ def test_float32_in_float32_out():
     assert model.dual_gap_ < model.tol
 
 
-def test_warm_start_goes_on_from_the_last_fit():
+@pytest.mark.parametrize("loss", ["squared_hinge", "hinge"])
+def test_a_fit_that_starts_where_the_last_one_ended_has_nothing_to_do(loss):
     x, y = labelled(3)
+    model = LinearSDCA(loss=loss, warm_start=True, random_state=0).fit(x, y)
+    coef = model.coef_
+    assert model.fit(x, y).n_iter_ == 0
+    assert_allclose(model.coef_, coef, atol=1e-12 * abs(coef).max())
+
+
+def test_warm_start_goes_on_from_the_last_fit(rng):
+    y = np.arange(800) % 3
+    x = rng.normal(size=(3, 900))[y] + rng.normal(size=(800, 900))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
     model = LinearSDCA(warm_start=True, random_state=0).fit(x, y)
     cold = model.n_iter_
     assert model.fit(x, y).n_iter_ == 0
     assert model.set_params(C=1.1).fit(x, y).n_iter_ < cold
-    with pytest.raises(ValueError, match=r"duals_ is of shape \(90, 3\)"):
+    with pytest.raises(ValueError, match=r"duals_ is of shape \(800, 3\)"):
         model.fit(x[:80], y[:80])
 
 
 def test_an_interrupt_leaves_the_last_state_usable(monkeypatch):
     x, y = labelled(3)
     model = LinearSDCA(tol=0, max_iter=50, random_state=0)
-    visit_all, rounds = DualAscent.visit_all, []
+    advance, rounds = Solver.advance, []
 
-    def interrupted(self, rng):
+    def interrupted(self):
         if len(rounds) == 3:
             raise KeyboardInterrupt
         rounds.append(None)
-        visit_all(self, rng)
+        advance(self)
 
-    monkeypatch.setattr(DualAscent, "visit_all", interrupted)
+    monkeypatch.setattr(Solver, "advance", interrupted)
     with pytest.raises(KeyboardInterrupt):
         model.fit(x, y)
     monkeypatch.undo()

@@ -8,7 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.svm import LinearSVC
 
 from skfisher.ops.losses import binary_weights
-from skfisher.svm.sdca import DualAscent, dual_coordinate_ascent, maximize_in_turn
+from skfisher.svm.sdca import DualAscent, maximize_in_turn
+from skfisher.svm.solver import Solution
 
 both_losses = pytest.mark.parametrize("loss", ["squared_hinge", "hinge"])
 both_ways = pytest.mark.parametrize("gram", [True, False])
@@ -20,6 +21,15 @@ def problem(rng, n=70, d=9, n_classes=4, noise=1.0):
     x = rng.normal(size=(n_classes, d))[y] + noise * rng.normal(size=(n, d))
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     return x, y, np.where(y[:, None] == np.arange(n_classes), 1, -1)
+
+
+def ascend(x, signs, costs, *, tol=1e-4, max_iter=1000, seed=0, **options):
+    """Return what passes of the ascent arrive at."""
+    ascent, rng, n_iter = DualAscent(x, signs, costs, **options), np.random.default_rng(seed), 0
+    while n_iter < max_iter and not ascent.gap() < tol:
+        ascent.visit_all(rng)
+        n_iter += 1
+    return Solution(*ascent.model(), ascent.duals, *ascent.objectives(), n_iter)
 
 
 def primal(coef, intercept, x, signs, costs, loss, scaling=1.0):
@@ -38,9 +48,7 @@ def test_finds_the_solution_of_liblinear(loss, gram, scaling, C, rng):
         C=C, loss=loss, dual=True, fit_intercept=scaling > 0, intercept_scaling=scaling or 1,
         tol=1e-9, max_iter=10**6, random_state=0,
     ).fit(x, y)  # fmt: skip
-    found = dual_coordinate_ascent(
-        x, signs, C, loss=loss, intercept_scaling=scaling, gram=gram, **TIGHT
-    )
+    found = ascend(x, signs, C, loss=loss, intercept_scaling=scaling, gram=gram, **TIGHT)
     assert 0 <= found.gap <= TIGHT["tol"]
     # strong convexity turns a relative gap of 1e-10 into an error of about 1e-5
     assert_allclose(found.coef, peer.coef_, atol=1e-4 * abs(peer.coef_).max())
@@ -64,7 +72,7 @@ def test_weights_of_classes_and_samples_are_those_of_liblinear(loss, rng):
     costs = binary_weights(
         signs, np.array(list(class_weight.values())), sample_weight=sample_weight
     )
-    found = dual_coordinate_ascent(x, signs, costs, loss=loss, **TIGHT)
+    found = ascend(x, signs, costs, loss=loss, **TIGHT)
     assert_allclose(found.coef, peer.coef_, atol=1e-4 * abs(peer.coef_).max())
 
 
@@ -72,7 +80,7 @@ def test_weights_of_classes_and_samples_are_those_of_liblinear(loss, rng):
 def test_conditions_of_optimality(loss, rng):
     x, _, signs = problem(rng)
     C = 2.0
-    found = dual_coordinate_ascent(x, signs, C, loss=loss, **TIGHT)
+    found = ascend(x, signs, C, loss=loss, **TIGHT)
     margins = signs * (x @ found.coef.T + found.intercept)
     assert_allclose(found.coef, (found.duals * signs).T @ x, atol=1e-12)
     assert_allclose(found.intercept, (found.duals * signs).sum(axis=0), atol=1e-12)
@@ -122,22 +130,22 @@ def test_a_block_is_maximized_one_variable_at_a_time(rng):
 def test_goes_on_from_duals(loss, gram, rng):
     x, _, signs = problem(rng)
     options = {"loss": loss, "gram": gram, "tol": 1e-6}
-    cold = dual_coordinate_ascent(x, signs, 1.0, **options)
-    again = dual_coordinate_ascent(x, signs, 1.0, duals=cold.duals, **options)
+    cold = ascend(x, signs, 1.0, **options)
+    again = ascend(x, signs, 1.0, duals=cold.duals, **options)
     assert again.n_iter == 0
     assert_allclose(again.coef, cold.coef, atol=1e-12)
     moved = x + 1e-4 * rng.normal(size=x.shape)
-    warm = dual_coordinate_ascent(moved, signs, 1.0, duals=cold.duals, **options)
+    warm = ascend(moved, signs, 1.0, duals=cold.duals, **options)
     assert warm.gap < 1e-6
-    assert warm.n_iter < dual_coordinate_ascent(moved, signs, 1.0, **options).n_iter
+    assert warm.n_iter < ascend(moved, signs, 1.0, **options).n_iter
 
 
 def test_duals_that_are_not_feasible_are_clipped(rng):
     x, _, signs = problem(rng)
     duals = rng.normal(size=signs.shape) * 10
-    start = dual_coordinate_ascent(x, signs, 1.0, loss="hinge", duals=duals, max_iter=0)
+    start = ascend(x, signs, 1.0, loss="hinge", duals=duals, max_iter=0)
     assert_allclose(start.duals, np.clip(duals, 0, 1))
-    start = dual_coordinate_ascent(x, signs, 1.0, duals=duals, max_iter=0)
+    start = ascend(x, signs, 1.0, duals=duals, max_iter=0)
     assert_allclose(start.duals, np.maximum(duals, 0))
 
 
@@ -147,9 +155,9 @@ def test_samples_without_cost_do_not_count(loss, gram, rng):
     x, _, signs = problem(rng)
     costs = np.ones(signs.shape)
     costs[::3] = 0
-    found = dual_coordinate_ascent(x, signs, costs, loss=loss, gram=gram, **TIGHT)
+    found = ascend(x, signs, costs, loss=loss, gram=gram, **TIGHT)
     kept = costs[:, 0] > 0
-    alone = dual_coordinate_ascent(x[kept], signs[kept], 1.0, loss=loss, gram=gram, **TIGHT)
+    alone = ascend(x[kept], signs[kept], 1.0, loss=loss, gram=gram, **TIGHT)
     assert_allclose(found.coef, alone.coef, atol=1e-4)
     assert_array_equal(found.duals[~kept], 0)
 
@@ -159,9 +167,7 @@ def test_samples_without_cost_do_not_count(loss, gram, rng):
 def test_a_sample_of_zeros_without_intercept(loss, gram, rng):
     x, _, signs = problem(rng)
     x[3] = 0
-    found = dual_coordinate_ascent(
-        x, signs, 1.0, loss=loss, intercept_scaling=0, gram=gram, tol=1e-6
-    )
+    found = ascend(x, signs, 1.0, loss=loss, intercept_scaling=0, gram=gram, tol=1e-6)
     assert found.gap < 1e-6
     assert np.isfinite(found.coef).all()
     # its margin is 0 whatever theta: the slope of the loss there
@@ -171,20 +177,15 @@ def test_a_sample_of_zeros_without_intercept(loss, gram, rng):
 @both_losses
 def test_products_of_samples_give_the_same_solution(loss, rng):
     x, _, signs = problem(rng, n=40, d=60)
-    one, other = (
-        dual_coordinate_ascent(x, signs, 1.0, loss=loss, gram=gram, **TIGHT)
-        for gram in (True, False)
-    )
+    one, other = (ascend(x, signs, 1.0, loss=loss, gram=gram, **TIGHT) for gram in (True, False))
     assert_allclose(one.coef, other.coef, atol=1e-5)
-    default = dual_coordinate_ascent(x, signs, 1.0, loss=loss, **TIGHT)
+    default = ascend(x, signs, 1.0, loss=loss, **TIGHT)
     assert_array_equal(default.coef, one.coef)  # samples are fewer than features
 
 
 def test_same_seed_same_bits(rng):
     x, _, signs = problem(rng)
-    one, same, other = (
-        dual_coordinate_ascent(x, signs, 1.0, tol=1e-3, seed=seed) for seed in (0, 0, 1)
-    )
+    one, same, other = (ascend(x, signs, 1.0, tol=1e-3, seed=seed) for seed in (0, 0, 1))
     assert_array_equal(one.coef, same.coef)
     assert (one.coef != other.coef).any()
 
@@ -193,10 +194,8 @@ def test_same_seed_same_bits(rng):
 @both_ways
 def test_float32_stays_and_comes_close(loss, gram, rng):
     x, _, signs = problem(rng)
-    wide = dual_coordinate_ascent(x, signs, 1.0, loss=loss, gram=gram, tol=1e-5)
-    narrow = dual_coordinate_ascent(
-        x.astype(np.float32), signs, 1.0, loss=loss, gram=gram, tol=1e-5
-    )
+    wide = ascend(x, signs, 1.0, loss=loss, gram=gram, tol=1e-5)
+    narrow = ascend(x.astype(np.float32), signs, 1.0, loss=loss, gram=gram, tol=1e-5)
     assert narrow.coef.dtype == narrow.intercept.dtype == np.float32
     assert narrow.duals.dtype == narrow.primal.dtype == np.float64
     assert narrow.gap < 1e-5
@@ -208,7 +207,7 @@ def test_arguments_are_not_written_to(rng):
     costs, duals = np.ones(signs.shape), np.ones(signs.shape)
     arrays = [x, signs, costs, duals]
     copies = [a.copy() for a in arrays]
-    dual_coordinate_ascent(x, signs, costs, duals=duals)
+    ascend(x, signs, costs, duals=duals)
     for array, copy in zip(arrays, copies, strict=True):
         assert_array_equal(array, copy)
 
@@ -225,7 +224,7 @@ def test_gap_and_duals_are_valid_after_any_pass(seed, n, d, n_classes, loss, log
     rng = np.random.default_rng(seed)
     x, C = rng.normal(size=(n, d)), 10**log_C
     signs = rng.choice([-1, 1], size=(n, n_classes))  # any labels, also of one sign
-    found = dual_coordinate_ascent(x, signs, C, loss=loss, max_iter=2)
+    found = ascend(x, signs, C, loss=loss, max_iter=2)
     assert (found.dual <= found.primal * (1 + 1e-9)).all()
     assert (found.duals >= 0).all()
     assert (found.duals <= (C if loss == "hinge" else np.inf)).all()
