@@ -22,6 +22,8 @@ VISIT = 3e5
 STEPS = 5
 # With fewer passes than this the ascent hardly ever gets anywhere.
 FEW_PASSES = 5
+# The last steps of the interior point method gain a digit or more each: it is asked for two more.
+LAST_STEPS = 1e-2
 
 
 class Solution(NamedTuple):
@@ -87,7 +89,7 @@ class Solver:
     ):  # fmt: skip
         self._problem = x, signs, costs
         self._options = {"loss": loss, "intercept_scaling": intercept_scaling}
-        self._tol = tol
+        self._tol = self._aim = tol
         self._rng = np.random.default_rng(seed)
         self._passes_left = passes_worth(*x.shape, signs.shape[1])
         if self._passes_left < FEW_PASSES or not _squares_are_small(x, costs):
@@ -105,7 +107,8 @@ class Solver:
         if self._passes_left == 0:
             self._hand_over(self._method.duals)
         if self._passes_left is None:
-            self._method.advance(self._tol)
+            self._aim = LAST_STEPS * self._tol
+            self._method.advance(self._aim)
         else:
             self._method.visit_all(self._rng)
             self._passes_left -= 1
@@ -114,7 +117,7 @@ class Solver:
     @property
     def done(self):
         """Whether the aim is reached, or nothing leads any further."""
-        return self.gap < self._tol or self.stuck
+        return self.gap < self._aim or self.stuck
 
     @property
     def stuck(self):

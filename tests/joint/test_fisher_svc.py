@@ -238,7 +238,7 @@ def test_a_model_for_each_class(problem):
 def test_several_labels_a_bag(multi_class, problem):
     X, y = problem
     labels = np.column_stack([y == "a", y != "b", np.zeros(36)]).astype(int)
-    options = {**SMALL, "max_iter": 12, "multi_class": multi_class}
+    options = {**SMALL, "max_iter": 20, "multi_class": multi_class}
     model = JointFisherSVC(**options).fit(X, labels, X_val=X, y_val=labels)
     assert model.classes_.tolist() == [0, 1, 2]
     assert model.predict(X).shape == (36, 3)
