@@ -88,10 +88,9 @@ def test_float32_in_float32_out():
     assert model.dual_gap_ < model.tol
 
 
-@pytest.mark.parametrize("loss", ["squared_hinge", "hinge"])
-def test_a_fit_that_starts_where_the_last_one_ended_has_nothing_to_do(loss):
+def test_a_fit_that_starts_where_the_last_one_ended_has_nothing_to_do():
     x, y = labelled(3)
-    model = LinearSDCA(loss=loss, warm_start=True, random_state=0).fit(x, y)
+    model = LinearSDCA(warm_start=True, random_state=0).fit(x, y)
     coef = model.coef_
     assert model.fit(x, y).n_iter_ == 0
     assert_allclose(model.coef_, coef, atol=1e-12 * abs(coef).max())
