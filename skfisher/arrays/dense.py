@@ -1,7 +1,16 @@
 """Dense arrays of real numbers, read from whatever has a rectangular form."""
 
 from collections import Counter
-from collections.abc import Iterable, KeysView, Mapping, Sequence, Set, ValuesView
+from collections.abc import (
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    Sequence,
+    Set,
+    ValuesView,
+)
 from numbers import Number
 
 import numpy as np
@@ -18,6 +27,7 @@ __all__ = [
     "describe",
     "listed",
     "nesting",
+    "no_array",
     "odd_one_out",
 ]
 
@@ -52,8 +62,8 @@ def as_dense(x, name="X"):
             f"Sparse data was passed: {name} is sparse, but a dense array is needed. Write "
             f"{name}.toarray()."
         )
-    if x is None or isinstance(x, str | bytes | Mapping | Set):
-        raise TypeError(f"{name} is {describe(x)}, but an array of real numbers is needed.")
+    if x is None or isinstance(x, str | bytes | Mapping | Set | Iterator) or describe(x) == "Bags":
+        raise no_array(x, name, "an array of real numbers is needed")
     if is_tensor(x):
         x = as_array(x, name)
     elif not is_cupy(x):
@@ -75,13 +85,15 @@ def as_numpy(x, name="X"):
 
     Raises
     ------
+    TypeError
+        If NumPy cannot read it.
     ValueError
         If it is ragged, or a masked array with masked entries.
     """
     check_unmasked(x, name)
     if isinstance(x, np.memmap):
         return x
-    if isinstance(x, Sequence | ValuesView) and not isinstance(x, list | tuple | str | bytes):
+    if _is_sequence(x) and not isinstance(x, list | tuple):
         x = list(x)  # NumPy reads few others
     dtype = _numpy_dtype(x)
     if dtype is not None:
@@ -91,6 +103,15 @@ def as_numpy(x, name="X"):
         return np.asarray(x)
     except ValueError as error:
         raise ValueError(f"{name} is not a rectangular array: {error}") from error
+    except (NotImplementedError, TypeError) as error:
+        raise TypeError(f"{name} is {describe(x)}, which is no array: {error}") from error
+
+
+def _is_sequence(x):
+    """Tell whether `x` holds members in order, and is no array, nor one in disguise."""
+    return isinstance(x, Sequence | ValuesView) and not (
+        isinstance(x, str | bytes) or hasattr(x, "shape")
+    )
 
 
 def _numpy_dtype(x):
@@ -131,7 +152,7 @@ def _as_floats(x, name):
 
 def _is_missing(entry):
     """Tell whether an entry is pandas' NA, or another that is not known to equal itself."""
-    if np.ndim(entry):
+    if hasattr(entry, "__len__"):
         return False
     equal = entry == entry
     return not isinstance(equal, bool | np.bool_) or not equal
@@ -205,14 +226,47 @@ def check_unmasked(x, name):
 
 def describe(x):
     """Say in a few words what an object is: None, empty, or of which type."""
-    if x is None:
-        return "None"
+    if x is None or x is np.ma.masked:
+        return "None" if x is None else "masked"
     if isinstance(x, str | bytes) or isinstance(x, Number):
         return f"{x!r:.40}"
     kind = type(x).__name__
     if kind == "Bags":
         return kind
-    return f"an {kind}" if kind[0] in "AEIOUaeiou" else f"a {kind}"
+    return f"an {kind}" if kind[0] in "AEIOUaeiou" or kind[:2] == "nd" else f"a {kind}"
+
+
+def no_array(x, name, wanted):
+    """Return the error for something that is no array, with what to do about it if that is known.
+
+    Parameters
+    ----------
+    x : object
+    name : str
+        What the message calls it.
+    wanted : str
+        A clause, such as "an image is an array of shape (height, width)".
+    """
+    remedy = ""
+    if hasattr(x, "collect"):  # a data frame that is computed when it is asked for
+        remedy = f" Write {name}.collect()."
+    elif isinstance(x, Iterator):
+        remedy = f" Write list({name})."
+    elif isinstance(x, Mapping) and x:
+        remedy = f" If it holds columns, write np.column_stack(list({name}.values()))."
+    elif describe(x) == "Bags" and name.endswith("]"):
+        remedy = f" To add its bags to the list, write *{name}."
+    elif _stands_for_nothing(x):
+        remedy = " Drop it."
+    return TypeError(f"{name} is {describe(x)}, but {wanted}.{remedy}")
+
+
+def _stands_for_nothing(x):
+    if x is None or x is np.ma.masked:
+        return True
+    if hasattr(x, "__len__"):
+        return getattr(x, "shape", None) != () and len(x) == 0
+    return not hasattr(x, "__array__") and _is_missing(x)
 
 
 def listed(x, name="X"):
@@ -222,7 +276,7 @@ def listed(x, name="X"):
     ----------
     x : object
         Sequences such as a deque, and the values of a dict or of a group in an HDF5 file, are
-        containers; so are one-dimensional arrays of objects and a pandas Series of arrays.
+        containers; so are one-dimensional arrays of objects, and series of arrays or of lists.
     name : str, default="X"
         What messages call it.
 
@@ -234,32 +288,50 @@ def listed(x, name="X"):
     if isinstance(x, list | tuple | str | bytes) or issparse(x):
         return x
     if isinstance(x, Mapping):
-        raise TypeError(
-            f"{name} is a {type(x).__name__}: pass a list of 2-D arrays, one per bag, such as "
-            f"list({name}.values())."
-        )
-    if isinstance(x, Sequence | ValuesView):
+        raise _no_list(x, name, f"list({name}.values())")
+    if _is_sequence(x):
         return list(x)
     shape = getattr(x, "shape", None)
     if shape is None and isinstance(x, Iterable) and not hasattr(x, "__array__"):
-        also = isinstance(x, Set) and not isinstance(x, KeysView)
-        remedy = "" if also else f", such as list({name})"
-        if hasattr(x, "get_group"):
-            remedy = f", such as [group for _, group in {name}]"
-        raise TypeError(
-            f"{name} is a {type(x).__name__}: pass a list of 2-D arrays, one per bag{remedy}."
-        )
+        remedy = f"list({name})"
+        if "GroupBy" in type(x).__name__:
+            remedy = f"[group for _, group in {name}]"
+        elif isinstance(x, ItemsView):
+            remedy = f"[bag for _, bag in {name}]"
+        elif isinstance(x, Set) and not isinstance(x, KeysView):
+            remedy = ""
+        raise _no_list(x, name, remedy)
+    if not isinstance(x, np.ndarray):
+        for to_list in ("to_list", "to_pylist"):  # of pandas and Polars, and of Arrow
+            if hasattr(x, to_list) and len(shape or [0]) == 1:
+                if getattr(getattr(x, "dtype", None), "kind", "O") == "O":
+                    return getattr(x, to_list)()
+                return x
     if shape is not None and len(shape) == 1 and getattr(x.dtype, "kind", "O") == "O":
         return list(x)
     return x
 
 
+def _no_list(x, name, remedy):
+    also = f", such as {remedy}" if remedy else ""
+    return TypeError(f"{name} is {describe(x)}: pass a list of 2-D arrays, one per bag{also}.")
+
+
 def nesting(x):
     """Return the number of dimensions of an array or nested list, read off its first entries."""
     depth = 0
-    while isinstance(x, Sequence) and not isinstance(x, str | bytes) and len(x):
-        depth, x = depth + 1, x[0]
-    return depth + len(getattr(x, "shape", ()))
+    while _is_sequence(x) and not isinstance(x, ValuesView):
+        depth += 1
+        if not len(x):
+            break
+        x = x[0]
+    shape = getattr(x, "shape", None)
+    if shape is None and hasattr(x, "__array__"):
+        try:
+            shape = np.shape(x)
+        except Exception:  # of another package, that this is no array after all
+            shape = ()
+    return depth + len(shape or ())
 
 
 def odd_one_out(found, wanted=None):

@@ -6,12 +6,12 @@ a new pair of boundaries over the same array, so that splitting and searching co
 descriptors.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from skfisher._compat import get_namespace
-from skfisher.arrays.dense import as_dense, listed
+from skfisher.arrays.dense import as_dense, describe, listed
 from skfisher.arrays.libraries import is_cupy, to_host
 from skfisher.arrays.tensors import is_tensor
 from skfisher.bags.feature_names import names_of, shared_names
@@ -157,8 +157,13 @@ class Bags:
         >>> Bags.from_list([np.zeros((3, 2)), np.ones((5, 2))]).lengths
         array([3, 5])
         """
-        if isinstance(arrays, Mapping | Set):
-            listed(arrays, "arrays")  # which says what to write
+        if not isinstance(arrays, Iterator):
+            arrays = listed(arrays, "arrays")
+        if not isinstance(arrays, Iterable) or isinstance(arrays, str | bytes):
+            raise TypeError(
+                f"arrays is {describe(arrays)}, but a list of arrays of shape (n_descriptors, "
+                "n_features) is needed, one per bag."
+            )
         return cls._stacked(arrays)
 
     @classmethod

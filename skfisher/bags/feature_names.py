@@ -24,13 +24,16 @@ def names_of(x, name="X"):
     ------
     TypeError
         If some names are strings and others are not.
+    ValueError
+        If scikit-learn refuses them for another reason, such as two of one name.
     """
     if not hasattr(x, "columns"):  # bags have what their frames had
         return getattr(x, "feature_names", None)
     try:
         return get_feature_names(x)
-    except TypeError as error:
-        raise TypeError(f"{name}: {error}") from error
+    except Exception as error:  # of whatever package it reads data frames by
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: {' '.join(str(error).split())}") from error
 
 
 def shared_names(bags, wanted=None, name="X"):

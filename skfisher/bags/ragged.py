@@ -4,7 +4,7 @@ from numbers import Integral
 
 import numpy as np
 
-from skfisher.arrays.dense import as_dense, check_unmasked, describe, nesting, odd_one_out
+from skfisher.arrays.dense import as_dense, check_unmasked, nesting, no_array, odd_one_out
 from skfisher.arrays.libraries import (
     array_module,
     asarray,
@@ -102,7 +102,7 @@ def stack(arrays, name="X", *, n_features=None):
 def _as_bag(array, name):
     shape = "a bag is a two-dimensional array of shape (n_descriptors, n_features)"
     if array is None or (nesting(array) == 0 and not hasattr(array, "__len__")):
-        raise TypeError(f"{name} is {describe(array)}, but {shape}. Drop it.")
+        raise no_array(array, name, shape)
     array = as_dense(array, name)
     if array.shape in ((0,), (0, 0)):
         raise ValueError(
@@ -115,6 +115,8 @@ def _as_bag(array, name):
             hint = f" For a bag of one descriptor, write {name}[None, :]."
         elif array.ndim == 3 and len(array) == 1:
             hint = f" Write {name}[0]."
+        elif array.ndim == 3 and array.shape[2] == 1:
+            hint = f" Write {name}[:, :, 0]."
         elif array.ndim == 3:
             hint = f" If it is bags of one size, pass it by itself, or *{name} in the list."
         raise ValueError(f"{name} has shape {array.shape}, but {shape}.{hint}")

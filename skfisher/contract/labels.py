@@ -1,6 +1,7 @@
 """Labels of bags as signs: one column for each class, 1 where a bag belongs to it, else -1."""
 
 import math
+from collections.abc import Iterator, Mapping, Set
 from numbers import Integral, Real
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from scipy.sparse import issparse
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
-from skfisher.arrays.dense import as_numpy
+from skfisher.arrays.dense import as_numpy, describe
 from skfisher.ops.losses import binary_weights
 
 __all__ = ["Targets", "factors_of", "read_classes", "read_labels", "read_targets"]
@@ -137,10 +138,20 @@ def read_labels(y, name="y"):
 
     Raises
     ------
+    TypeError
+        If `y` has no order, or its dtype is one that another package added.
     ValueError
         If labels are missing or masked, or objects of other types than strings.
     """
+    if isinstance(y, Iterator | Mapping | Set):
+        remedy = f" Write list({name})." if isinstance(y, Iterator) else ""
+        raise TypeError(f"{name} is {describe(y)}, but a list of labels is needed.{remedy}")
     y = y.toarray() if issparse(y) else as_numpy(y, name)
+    if y.dtype.kind == "V" or y.dtype.isbuiltin == 2:
+        raise TypeError(
+            f"Unknown label type: {name} has dtype {y.dtype}. Write {name}.astype(int), if that is "
+            "what it holds."
+        )
     if y.dtype.kind == "T":
         y = np.array(y.tolist(), dtype=str)  # scikit-learn knows no other strings
     suspects = np.isnan(y) if y.dtype.kind == "f" else np.full(y.shape, y.dtype.kind == "O")

@@ -8,7 +8,7 @@ from numbers import Number
 import numpy as np
 from sklearn.utils.validation import check_array
 
-from skfisher.arrays.dense import as_dense, describe, listed, nesting, odd_one_out
+from skfisher.arrays.dense import as_dense, describe, listed, nesting, no_array, odd_one_out
 from skfisher.arrays.libraries import array_module, device_of, finished, is_cupy
 from skfisher.bags.bags import Bags
 from skfisher.bags.feature_names import check_features, names_of
@@ -154,10 +154,11 @@ def _as_members(X, name):
         raise ValueError(f"{name} holds 0 sample(s): a minimum of 1 bag is required.")
     depths = [nesting(member) for member in X]
     for i, member in enumerate(X):
-        if depths[i] == 0 and not isinstance(member, Number) and np.ndim(member) == 0:
-            raise TypeError(
-                f"{name}[{i}] is {describe(member)}, but a bag is a two-dimensional array of shape "
-                "(n_descriptors, n_features). Drop it."
+        if isinstance(member, Bags) or (depths[i] == 0 and not isinstance(member, Number)):
+            raise no_array(
+                member,
+                f"{name}[{i}]",
+                "a bag is a two-dimensional array of shape (n_descriptors, n_features)",
             )
     return X if max(depths) >= 2 else None
 
@@ -244,6 +245,8 @@ def _check_rows(X, name, wanted):
         raise ValueError(f"{name} is a list of arrays, but {wanted}.")
     is_row = [bool(nesting(row)) or isinstance(row, list | tuple) for row in X]
     lengths = [len(row) if is_row[i] else None for i, row in enumerate(X)]
+    if set(lengths) == {0}:
+        raise ValueError(f"{name}[0] is empty, and so are all others, but {wanted}.")
     odd, usual = odd_one_out(lengths)
     if odd is None:
         return

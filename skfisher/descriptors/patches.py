@@ -8,7 +8,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import Interval, _fit_context
-from skfisher.arrays.dense import as_dense, describe, listed, nesting, odd_one_out
+from skfisher.arrays.dense import as_dense, listed, nesting, no_array, odd_one_out
 from skfisher.arrays.libraries import float_dtype, is_cupy
 from skfisher.bags.bags import Bags
 from skfisher.bags.feature_names import check_features, names_in
@@ -220,10 +220,11 @@ def as_images(X):
     if len(X) == 0:
         raise ValueError("X holds no images: at least 1 is needed.")
     for i, image in enumerate(X):
-        if nesting(image) == 0 and np.ndim(image) == 0:
-            raise TypeError(
-                f"X[{i}] is {describe(image)}: an image is an array of shape (height, width) or "
-                "(height, width, n_channels)."
+        if nesting(image) == 0 or isinstance(image, Bags):
+            raise no_array(
+                image,
+                f"X[{i}]",
+                "an image is an array of shape (height, width) or (height, width, n_channels)",
             )
     if max(map(nesting, X)) < 2:
         return None

@@ -308,6 +308,10 @@ def test_from_list_copies_and_reads_nested_lists():
     ("arrays", "error", "words"),
     [
         ([], ValueError, "no bags"),
+        (None, TypeError, "arrays is None, but a list of arrays of shape"),
+        (5, TypeError, "arrays is 5, but a list"),
+        ("word", TypeError, "arrays is 'word', but a list"),
+        ([Bags([[1.0]], [0], [1])], TypeError, r"X\[0\] is Bags, .* write \*X\[0\]"),
         ([np.ones((2, 4)), np.ones((2, 5))], ValueError, r"X\[1\] has 5 features .* X\[0\] has 4"),
         ([np.ones((2, 4)), np.ones(4)], ValueError, r"X\[1\] has shape \(4,\).*X\[1\]\[None, :\]"),
         ([np.ones((2, 4)), np.ones((1, 2, 4))], ValueError, r"X\[1\] has shape \(1, 2, 4\)"),

@@ -5,6 +5,7 @@ The message names the sample, what was found there, and what is wanted or what t
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import scipy.sparse
 from sklearn.base import clone
@@ -50,6 +51,13 @@ OF_TABLES = {
 }
 
 
+class Refusing:
+    """An object that says it is an array, and is none."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("no array")
+
+
 def with_member(i, member):
     """Return good bags with another in the place of number `i`."""
     return [*GOOD[:i], member, *GOOD[i + 1 :]]
@@ -81,6 +89,16 @@ BAD_MEMBERS = {
     "None": (None, r"X\[3\] is None"),
     "a word": ("word", r"X\[3\] is 'word'"),
     "a dict": ({"a": 1}, r"X\[3\] is a dict"),
+    "columns by name": ({"a": np.ones(3)}, r"X\[3\] is a dict, .* np.column_stack\(list\(X\[3\]"),
+    "a generator": ((row for row in GOOD[3]), r"X\[3\] is a generator, .* Write list\(X\[3\]\)"),
+    "bags": (Bags.from_list(GOOD), r"X\[3\] is Bags, .* to the list, write \*X\[3\]"),
+    "NaN alone": (NAN, r"X\[3\] is nan, .* Drop it"),
+    "a number": (np.array(3.0), r"X\[3\] is (an ndarray|\(\))"),
+    "a frame not computed": (
+        pl.LazyFrame({"a": [1.0]}),
+        r"X\[3\] is a LazyFrame, .* Write X\[3\]\.collect\(\)",
+    ),
+    "what NumPy refuses": (Refusing(), r"X\[3\] is a Refusing, but (a bag|an image) is"),
     "an empty list": ([], r"X\[3\] is empty"),
     "no rows, no columns": (np.zeros((0, 0)), r"X\[3\] is empty"),
     "no rows": (np.zeros((0, 4)), r"X\[3\] is empty"),
@@ -110,6 +128,11 @@ BAD_MEMBERS = {
 BAD_BAGS = {
     "wider": (np.ones((3, 5)), r"X\[3\] has 5 features per descriptor, but X\[0\] has 4: all bags"),
     "one descriptor": (np.ones(4), r"X\[3\] has shape \(4,\), .* write X\[3\]\[None, :\]"),
+    "one too many at the end": (np.ones((5, 4, 1)), r"X\[3\] has .* Write X\[3\]\[:, :, 0\]"),
+    "two columns of a name": (
+        pd.DataFrame(GOOD[3], columns=["a", "b", "b", "c"]),
+        r"X\[3\](: .*'b'| has no feature names|.*\['a', 'b', 'b', 'c'\])",
+    ),
     "one too many": (np.ones((1, 5, 4)), r"X\[3\] has shape \(1, 5, 4\), .* Write X\[3\]\[0\]"),
     "several bags": (np.ones((2, 5, 4)), r"X\[3\] has shape \(2, 5, 4\), .* pass it by itself"),
 }
@@ -117,6 +140,12 @@ BAD_BAGS = {
 BAD_ARRAYS = {
     "None": (None, "X is None"),
     "a word": ("word", "X is 'word'"),
+    "empty lists": ([[], []], r"X\[0\] is empty, and so are all others"),
+    "items": (dict(enumerate(GOOD)).items(), r"X is a dict_items: .* \[bag for _, bag in X\]"),
+    "groups of Polars": (
+        pl.DataFrame({"a": [1, 2], "b": [1.0, 2.0]}).group_by("a"),
+        r"X is a GroupBy: pass a list .* \[group for _, group in X\]",
+    ),
     "a generator": ((bag for bag in GOOD), r"X is a generator: pass a list .* list\(X\)"),
     "a dict": ({"a": GOOD[0]}, r"X is a dict: pass a list .* list\(X.values\(\)\)"),
     "a set": ({1.0, 2.0}, "X is a set: pass a list of 2-D arrays"),
@@ -201,7 +230,7 @@ def test_bad_members_of_a_list(name, member, words):
             method(with_member(3, member))
 
 
-@pytest.mark.parametrize(("name", "member", "words"), cases(OF_BAGS, BAD_MEMBERS, BAD_BAGS))
+@pytest.mark.parametrize(("name", "member", "words"), [*cases(OF_BAGS, BAD_MEMBERS, BAD_BAGS)])
 def test_the_first_member_is_blamed_if_it_is_the_bad_one(name, member, words):
     words = words.replace(r"X\[0\]", "X[1]").replace(r"X\[3\]", r"X\[0\]")
     words = words.replace("X[1]", r"X\[1\]")

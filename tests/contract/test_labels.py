@@ -164,10 +164,17 @@ X = RNG.normal(size=(12, 4))
         (pd.Series(["a", None, "b"] * 4), r"y\[1\] is (NaN|None)"),
         (pd.Series(["a", None, "b"] * 4, dtype="category"), r"y\[1\] is (NaN|None)"),
         (np.ma.masked_equal(Y, 2), r"y\[2\] is masked"),
+        (np.ma.array(Y.astype(object), mask=Y == 2), r"y\[2\] is masked"),
+        ([0, np.ma.masked] * 6, r"y\[1\] is masked"),
+        (np.zeros(12, [("a", int)]), r"y has dtype \[\('a'.*Write y\.astype\(int\)"),
+        (np.zeros(12, "V2"), r"y has dtype .*V2\. Write y\.astype\(int\)"),
+        (iter(Y), r"y is an? \w+, but a list.* Write list\(y\)"),
+        (dict(enumerate(Y)), "y is a dict, but a list of labels is needed"),
+        ({0, 1}, "y is a set, but a list of labels is needed"),
     ],
 )
 def test_labels_that_are_not_of_one_type(name, y, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((TypeError, ValueError), match=words):
         CLASSIFIERS[name].fit(X, y)
 
 
