@@ -47,10 +47,10 @@ def test_public_modules_are_attributes_and_readers_of_data_load_when_asked_for()
 
 def test_the_reference_lists_every_public_name():
     page = (ROOT / "docs" / "api.rst").read_text("utf-8")
-    modules = re.split(r"^\.\. currentmodule:: (\S+)$", page, flags=re.M)
+    modules = re.split(r"^\.\. currentmodule:: (\S+)$", page, flags=re.MULTILINE)
     for name, text in zip(modules[1::2], modules[2::2], strict=True):
         module = importlib.import_module(name)
-        listed = re.findall(r"^   (\w+)$", text, re.M)
+        listed = re.findall(r"^   (\w+)$", text, re.MULTILINE)
         assert sorted(listed) == sorted(set(module.__all__) - {"__version__"})
         assert all(hasattr(module, public) for public in listed)
 

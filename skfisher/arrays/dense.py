@@ -228,7 +228,7 @@ def describe(x):
     """Say in a few words what an object is: None, empty, or of which type."""
     if x is None or x is np.ma.masked:
         return "None" if x is None else "masked"
-    if isinstance(x, str | bytes) or isinstance(x, Number):
+    if isinstance(x, str | bytes | Number):
         return f"{x!r:.40}"
     kind = type(x).__name__
     if kind == "Bags":
@@ -269,6 +269,17 @@ def _stands_for_nothing(x):
     return not hasattr(x, "__array__") and _is_missing(x)
 
 
+def _as_list_of(x, name):
+    """Return what to write for a list of what can only be iterated over; "" if it has no order."""
+    if "GroupBy" in type(x).__name__:
+        return f"[group for _, group in {name}]"
+    if isinstance(x, ItemsView):
+        return f"[bag for _, bag in {name}]"
+    if isinstance(x, Set) and not isinstance(x, KeysView):
+        return ""
+    return f"list({name})"
+
+
 def listed(x, name="X"):
     """Return a container of samples as a list; arrays and tables, which are no such, as they are.
 
@@ -293,14 +304,7 @@ def listed(x, name="X"):
         return list(x)
     shape = getattr(x, "shape", None)
     if shape is None and isinstance(x, Iterable) and not hasattr(x, "__array__"):
-        remedy = f"list({name})"
-        if "GroupBy" in type(x).__name__:
-            remedy = f"[group for _, group in {name}]"
-        elif isinstance(x, ItemsView):
-            remedy = f"[bag for _, bag in {name}]"
-        elif isinstance(x, Set) and not isinstance(x, KeysView):
-            remedy = ""
-        raise _no_list(x, name, remedy)
+        raise _no_list(x, name, _as_list_of(x, name))
     if not isinstance(x, np.ndarray):
         for to_list in ("to_list", "to_pylist"):  # of pandas and Polars, and of Arrow
             if hasattr(x, to_list) and len(shape or [0]) == 1:

@@ -271,7 +271,7 @@ def _delete_leftovers(folder, names, over):
 def _is_over(path, stack):
     """Tell whether nobody holds a lock; if so, it is held until the stack is left."""
     try:
-        _lock(stack.enter_context(open(path, "r+b")))
+        _lock(stack.enter_context(open(path, "r+b")))  # noqa: SIM115, the stack closes it
     except FileNotFoundError:
         return True
     except OSError:

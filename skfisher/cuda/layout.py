@@ -133,7 +133,7 @@ class PackedMixture:
         2^50 leaves room for a thousand squares of descriptors a hundred deviations away.
         """
         with np.errstate(invalid="ignore"):
-            sizes = 2.0**-50 < self.inv_std.min(), self.inv_std.max() < 2.0**50
+            sizes = self.inv_std.min() > 2.0**-50, self.inv_std.max() < 2.0**50
         return all(sizes) and bool(np.isfinite(self.params).all())
 
     @functools.cached_property

@@ -50,7 +50,7 @@ def kernel(expression, shared_bytes=0):
 
 
 @functools.cache
-def _function(expression, shared_bytes, device):
+def _function(expression, shared_bytes, device):  # noqa: ARG001, of the cache
     import cupy
 
     # Compiled anew for each device, since devices may differ; CuPy keeps results on disk.

@@ -13,7 +13,7 @@ _EXACT = -1.0  # in the place of eps^2
 
 def takes(x):
     """Tell whether the kernels serve these rows."""
-    return module.fused(x) and x.ndim == 2 and 0 < x.size and x.shape[1] < LONGEST_ROW
+    return module.fused(x) and x.ndim == 2 and x.size > 0 and x.shape[1] < LONGEST_ROW
 
 
 def power_l2_normalize(x, *, power, eps):

@@ -149,7 +149,7 @@ class JointDescent(JointStart):
 
     def _health(self, chain, models):
         """Return what the pooling layer tells of itself, the worst of all models."""
-        health = getattr(chain.pooling, "health", lambda parameters: {})
+        health = getattr(chain.pooling, "health", lambda _: {})
         found = [health(parameters) for parameters in models]
         return {name: min(values[name] for values in found) for name in found[0]}
 

@@ -53,7 +53,7 @@ class Centering:
         """Return the constants: the mean of encodings, and how long they are without it."""
         mean = encodings.mean(axis=0, dtype=np.float64)
         length = np.linalg.norm(encodings - mean, axis=1).mean()
-        return {"encoding_mean": mean, "encoding_scale": np.array(length if length else 1.0)}
+        return {"encoding_mean": mean, "encoding_scale": np.array(length or 1.0)}
 
     def prepare(self, p, dtype):
         """Return mean and scale."""

@@ -99,7 +99,7 @@ def floored_exp(log_excess, *, floor):
     return array_module(log_excess).exp(log_excess) + floor
 
 
-def floored_exp_vjp(g, log_excess, *, floor):
+def floored_exp_vjp(g, log_excess, *, floor):  # noqa: ARG001, called as floored_exp is
     """Return ``d_log_excess`` for `g` arriving at `floored_exp`."""
     return array_module(log_excess).exp(log_excess) * g
 

@@ -235,7 +235,7 @@ def frame_on_host(dtype, weights, means, variances):
     )
     small = means.size < _SMALL
     dtype = np.dtype(np.float64) if small else float_dtype(dtype)
-    moderate = 2.0**-40 < float(variances.min()) and float(variances.max()) < 2.0**40
+    moderate = float(variances.min()) > 2.0**-40 and float(variances.max()) < 2.0**40
     if moderate and reach(means, variances) <= _NO_FRAME:
         return None, weights, means, variances, dtype
     frame = mixture_frame(weights, means, variances)

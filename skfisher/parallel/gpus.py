@@ -269,7 +269,7 @@ class Home:
 
 
 @functools.cache
-def _stream(device, number):
+def _stream(device, number):  # noqa: ARG001, of the cache
     """Return a stream of a device, the same in every call: CuPy's pool keeps memory by stream."""
     import cupy
 

@@ -121,7 +121,7 @@ def _check_model(chain, parameters, bags):
         if not np.isfinite(values).all():
             raise Diverged(f"the parameter {name}")
     # Free parameters may be finite, and what they stand for is not.
-    fault_of = getattr(chain.pooling, "fault", lambda parameters: None)
+    fault_of = getattr(chain.pooling, "fault", lambda _: None)
     if fault := fault_of(parameters):
         raise Diverged(fault)
     with np.errstate(all="ignore"):

@@ -153,7 +153,7 @@ def clip_norm(gradients, max_norm):
     return {name: g * (max_norm / norm) for name, g in gradients.items()}, norm
 
 
-def constant(step, n_steps):
+def constant(step, n_steps):  # noqa: ARG001, called as cosine is
     """Return 1, the factor of a learning rate that stays."""
     return 1.0
 
