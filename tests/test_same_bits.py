@@ -16,6 +16,7 @@ from skfisher import (
     FisherVectorEncoder,
     GradientFeatureKernel,
     GradientFeatureMap,
+    JointClassifier,
     JointFisherSVC,
     LinearSDCA,
 )
@@ -58,6 +59,10 @@ CASES = {
     "joint, dual": (JointFisherSVC(loss="dual", **JOINT), BAGS, Y, "decision_function"),
     "joint, line search": (JointFisherSVC.sydorov(8, max_iter=2, random_state=0), BAGS, Y,
                            "decision_function"),
+    "joint, any encoder": (
+        JointClassifier(FisherVectorEncoder(**EM), loss="log_loss", max_iter=2, random_state=0),
+        BAGS, Y, "decision_function",
+    ),
     "SDCA": (LinearSDCA(max_iter=20, random_state=0), TABLE, LABELS, "decision_function"),
     "SDCA, wide": (
         LinearSDCA(max_iter=20, random_state=0), TABLE[:150], LABELS[:150], "decision_function",

@@ -17,6 +17,7 @@ __all__ = [
     "cuda_devices",
     "cuda_usable",
     "current_device",
+    "detached",
     "device_of",
     "empty",
     "finished",
@@ -90,6 +91,12 @@ def to_host(x):
         with device_of(x):  # else it would be read in a stream that does not wait for it
             return x.get()
     return np.asarray(x)
+
+
+def detached(x, source):
+    """Return an array of the host that others may write to: a copy where it may be `source`."""
+    shared = isinstance(source, np.ndarray) and np.may_share_memory(x, source)
+    return x.copy() if shared else x
 
 
 def from_dlpack(x):

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import HasMethods, Interval, _fit_context
 from skfisher.arrays.dense import as_numpy
-from skfisher.arrays.libraries import asarray, empty, float_dtype, to_host
+from skfisher.arrays.libraries import asarray, detached, empty, float_dtype, to_host
 from skfisher.bags.bags import Bags
 from skfisher.bags.feature_names import names_in
 from skfisher.codebooks.em import draw_rows
@@ -357,7 +357,7 @@ def _training_blocks(bags, y, n_rows=None):
     for x in bags.blocks(n_rows):
         places = np.arange(first, first + len(x))
         labels = None if y is None else y[np.searchsorted(ends, places, "right")]
-        yield to_host(x).astype(dtype, copy=False), labels
+        yield detached(to_host(x).astype(dtype, copy=False), bags.values), labels
         first += len(x)
 
 
@@ -377,7 +377,7 @@ def _learn(transformer, blocks, *, partial):
 
 @_plain_scikit_learn
 def _transform_rows(x, transformer):
-    x = x.astype(float_dtype(x.dtype), copy=False)
+    x = x.astype(float_dtype(x.dtype))  # a copy: the transformer may write to it
     part = transformer.transform(x)
     if issparse(part):
         raise TypeError(

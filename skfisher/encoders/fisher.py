@@ -7,7 +7,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import HasMethods, _fit_context
-from skfisher.arrays.libraries import array_module, parse_device, to_host
+from skfisher.arrays.libraries import array_module, detached, parse_device, to_host
+from skfisher.bags.bags import Bags
 from skfisher.bags.feature_names import names_in
 from skfisher.codebooks.fitting import MixtureFitter, too_far
 from skfisher.codebooks.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
@@ -28,8 +29,13 @@ def _trains_its_own_mixture(encoder):
 
 
 @configured(array_api_dispatch=False)
-def _fit_mixture(mixture, X):
-    return clone(mixture).fit(X)
+def _fit_mixture(mixture, bags):
+    """Fit a clone of a mixture, which may write to what it is given unless it is our own."""
+    if type(mixture) is not DiagonalGaussianMixture:
+        values = detached(to_host(bags.pack().values), bags.values)
+        ours = isinstance(mixture, DiagonalGaussianMixture)
+        bags = Bags.from_lengths(values, bags.lengths) if ours else values
+    return clone(mixture).fit(bags)
 
 
 class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
@@ -212,7 +218,7 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         least = 1 if fitted or ours else mixture.n_components  # ours says so itself
         bags = check_bags(self, X, reset=True, min_descriptors=least)
         if not fitted:
-            mixture = _fit_mixture(mixture, bags if ours else to_host(bags.pack().values))
+            mixture = _fit_mixture(mixture, bags)
         parameters = mixture_of(mixture)
         width = parameters.means.shape[1]
         if bags.n_features != width:

@@ -149,7 +149,8 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
                     f"The network is fitted on the classes {wanted}, and y has {found}: a clone of "
                     "it is trained on (X, y). Pass FrozenEstimator(network) to use it as it is.",
                 )
-        self.network_ = clone(network).fit(to_host(X), y)
+        # copies: a network may write to what it is given
+        self.network_ = clone(network).fit(np.array(to_host(X)), y.copy())
         return DenseHead.from_sklearn(self.network_)
 
     def _check_target(self, head):
@@ -327,7 +328,7 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
 
 def _called(target, logits):
     xp = array_module(logits)
-    g = xp.asarray(target(logits))
+    g = xp.asarray(target(logits.copy()))  # it may write to what it is given
     if g.shape not in (logits.shape, logits.shape[1:]):
         raise ValueError(
             f"The target function returned shape {g.shape} for logits of shape {logits.shape}: it "
