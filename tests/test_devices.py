@@ -233,14 +233,14 @@ def test_samples_are_done_when_they_have_been_checked(stand_in, monkeypatch, dty
     # to look at floats is to wait; threads may read the values then
     waits = []
     stream = SimpleNamespace(synchronize=lambda: waits.append(device_array.current_device()))
-    to_bool = device_array.DeviceArray.__bool__
+    to_float = device_array.DeviceArray.__float__
 
     def looked_at(self):
         waits.append(device_array.current_device())
-        return to_bool(self)
+        return to_float(self)
 
     monkeypatch.setattr(stand_in.cuda, "get_current_stream", lambda: stream)
-    monkeypatch.setattr(device_array.DeviceArray, "__bool__", looked_at)
+    monkeypatch.setattr(device_array.DeviceArray, "__float__", looked_at)
     with stand_in.cuda.Device(1):
         bags = Bags(stand_in.asarray(np.ones((9, 4), dtype=dtype)), [0, 5], [5, 9])
     check_bags(DiagonalGaussianMixture(2), bags, reset=True)

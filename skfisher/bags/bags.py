@@ -18,6 +18,7 @@ from skfisher.bags.feature_names import names_of, shared_names
 from skfisher.bags.files import MANIFEST, read_arrays, write_arrays
 from skfisher.bags.mapped import is_mapped, sendable
 from skfisher.bags.ragged import as_indices, gather, stack
+from skfisher.bags.stacked import Stacked, are_alike
 
 __all__ = ["Bags"]
 
@@ -167,11 +168,18 @@ class Bags:
         return cls._stacked(arrays)
 
     @classmethod
-    def _stacked(cls, arrays, n_features=None, feature_names=None, name="X"):
-        """Stack arrays; where they differ, blame those of another width or names than wanted."""
+    def _stacked(cls, arrays, n_features=None, feature_names=None, name="X", *, copy=True):
+        """Stack arrays; where they differ, blame those of another width or names than wanted.
+
+        With ``copy=False`` they may stay where they are, and `values` is no array.
+        """
         arrays = list(arrays)
-        values, lengths = stack(arrays, name, n_features=n_features)
-        names = shared_names(arrays, feature_names, name)
+        if are_alike(arrays):
+            values, lengths = Stacked(arrays), [len(array) for array in arrays]
+            values, names = values[:] if copy else values, None
+        else:
+            values, lengths = stack(arrays, name, n_features=n_features)
+            names = shared_names(arrays, feature_names, name)
         stops = np.cumsum(lengths)
         bags = object.__new__(cls)
         bags.values, bags.starts, bags.stops = values, stops - lengths, stops
@@ -296,7 +304,7 @@ class Bags:
 
     def _plain_values(self):
         # Slices of a np.memmap are memory maps too, slow to make and odd to compute with.
-        return self.values if is_cupy(self.values) else np.asarray(self.values)
+        return np.asarray(self.values) if isinstance(self.values, np.memmap) else self.values
 
     def to_list(self):
         """Return the bags as a list of arrays, views of `values`."""

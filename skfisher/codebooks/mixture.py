@@ -182,9 +182,10 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         self._partial_fit_mixture(bags)
         return self
 
-    def _check_descriptors(self, X, *, reset):
+    def _check_descriptors(self, X, *, reset, copy=True):
         parse_device(self.device)
-        bags = check_bags(self, X, reset=reset, min_descriptors=self.n_components if reset else 1)
+        least = self.n_components if reset else 1
+        bags = check_bags(self, X, reset=reset, min_descriptors=least, copy=copy)
         # Rows of a 2-D array and descriptors of bags are the same thing to a mixture.
         self._fit_on_bags = False
         return bags
@@ -252,7 +253,7 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
     def _rows(self, X, what):
         """Return "posteriors", "density" or "component" of all descriptors."""
         check_is_fitted(self)
-        bags = self._check_descriptors(X, reset=False)
+        bags = self._check_descriptors(X, reset=False, copy=False)
         mixture = self._mixture(bags)
         k, d = mixture.means.shape
         return map_rows(

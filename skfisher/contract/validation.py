@@ -3,6 +3,8 @@
 A message names the sample, what was found, what was wanted, and the way out.
 """
 
+import functools
+import math
 from numbers import Number
 
 import numpy as np
@@ -12,6 +14,7 @@ from skfisher.arrays.dense import as_dense, describe, listed, nesting, no_array,
 from skfisher.arrays.libraries import array_module, device_of, finished, is_cupy
 from skfisher.bags.bags import Bags
 from skfisher.bags.feature_names import check_features, names_of
+from skfisher.bags.stacked import Stacked, are_alike
 from skfisher.process_state import configured
 
 __all__ = ["check_bags", "check_table"]
@@ -20,7 +23,7 @@ FINITE_BLOCK_BYTES = 2**23
 DEVICE_BLOCK_BYTES = 2**28
 
 
-def check_bags(estimator, X, *, reset, min_descriptors=1, name="X"):
+def check_bags(estimator, X, *, reset, min_descriptors=1, name="X", copy=True):
     """Read the input of an estimator as bags, or say what is wrong with it.
 
     Parameters
@@ -39,6 +42,9 @@ def check_bags(estimator, X, *, reset, min_descriptors=1, name="X"):
         How many descriptors all bags together must have.
     name : str, default="X"
         What messages call `X`.
+    copy : bool, default=True
+        Whether arrays in a list are stacked into one. Else `values` may be no array, but what
+        `skfisher.parallel.units` reads.
 
     Returns
     -------
@@ -64,7 +70,7 @@ def check_bags(estimator, X, *, reset, min_descriptors=1, name="X"):
         if members is not None:
             seen = {} if reset else vars(estimator)
             bags = Bags._stacked(
-                members, seen.get("n_features_in_"), seen.get("feature_names_in_"), name
+                members, seen.get("n_features_in_"), seen.get("feature_names_in_"), name, copy=copy
             )
         elif len(getattr(X, "shape", ())) == 3:
             bags = _cut_cube(X, name)
@@ -150,6 +156,8 @@ def _as_members(X, name):
     """Return the list of bags that `X` is, or None if it is no such list."""
     if not isinstance(X, list | tuple):
         return None
+    if are_alike(X):
+        return X
     if len(X) == 0:
         raise ValueError(f"{name} holds 0 sample(s): a minimum of 1 bag is required.")
     depths = [nesting(member) for member in X]
@@ -302,17 +310,25 @@ def _check_finite(bags, name):
     # A sum is finite only if all its terms are; it is several times as fast as looking
     # at each, which is left for sums that overflow. float16 sums would do so at once.
     wide = np.float32 if bags.dtype.itemsize == 2 else None
-    first = 0
-    for block in bags.blocks(n_rows):
-        with np.errstate(over="ignore", invalid="ignore"):
-            total = block.sum(dtype=wide)
-        if not xp.isfinite(total):
-            bad = ~xp.isfinite(block)
-            if bad.any():
-                row = int(bad.any(axis=1).argmax())
-                what = "NaN" if xp.isnan(block[row]).any() else "infinity"
-                stops = np.cumsum(bags.lengths)
-                i = int(np.searchsorted(stops, first + row, side="right"))
-                descriptor = first + row - int(stops[i] - bags.lengths[i])
-                raise ValueError(f"{name}[{i}] contains {what} in descriptor {descriptor}.")
-        first += n_rows
+    first, blocks, total_of = 0, bags.blocks(n_rows), functools.partial(xp.sum, dtype=wide)
+    if isinstance(bags.values, Stacked) and wide is None:
+        # of many small arrays the sum of squares: it takes less time to call
+        blocks, total_of = bags.values.arrays, lambda block: np.vdot(block, block)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for block in blocks:
+            if not math.isfinite(total_of(block)):
+                _refuse_infinite(block, first, bags, name)
+            first += len(block)
+
+
+def _refuse_infinite(block, first, bags, name):
+    """Name the first NaN or infinity in a block of descriptors, which begins at number `first`."""
+    xp = array_module(block)
+    bad = ~xp.isfinite(block)
+    if bad.any():
+        row = int(bad.any(axis=1).argmax())
+        what = "NaN" if xp.isnan(block[row]).any() else "infinity"
+        stops = np.cumsum(bags.lengths)
+        i = int(np.searchsorted(stops, first + row, side="right"))
+        descriptor = first + row - int(stops[i] - bags.lengths[i])
+        raise ValueError(f"{name}[{i}] contains {what} in descriptor {descriptor}.")

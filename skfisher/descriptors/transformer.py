@@ -186,7 +186,7 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
 
     def _transform(self, X):
         check_is_fitted(self)
-        bags = check_bags(self, X, reset=False)
+        bags = check_bags(self, X, reset=False, copy=False)
         n_rows = _rows_per_block(bags)
         values = map_rows(
             functools.partial(_transform_rows, transformer=self.transformer_),

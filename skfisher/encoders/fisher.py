@@ -270,7 +270,7 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         """
         check_is_fitted(self)
         parse_device(self.device)
-        bags = check_bags(self, X, reset=False)
+        bags = check_bags(self, X, reset=False, copy=False)
         encodings = encode_fisher(
             bags,
             self._mixture(bags),

@@ -11,18 +11,20 @@ import itertools
 import numpy as np
 
 from skfisher.arrays.libraries import asarray, empty, float_dtype
-from skfisher.bags.bags import Bags
+from skfisher.bags.stacked import Stacked
 from skfisher.cuda.layout import scratch_bytes
 from skfisher.cuda.statistics import takes
 from skfisher.ops.fisher import fisher_from_sums, fisher_sums, fisher_vector
 from skfisher.ops.soft_assignment import Sums
 from skfisher.parallel.threads import cut_bags
-from skfisher.parallel.units import HERE, bag_units, map_rows, map_units
+from skfisher.parallel.units import HERE, Units, bag_units, map_rows, map_units
 
 __all__ = ["encode_fisher"]
 
 # Bags of more descriptors are cut into parts of so many.
 LONG_BAG = 2**17
+# Numbers of descriptors that are stacked, unit by unit: they should stay in cache.
+STACKED_NUMBERS = 2**20
 
 
 def encode_fisher(bags, mixture, *, include_weights=True, where=HERE):
@@ -45,8 +47,10 @@ def encode_fisher(bags, mixture, *, include_weights=True, where=HERE):
     n_out = 2 * k * d + (k if include_weights else 0)
     encodings = empty((len(bags), n_out), like=bags.values, dtype=float_dtype(bags.dtype))
     lengths = bags.lengths
-    slices = cut_bags(lengths, n_out)
-    whole = [s for s in slices if s.stop - s.start > 1 or lengths[s.start] <= LONG_BAG]
+    rows = max(1, STACKED_NUMBERS // d) if isinstance(bags.values, Stacked) else None
+    slices = cut_bags(lengths, n_out, rows)
+    is_long = [s.stop - s.start == 1 and lengths[s.start] > LONG_BAG for s in slices]
+    whole = [s for s, long in zip(slices, is_long, strict=True) if not long]
     if whole:
         encode = functools.partial(_encode, mixture=mixture, include_weights=include_weights)
         row_bytes, bag_bytes = scratch_bytes(k, d)
@@ -56,8 +60,9 @@ def encode_fisher(bags, mixture, *, include_weights=True, where=HERE):
             at_once=functools.partial(_at_once, encode, mixture),
             scratch=(row_bytes, most_bags * (bag_bytes + 8 * n_out)),
         )  # fmt: skip
-    if len(whole) < len(slices):
-        for i, sums in _sums_of_long_bags(bags, mixture, where):
+    if any(is_long):
+        numbers = [s.start for s, long in zip(slices, is_long, strict=True) if long]
+        for i, sums in _sums_of_long_bags(bags, numbers, mixture, where):
             sums = Sums(*(asarray(s, like=encodings) for s in sums))
             encodings[i : i + 1] = fisher_from_sums(
                 sums, lengths[i : i + 1], *mixture,
@@ -66,22 +71,26 @@ def encode_fisher(bags, mixture, *, include_weights=True, where=HERE):
     return encodings
 
 
-def _sums_of_long_bags(bags, mixture, where):
-    """Yield the number of each long bag, and the sums of its parts, added up in order."""
+def _sums_of_long_bags(bags, numbers, mixture, where):
+    """Yield the number of each of some long bags, and the sums of its parts, added up in order."""
     cuts = [
         (i, start, min(start + LONG_BAG, int(bags.stops[i])))
-        for i in np.flatnonzero(bags.lengths > LONG_BAG).tolist()
+        for i in numbers
         for start in range(int(bags.starts[i]), int(bags.stops[i]), LONG_BAG)
     ]
-    owners, starts, stops = zip(*cuts, strict=True)
-    slices = [slice(j, j + 1) for j in range(len(cuts))]
+    owners = [i for i, _, _ in cuts]
+    parts = [(np.array([start]), np.array([stop])) for _, start, stop in cuts]
+    units = Units(
+        bags, parts, [stop - start for start, stop in parts],
+        [slice(j, j + 1) for j in range(len(cuts))], where,
+    )  # fmt: skip
     sum_up = functools.partial(_sum_up, mixture=mixture)
     row_bytes, bag_bytes = scratch_bytes(*mixture.means.shape)
-    parts = map_units(
-        sum_up, bag_units(Bags(bags.values, starts, stops), slices, where),
+    sums = map_units(
+        sum_up, units,
         at_once=functools.partial(_at_once, sum_up, mixture), scratch=(row_bytes, bag_bytes),
     )  # fmt: skip
-    for i, of_bag in itertools.groupby(zip(owners, parts, strict=True), lambda pair: pair[0]):
+    for i, of_bag in itertools.groupby(zip(owners, sums, strict=True), lambda pair: pair[0]):
         yield i, functools.reduce(Sums.plus, (Sums(*sums) for _, sums in of_bag))
 
 

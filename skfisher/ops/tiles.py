@@ -33,28 +33,26 @@ class Tiles:
     """
 
     def __init__(self, lengths):
-        self._runs = []
-        self._borders = [0]  # of the tiles of each bag
-        row, longest = 0, 0
-        for length in lengths.tolist():
-            whole, rest = divmod(length, TILE_ROWS)
-            longest = max(longest, whole + (rest > 0))
-            tile = self._borders[-1]
-            self._borders.append(tile + whole + (rest > 0))
-            for n_tiles, rows in ((whole, TILE_ROWS), (rest > 0, rest)):
-                if n_tiles:
-                    self._append(slice(tile, tile + n_tiles), row, rows)
-                    tile, row = tile + n_tiles, row + n_tiles * rows
-        self._whole = longest == 1  # a tile for each bag
-
-    def _append(self, tiles, row, length):
-        rows = slice(row, row + (tiles.stop - tiles.start) * length)
-        if self._runs and self._runs[-1].length == length:
-            last = self._runs.pop()
-            tiles, rows = (
-                slice(a.start, b.stop) for a, b in ((last.tiles, tiles), (last.rows, rows))
-            )
-        self._runs.append(Run(tiles, rows, tiles.stop - tiles.start, length))
+        n_bags, length = len(lengths), int(lengths[0])
+        self._whole = length <= TILE_ROWS and bool((lengths <= TILE_ROWS).all())  # bags are tiles
+        if self._whole and (n_bags == 1 or bool((lengths == length).all())):
+            self._borders = range(n_bags + 1)
+            self._firsts = np.arange(0, n_bags * length, length)
+            self._runs = [Run(slice(0, n_bags), slice(0, n_bags * length), n_bags, length)]
+            return
+        n_whole, rest = np.divmod(lengths, TILE_ROWS)
+        stops = np.cumsum(n_whole + (rest > 0))
+        self._borders = [0, *stops.tolist()]  # of the tiles of each bag
+        rows = np.full(stops[-1], TILE_ROWS)
+        rows[stops[rest > 0] - 1] = rest[rest > 0]
+        self._firsts = np.cumsum(rows) - rows
+        opens = np.flatnonzero(np.append(True, rows[1:] != rows[:-1]))
+        closes = np.append(opens[1:], len(rows))
+        columns = (opens, closes, self._firsts[opens], rows[opens])
+        self._runs = [
+            Run(slice(a, b), slice(first, first + (b - a) * length), b - a, length)
+            for a, b, first, length in zip(*(c.tolist() for c in columns), strict=True)
+        ]
 
     def multiply(self, left, right, out):
         """Write ``left @ right.T``, of `left` (k, d) and rows `right` (n, d), into `out` (k, n)."""
@@ -89,10 +87,7 @@ class Tiles:
 
     def row_sums(self, left):
         """Return the sums over the columns of each bag of `left` (k, n), (n_bags, k) in float64."""
-        firsts = [
-            row for _, rows, _, length in self._runs for row in range(rows.start, rows.stop, length)
-        ]
-        return self._add_up(np.add.reduceat(left, firsts, axis=1).T)
+        return self._add_up(np.add.reduceat(left, self._firsts, axis=1).T)
 
     def _add_up(self, parts):
         """Add up what belongs to the tiles of each bag, in their order."""

@@ -114,7 +114,7 @@ def submit(pool, function, *args):
     return pool.submit(copy_context().run, call, *args)
 
 
-def cut_bags(lengths, numbers_per_bag):
+def cut_bags(lengths, numbers_per_bag, rows_per_task=None):
     """Cut bags into tasks of some ten thousand descriptors, whatever the number of threads.
 
     Parameters
@@ -122,6 +122,8 @@ def cut_bags(lengths, numbers_per_bag):
     lengths : int array of shape (n_bags,)
     numbers_per_bag : int
         Size of the result of one bag; bounds the bags of a task.
+    rows_per_task : int, optional
+        `ROWS_PER_TASK` by default.
 
     Returns
     -------
@@ -130,13 +132,14 @@ def cut_bags(lengths, numbers_per_bag):
     if len(lengths) == 1:
         return [slice(0, 1)]
     most = max(1, NUMBERS_PER_TASK // numbers_per_bag)
+    rows = ROWS_PER_TASK if rows_per_task is None else min(rows_per_task, ROWS_PER_TASK)
     ends = np.cumsum(lengths)
     tasks, first = [], 0
     while first < len(lengths):
         before = int(ends[first - 1]) if first else 0
-        last = int(np.searchsorted(ends, before + ROWS_PER_TASK)) + 1
+        last = int(np.searchsorted(ends, before + rows)) + 1
         last = min(last, first + most, len(lengths))
-        if last - first > 1 and lengths[last - 1] > ROWS_PER_TASK:
+        if last - first > 1 and lengths[last - 1] > rows:
             last -= 1  # a long bag is a task of its own
         tasks.append(slice(first, last))
         first = last

@@ -59,6 +59,7 @@ from skfisher.arrays.libraries import (
     to_host,
 )
 from skfisher.bags.ragged import gather
+from skfisher.bags.stacked import Stacked
 from skfisher.ops.chunks import iter_row_chunks
 from skfisher.parallel import gpus
 from skfisher.parallel.threads import map_in_order, workers_share_memory
@@ -242,11 +243,13 @@ def _run(f, units, beside, at_once, scratch, *, summed=False, outs=None):
 
 
 def _run_on_host(f, units, beside, outs):
-    n_jobs, device = units.where
-    if is_cupy(units.values) and n_jobs not in (None, 1):
-        finished(units.values)  # threads have streams of their own
+    values, (n_jobs, device) = units.values, units.where
+    if is_cupy(values) and n_jobs not in (None, 1):
+        finished(values)  # threads have streams of their own
+    if isinstance(values, Stacked) and not workers_share_memory():
+        values = values[:]  # which processes share
     tasks = [
-        (f, units.values, *parts, device, outs and outs[i], *_of_unit(beside, units.slices[i]))
+        (f, values, *parts, device, outs and outs[i], *_of_unit(beside, units.slices[i]))
         for i, parts in enumerate(units.parts)
     ]
     return map_in_order(_call, tasks, n_jobs=n_jobs)
