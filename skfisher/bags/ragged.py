@@ -142,7 +142,8 @@ def gather(values, starts, stops, ends, first, last):
     """
     if len(starts) == 1:
         start = int(starts[0])
-        return values[start + first : min(start + last, int(stops[0]))]
+        with device_of(values):
+            return values[start + first : min(start + last, int(stops[0]))]
     i, j = np.searchsorted(ends, first, "right"), np.searchsorted(ends, last, "left") + 1
     starts, stops, ends = starts[i:j].copy(), stops[i:j].copy(), ends[i:j]
     if len(starts):
