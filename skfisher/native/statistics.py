@@ -4,6 +4,7 @@ import ctypes
 
 import numpy as np
 
+from skfisher.arrays.libraries import row_indices
 from skfisher.native.library import Fisher, Problem, address, call, takes
 
 __all__ = ["bag_statistics", "fisher_vectors", "takes", "total_statistics"]
@@ -65,8 +66,12 @@ def _rows_in_float32(x, starts, stops):
     """Return descriptors in float32, which holds them exactly; only the rows of the bags."""
     if x.dtype == np.float32 and x.dtype.isnative:
         return x, starts, stops
+    lengths = stops - starts
     low, high = int(starts.min(initial=len(x))), int(stops.max(initial=0))
-    return x[low:high].astype(np.float32), starts - low, stops - low
+    if high - low <= 2 * lengths.sum():
+        return x[low:high].astype(np.float32), starts - low, stops - low
+    ends = np.cumsum(lengths)
+    return x[row_indices(starts, stops)].astype(np.float32), ends - lengths, ends
 
 
 def bag_statistics(x, starts, stops, coefficients, out, *, frame=None):
