@@ -6,6 +6,7 @@ almost anywhere, also on the way into a ``with`` statement or out of it, which i
 it should be: so every step back may be taken before the step there is through, and is taken twice.
 """
 
+import contextlib
 import functools
 import threading
 import warnings
@@ -69,14 +70,22 @@ def ignoring(category):
 def restoring(function):
     """Put back what contexts of others, within a function, should have put back.
 
-    That is scikit-learn's configuration, and context variables such as ``numpy.errstate`` sets:
-    where an interrupt comes on the way out of these, they stay as they were inside.
+    That is scikit-learn's configuration, the filters of warnings, and context variables such as
+    ``numpy.errstate`` sets: where an interrupt comes on the way out of these, they stay as they
+    were inside.
     """
     restored = configured()(function)
 
     @functools.wraps(function)
     def call(*args, **kwargs):
-        return copy_context().run(restored, *args, **kwargs)
+        filters = warnings.filters
+        try:
+            return copy_context().run(restored, *args, **kwargs)
+        except Exception:
+            raise
+        except BaseException:
+            warnings.filters = filters
+            raise
 
     return call
 
@@ -142,9 +151,14 @@ class _Limit:
             self._settle()
 
     def leave(self, holder):
-        with self._lock:
-            self._holders.discard(holder)
-            self._settle()
+        try:
+            with self._lock:
+                self._holders.discard(holder)
+                self._settle()
+        finally:  # an interrupt on the way out of the lock may have left it locked
+            with contextlib.suppress(RuntimeError):  # which says that it is free
+                while True:
+                    self._lock.release()
 
     def _settle(self):
         """Set the number of threads that suits the holders."""

@@ -40,7 +40,7 @@ def three_threads():
         yield
 
 
-def interrupted(function, moment):
+def interrupted_by_signal(function, moment):
     """Call a function, interrupted at a moment; return whether it came to that.
 
     The moments are those where Python looks for signals: functions begin, or C code returns.
@@ -62,6 +62,28 @@ def interrupted(function, moment):
     return False
 
 
+def interrupted_at_line(function, moment):
+    """Call a function, interrupted at some line of ours; return whether it came to that."""
+    moments = itertools.count()
+
+    def interrupt(frame, event, argument):
+        if frame.f_globals["__name__"] != "skfisher.process_state":
+            return None
+        if event in ("call", "line") and next(moments) == moment:
+            raise KeyboardInterrupt
+        return interrupt
+
+    before = sys.gettrace()
+    sys.settrace(interrupt)
+    try:
+        function()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
 DECORATORS = {
     "BLAS": one_blas_thread,
     "BLAS and OpenMP": one_thread,
@@ -71,7 +93,8 @@ DECORATORS = {
 
 
 @pytest.mark.parametrize("name", DECORATORS)
-def test_an_interrupt_at_any_moment_leaves_all_as_it_was(name):
+@pytest.mark.parametrize("interrupted", [interrupted_by_signal, interrupted_at_line])
+def test_an_interrupt_at_any_moment_leaves_all_as_it_was(name, interrupted):
     inside = []
     function = DECORATORS[name](lambda: inside.append(state()))
     before = state()
@@ -79,6 +102,11 @@ def test_an_interrupt_at_any_moment_leaves_all_as_it_was(name):
     assert inside[-1] != before
     moment = 0
     while interrupted(function, moment):
+        assert state() == before
+        other = threading.Thread(target=function, daemon=True)
+        other.start()
+        other.join(20)
+        assert not other.is_alive()  # no lock is left locked
         assert state() == before
         moment += 1
     assert moment > 5
@@ -139,13 +167,17 @@ def test_what_others_leave_behind_is_put_back():
         variable.set("inside")
         np.errstate(divide="raise").__enter__()
         set_config(working_memory=7)
-        return variable.get(), np.geterr()["divide"], get_config()["working_memory"]
+        warnings.catch_warnings().__enter__()
+        warnings.simplefilter("error")
+        assert around()[1]["divide"] == "raise"
+        raise KeyboardInterrupt
 
     def around():
-        return variable.get(), np.geterr(), get_config()
+        return variable.get(), np.geterr(), get_config(), list(warnings.filters)
 
     before = around()
-    assert leave() == ("inside", "raise", 7)
+    with pytest.raises(KeyboardInterrupt):
+        leave()
     assert around() == before
 
 
