@@ -40,7 +40,7 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         Number of Gaussians, K.
     max_iter : int, default=100
         Iterations of EM at most; epochs, with `batch_size`.
-    tol : float, default=1e-4
+    tol : float, default=1e-3
         EM stops when the mean log-likelihood per descriptor, in nats, gains less.
     init_params : {"kmeans", "k-means++"}, default="kmeans"
         Start from clusters by Lloyd's algorithm, or from their k-means++ seeds alone, on
@@ -114,7 +114,7 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         n_components=64,
         *,
         max_iter=100,
-        tol=1e-4,
+        tol=1e-3,
         init_params="kmeans",
         variance_floor=1e-3,
         max_descriptors=None,

@@ -70,7 +70,7 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         parameters of EM below are not used.
     max_iter : int, default=100
         Iterations of EM at most; epochs, with `batch_size`.
-    tol : float, default=1e-4
+    tol : float, default=1e-3
         EM stops when the mean log-likelihood per descriptor, in nats, gains less.
     init_params : {"kmeans", "k-means++"}, default="kmeans"
         Start of EM.
@@ -154,7 +154,7 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         include_weights=True,
         mixture=None,
         max_iter=100,
-        tol=1e-4,
+        tol=1e-3,
         init_params="kmeans",
         variance_floor=1e-3,
         max_descriptors=None,

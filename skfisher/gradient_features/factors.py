@@ -69,7 +69,7 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
     _parameter_constraints: dict = {
         "network": "no_validation",  # pretrained_head says what it may be
         "layer": [Integral, "array-like"],
-        "target": [StrOptions({"uniform", "none", "jacobian"}), "array-like", callable],
+        "target": [StrOptions({"auto", "uniform", "none", "jacobian"}), "array-like", callable],
         "temperature": [Interval(Real, 0, np.inf, closed="right")],
         "normalize": ["boolean"],
         "activations": ["boolean"],
@@ -101,7 +101,7 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
                 f"{head.n_features_in}."
             )
         self.layers_ = layer_indices(self.layer, head.n_layers)
-        self._check_target(head)
+        self.target_ = self._read_target(head)
         self.head_ = head
         self.n_outputs_ = head.n_outputs
         self.cotangents_ = self._draw_cotangents(head)
@@ -131,7 +131,7 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
                 "activations=True adds the layer's own output, which precomputed factors do not "
                 "hold."
             )
-        for name in ("head_", "layers_", "n_outputs_", "cotangents_"):
+        for name in ("head_", "layers_", "n_outputs_", "target_", "cotangents_"):
             vars(self).pop(name, None)  # of an earlier fit
 
     def _train(self, X, y):
@@ -153,18 +153,24 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
         self.network_ = clone(network).fit(np.array(to_host(X)), y.copy())
         return DenseHead.from_sklearn(self.network_)
 
-    def _check_target(self, head):
+    def _read_target(self, head):
+        """Return the target, chosen where it is "auto", or say what is wrong with it."""
         target, n_outputs = self.target, head.n_outputs
-        if self._is_jacobian() or (callable(target) and head.output != "identity"):
-            return
+        if isinstance(target, str) and target == "auto":
+            few = head.output == "identity" or n_outputs < FEW_OUTPUTS
+            return "jacobian" if few else "uniform"
+        named = isinstance(target, str)
+        if (named and target == "jacobian") or (callable(target) and head.output != "identity"):
+            return target
         check_label_distribution(target, head.output, n_outputs)
-        if isinstance(target, str) and target == "uniform" and n_outputs < FEW_OUTPUTS:
+        if named and target == "uniform" and n_outputs < FEW_OUTPUTS:
             n_directions = n_outputs - (head.output == "softmax")  # softmax errors sum to zero
             warn_caller(
                 f"The network has {n_outputs} output{'s' * (n_outputs != 1)}, so the error of "
                 f"target='uniform' has only {n_directions} direction{'s' * (n_directions != 1)}; "
                 "target='jacobian' is usually better.",
             )
+        return target
 
     def _draw_cotangents(self, head):
         """Return the (P, q) cotangents of the passes below the last hidden layer, if any."""
@@ -178,7 +184,7 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
         return (2 * bits - 1) / math.sqrt(n_passes)
 
     def _is_jacobian(self):
-        return isinstance(self.target, str) and self.target == "jacobian"
+        return isinstance(self.target_, str) and self.target_ == "jacobian"
 
     def _at_work(self, x):
         """Return a context in which the device to work on samples `x` is the current one."""
@@ -262,7 +268,7 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
         error = output_error(
             logits,
             output=self.head_.output,
-            target=_called(self.target, logits) if callable(self.target) else self.target,
+            target=_called(self.target_, logits) if callable(self.target_) else self.target_,
             temperature=self.temperature,
         )
         errors = layer_errors(error, inputs, weights, activations, min(self.layers_))

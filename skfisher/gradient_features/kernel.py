@@ -56,10 +56,11 @@ class GradientFeatureKernel(GradientFeatures):
     layer : int or list of int, default=-2
         Index of the weight matrix, negative from the last one: -2 is the matrix into the last
         hidden layer. A list gives the mean of the kernels of its layers.
-    target : {"uniform", "none", "jacobian"}, array (n_outputs,) or callable, default="uniform"
+    target : {"auto", "uniform", "none", "jacobian"}, array (n_outputs,) or callable, default="auto"
         The label distribution of the loss, :math:`g` in the error :math:`\mathrm{softmax}(y / \tau)
         - g` of the logits y:
 
+        - "auto": "jacobian" with fewer than 15 outputs or a regression network, else "uniform".
         - "uniform": no label at all, as in [1]_. Wants many outputs.
         - "none": zeros.
         - an array: the same distribution for all samples, class priors say.
@@ -104,6 +105,8 @@ class GradientFeatureKernel(GradientFeatures):
         Indices of the layers, from 0.
     n_outputs_ : int
         Number of outputs of the network.
+    target_ : str, array or callable
+        The target in use.
     cotangents_ : array of shape (n_outputs, n_passes) or None
         What "jacobian" propagates back below the last hidden layer.
     n_features_in_ : int
@@ -124,7 +127,7 @@ class GradientFeatureKernel(GradientFeatures):
     Warns
     -----
     UserWarning
-        If the network has fewer than 15 outputs and the target is uniform; if a fitted network that
+        If the network has fewer than 15 outputs and ``target="uniform"``; if a fitted network that
         is not frozen is about to be trained on other classes; for samples whose gradient is zero
         (their row in the kernel is zero too).
 
@@ -174,7 +177,7 @@ class GradientFeatureKernel(GradientFeatures):
         network,
         *,
         layer=-2,
-        target="uniform",
+        target="auto",
         temperature=2.0,
         normalize=True,
         activations=False,

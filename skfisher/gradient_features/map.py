@@ -53,7 +53,7 @@ class GradientFeatureMap(GradientFeatures):
     layer : int or list of int, default=-2
         Index of the weight matrix, or several. This and the next parameters are those of
         :class:`GradientFeatureKernel`.
-    target : {"uniform", "none", "jacobian"}, array (n_outputs,) or callable, default="uniform"
+    target : {"auto", "uniform", "none", "jacobian"}, array (n_outputs,) or callable, default="auto"
         The label distribution of the loss, or the Jacobian of the outputs.
     temperature : float, default=2.0
         Divides the logits.
@@ -94,7 +94,7 @@ class GradientFeatureMap(GradientFeatures):
         How many samples are in `moments_`.
     buckets_, signs_ : list of (array of shape (n_in,), array of shape (n_out,))
         "tensor_sketch": where each activation and error goes, and with which sign.
-    head_, network_, layers_, n_outputs_, cotangents_ : object
+    head_, network_, layers_, n_outputs_, target_, cotangents_ : object
         As in :class:`GradientFeatureKernel`.
     n_features_in_ : int
     feature_names_in_ : array of shape (n_features_in,)
@@ -143,7 +143,7 @@ class GradientFeatureMap(GradientFeatures):
         n_components=1024,
         method="spectral",
         layer=-2,
-        target="uniform",
+        target="auto",
         temperature=2.0,
         normalize=True,
         activations=False,

@@ -176,7 +176,7 @@ def test_layers_activations_and_bias_are_means_of_kernels(rng):
     forward = [unit(np.array(x)) for x in zip(*inputs, strict=True)] + [unit(np.array(logits))]
 
     def kernel(**params):
-        return GradientFeatureKernel(head, **params).fit_transform(X)
+        return GradientFeatureKernel(head, target="uniform", **params).fit_transform(X)
 
     single = [kernel(layer=k) for k in range(3)]
     assert_allclose(kernel(layer=[0, -2]), (single[0] + single[1]) / 2)
@@ -241,7 +241,7 @@ def test_single_logit_is_half_a_sigmoid(rng):
     # after normalisation only the sign of the error is left
     head = make_head(widths=(6, 4, 1), output="logistic")
     X = rng.normal(size=(8, 6))
-    K = GradientFeatureKernel(head, layer=-1).fit_transform(X)
+    K = GradientFeatureKernel(head, layer=-1, target="uniform").fit_transform(X)
     inputs, logits = zip(*(run(head, x) for x in X), strict=True)
     hidden = unit(np.array([x[1] for x in inputs]))
     signs = np.sign(np.array(logits))
@@ -292,30 +292,13 @@ def test_nothing_of_an_earlier_fit_remains(digits):
     assert not [name for name in ("head_", "layers_", "n_outputs_") if hasattr(kernel, name)]
 
 
-def test_few_outputs_with_uniform_target_warn():
-    X = np.random.default_rng(0).normal(size=(5, 6))
-    with pytest.warns(UserWarning, match="3 outputs.*only 2 directions; target='jacobian'"):
-        GradientFeatureKernel(make_head()).fit(X)
-    with pytest.warns(UserWarning, match="1 output, .*only 1 direction;"):
-        GradientFeatureKernel(make_head(widths=(6, 1), output="logistic"), layer=-1).fit(X)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        GradientFeatureKernel(make_head(), target="jacobian").fit(X)
-        GradientFeatureKernel(make_head(widths=(6, 4, 15))).fit(X)
-
-
-def test_logistic_outputs_have_a_direction_each():
-    with pytest.warns(UserWarning, match="3 outputs, .*only 3 directions;"):
-        GradientFeatureKernel(make_head(output="logistic")).fit(np.eye(6))
-
-
 def test_precomputed_factors_give_the_same_kernel(rng):
     head = make_head()
     X = rng.normal(size=(9, 6))
     factors = np.hstack(head.gradient_factors(X, layer=1))
     for params in ({}, {"bias": True}, {"normalize": False}):
         kernel = GradientFeatureKernel("precomputed", n_activations=7, **params).fit(factors)
-        expected = GradientFeatureKernel(head, layer=1, **params).fit(X)
+        expected = GradientFeatureKernel(head, layer=1, target="uniform", **params).fit(X)
         assert_allclose(kernel.transform(factors), expected.transform(X), atol=1e-13)
         assert_allclose(kernel.fit_transform(factors), expected.transform(X), atol=1e-13)
 
