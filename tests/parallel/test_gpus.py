@@ -12,6 +12,7 @@ import hypothesis
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+from sklearn import config_context, get_config
 
 from skfisher.arrays.libraries import array_module
 from skfisher.parallel import gpus
@@ -330,6 +331,19 @@ def test_threads_and_their_caller_wait_for_each_other(memory, stand_in, monkeypa
     list(gpus.Units(x, *BAGS, LENGTHS, (0, 1)).map(logged, row_bytes=0))
     assert log[0] == ("caller", 1)  # what computes the rows
     assert log[log.index(("work", 1)) + 1 :].count(("thread", 1)) >= 1  # the results that stay
+
+
+@pytest.mark.parametrize("devices", [(0,), (0, 1)])
+def test_work_on_devices_sees_what_its_caller_sees(memory, rng, devices):
+    seen = []
+
+    def look(x, starts, stops, units):
+        seen.append((get_config()["working_memory"], np.geterr()["divide"]))
+        return [x[starts]]
+
+    with config_context(working_memory=64), np.errstate(divide="raise"):
+        list(gpus.Units(rng.normal(size=(50, 2)), *BAGS, LENGTHS, devices).map(look, row_bytes=0))
+    assert set(seen) == {(64, "raise")}
 
 
 def test_an_abandoned_run_closes_its_lanes(memory, rng):
