@@ -14,7 +14,11 @@ import skfisher
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("docs/*.rst")), *sorted(ROOT.glob("docs/guide/*.rst"))]
-MODULES = sorted(module.name for module in pkgutil.walk_packages(skfisher.__path__, "skfisher."))
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(skfisher.__path__, "skfisher.")
+    if module.name != "skfisher.native._kernels"  # a library in C, which is no module
+)
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 # numpydoc's names of what must hold: sections known, in order, and without double blank lines;
