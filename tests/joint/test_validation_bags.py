@@ -1,0 +1,109 @@
+"""Bags to validate with: held back or given."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn import config_context
+from sklearn.exceptions import ConvergenceWarning
+
+from skfisher import (
+    JointFisherSVC,
+)
+from tests.joint.common import (
+    SMALL,
+    assert_equal_models,
+)
+
+
+def test_memory_does_not_grow_with_the_descriptors_to_validate_with(problem, monkeypatch):
+    X, y = problem
+    whitened = []
+    original = JointFisherSVC._whitened
+    monkeypatch.setattr(
+        JointFisherSVC, "_whitened", lambda *args: whitened.append(args) or original(*args)
+    )
+    large = X[np.tile(np.arange(36), 5)]
+    n_bytes = 8 * 4 * (X.n_descriptors + large.n_descriptors)
+    models = {}
+    for n_mib in (4 * n_bytes / 2**20 - 0.01, 4 * n_bytes / 2**20 + 0.01):
+        with config_context(working_memory=n_mib):
+            options = {**SMALL, "early_stopping": True}
+            model = JointFisherSVC(**options).fit(X, y, X_val=large, y_val=np.tile(y, 5))
+            models[len(whitened)] = model
+    assert set(models) == {0, 2}
+    np.testing.assert_allclose(models[0].coef_, models[2].coef_, atol=1e-6)
+
+
+def test_early_stopping_waits_and_goes_back(problem):
+    X, y = problem
+    options = {**SMALL, "max_iter": 200, "learning_rate": 0.1, "schedule": "constant"}
+    model = JointFisherSVC(**options, early_stopping=True, n_iter_no_change=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X, y)
+    losses = model.history_["validation_loss"]
+    assert model.n_iter_ < 200
+    assert model.n_iter_ == model.best_iter_ + 4
+    if model.best_iter_:
+        assert min(losses) == losses[model.best_iter_ - 1]
+        shorter = JointFisherSVC(**{**options, "max_iter": model.best_iter_}, early_stopping=True)
+        assert_equal_models(model, shorter.fit(X, y))
+
+
+def test_a_validation_loss_that_never_falls_is_told(problem):
+    X, y = problem
+    model = JointFisherSVC(**SMALL, early_stopping=True, n_iter_no_change=1, learning_rate=3.0)
+    with pytest.warns(ConvergenceWarning, match="validation loss never fell"):
+        model.fit(X, y)
+    assert model.best_iter_ == 0
+    np.testing.assert_allclose(model.means_, model.baseline_.means_, rtol=1e-12)
+
+
+def test_bags_of_ones_own_validate(problem):
+    X, y = problem
+    model = JointFisherSVC(**SMALL, early_stopping=True).fit(
+        X[:24], y[:24], X_val=X[24:], y_val=y[24:]
+    )
+    assert len(model.history_["validation_loss"]) == 3
+    # all of X is trained on, as without validation
+    plain = JointFisherSVC(**SMALL).fit(X[:24], y[:24])
+    assert model.history_["loss"] == plain.history_["loss"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "fraction", "message"),
+    [
+        (lambda y: np.r_[["rare"], y[1:]], 0.2, "the class 'rare' has 1 bag only"),
+        (lambda y: y, 0.05, "validation_fraction=0.05 of 36 bags is 2, .* 3 bags, one of each"),
+        (lambda y: y, 0.95, "validation_fraction=0.95 of 36 bags is 35, .* 3 bags, one of each"),
+        (lambda y: np.eye(3, dtype=int)[np.arange(36) % 3], 0.999, "of 36 bags is 36"),
+    ],
+)
+def test_classes_too_small_to_hold_back_are_told_before_any_work(
+    labels, fraction, message, problem, monkeypatch
+):
+    X, y = problem
+    options = {**SMALL, "early_stopping": True, "validation_fraction": fraction}
+    monkeypatch.setattr(JointFisherSVC, "_fit_whitening", None)
+    with pytest.raises(ValueError, match=message):
+        JointFisherSVC(**options).fit(X, labels(y))
+
+
+def test_validation_without_any_positive_has_no_score(problem):
+    X, y = problem
+    labels = np.column_stack([y == "a", y != "b"]).astype(int)
+    model = JointFisherSVC(**SMALL).fit(X, labels, X_val=X, y_val=np.zeros((36, 2), dtype=int))
+    assert np.isnan(model.history_["validation_score"]).all()
+    assert np.isfinite(model.history_["validation_loss"]).all()
+    rare = np.zeros((36, 2), dtype=int)
+    rare[0] = 1  # in the part to train on
+    JointFisherSVC(**SMALL, early_stopping=True, validation_fraction=0.05).fit(X, rare)
+
+
+def test_half_a_validation_set_is_refused(problem):
+    X, y = problem
+    with pytest.raises(ValueError, match="belong together"):
+        JointFisherSVC(**SMALL).fit(X, y, X_val=X)
+    with pytest.raises(ValueError, match="y_val has 35 labels"):
+        JointFisherSVC(**SMALL).fit(X, y, X_val=X, y_val=y[:-1])
