@@ -27,8 +27,8 @@ RNG = np.random.default_rng(0)
 Y = np.arange(60) % 3
 # wide enough, and so many, that BLAS would use threads
 BAGS = [RNG.normal(size=(40 + i, 24)) + i % 3 for i in range(60)]
-TABLE = RNG.normal(size=(700, 200))
-LABELS = np.arange(700) % 3
+TABLE = RNG.normal(size=(1100, 200))
+LABELS = np.arange(1100) % 3
 HEAD = DenseHead([RNG.normal(size=s) / 9 for s in ((200, 150), (150, 80), (80, 20))])
 EM = {"n_components": 8, "max_iter": 3, "random_state": 0}
 JOINT = {"n_components": 8, "max_iter": 2, "random_state": 0}

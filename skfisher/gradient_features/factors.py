@@ -190,7 +190,7 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
         """Return a context in which the device to work on samples `x` is the current one."""
         return work_context(self.device, x)
 
-    def _map_rows(self, function, x):
+    def _map_rows(self, function, x, n_rows=ROWS_PER_BLOCK):
         """Yield (slice, function(parts)) for some rows of `x` at a time; warn of zero factors.
 
         To be called in `_at_work`, as everything that computes with factors. On the host threads
@@ -201,9 +201,8 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
         on_gpu = is_cupy(like) or is_cupy(x)
         # a function of the user's need not be made for threads
         n_threads = 1 if on_gpu or callable(self.target) else blas_threads()
-        n_rows = self.batch_size if on_gpu else ROWS_PER_BLOCK
         arrays = self._arrays(like)
-        blocks = list(gen_batches(len(x), n_rows))
+        blocks = list(gen_batches(len(x), self.batch_size if on_gpu else n_rows))
         tasks = [(function, x, rows, arrays) for rows in blocks]
         zero = []
         for rows, (result, is_zero) in zip(

@@ -1,5 +1,6 @@
 """GradientFeatureMap: explicit features with nearly the kernel of gradients."""
 
+import copy
 import math
 from numbers import Integral
 
@@ -23,6 +24,9 @@ from skfisher.ops.outer_products import (
 from skfisher.process_state import one_blas_thread
 
 __all__ = ["GradientFeatureMap"]
+
+# On the host, so many samples add their share to the moments together: these are large.
+ROWS_PER_SUM = 1024
 
 
 def _is_pretrained(estimator):
@@ -70,8 +74,8 @@ class GradientFeatureMap(GradientFeatures):
         of ``target="jacobian"`` below the last hidden layer that many times as wide, and the
         matrix that "spectral" decomposes too.
     batch_size : int, default=1024
-        Samples that pass through the network at a time on a GPU. On the CPU these are 256, in every
-        thread.
+        Samples that pass through the network at a time on a GPU. On the CPU these are 256, or 1024
+        in `fit`, in every thread.
     device : str, default=None
         None to work where X is, "cpu", "cuda", "cuda:1" or "auto".
     random_state : int, RandomState instance or None, default=0
@@ -259,24 +263,21 @@ class GradientFeatureMap(GradientFeatures):
                 yield a, xp.concatenate(list(self._passes(index, errors)), axis=1)
 
     def _add_moments(self, X):
-        totals = self.moments_
+        totals = copy.deepcopy(self.moments_)
         with self._at_work(X):
-            for _, moments in self._map_rows(self._moments, X):
-                if totals is not None:
-                    moments = [
-                        tuple(total + new for total, new in zip(*pair, strict=True))
-                        for pair in zip(totals, moments, strict=True)
-                    ]
-                totals = moments
-        self.moments_ = totals  # all of X or, after an error, none of it
+            for _, moments in self._map_rows(self._moments, X, ROWS_PER_SUM):
+                if totals is None:
+                    totals = [tuple(m.astype(np.float64) for m in pair) for pair in moments]
+                    continue
+                for pair in zip(totals, moments, strict=True):
+                    for total, moment in zip(*pair, strict=True):
+                        total += moment
+        self.moments_ = totals
         self.n_samples_seen_ += len(X)
 
     def _moments(self, parts):
         """Return the sums of outer products of some rows' factors with themselves."""
-        return [
-            tuple(to_host(f.T @ f).astype(np.float64) for f in pair)
-            for pair in self._pairs_of_factors(parts)
-        ]
+        return [tuple(to_host(f.T @ f) for f in pair) for pair in self._pairs_of_factors(parts)]
 
     @one_blas_thread
     def _choose_pairs(self):
