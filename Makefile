@@ -22,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart test test-oldest test-blas sanitize fuzz-files interrupt-fits lint format docs gpu \
+.PHONY: help quickstart test test-oldest test-plain test-blas sanitize fuzz-files interrupt-fits lint format docs gpu \
 	benchmark clean
 .SECONDARY:
 
@@ -38,18 +38,23 @@ test: $(VENV)/.test ## run all tests (PYTEST_ARGS="-n auto" by default)
 test-oldest: $(OLDEST)/.test ## run all tests with the oldest supported NumPy, SciPy, scikit-learn, joblib
 	$(ONE_THREAD) $(OLDEST)/bin/python -m pytest $(PYTEST_ARGS)
 
+test-plain: $(VENV)/.test ## run the numerical tests without the native kernels: NumPy serves
+	$(ONE_THREAD) SKFISHER_NATIVE=0 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/ops tests/encoders \
+		tests/codebooks tests/layers tests/training tests/joint tests/test_end_to_end.py
+
 # Kernels of OpenBLAS; it chooses one of them by the CPU.
 BLAS_KERNELS ?= Haswell SkylakeX Prescott
 
 test-blas: $(VENV)/.test ## run the numerical tests under each kernel of BLAS that the CPU has
 	$(BIN)/python -m tests.blas_kernels $(BLAS_KERNELS) -- $(PYTEST_ARGS)
 
-sanitize: $(VENV)/.test ## run the CUDA kernels on the CPU under the sanitizers of addresses and undefined behaviour
+sanitize: $(VENV)/.test ## run native and CUDA kernels on the CPU under the sanitizers of addresses and undefined behaviour
 	$(ONE_THREAD) ASAN_OPTIONS=detect_leaks=0,handle_segv=0 \
 	SKFISHER_HOST_FLAGS="-g1 -fsanitize=address,undefined -fno-sanitize-recover=undefined" \
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
-	$(BIN)/python -m pytest -p no:faulthandler tests/cuda \
-		--ignore tests/cuda/test_compile.py --ignore tests/cuda/test_harness.py
+	$(BIN)/python -m pytest -p no:faulthandler tests/cuda tests/native \
+		--ignore tests/cuda/test_compile.py --ignore tests/cuda/test_harness.py \
+		--ignore tests/native/test_library.py
 
 fuzz-files: $(VENV)/.test ## load thousands of folders of saved bags that were tampered with
 	$(ONE_THREAD) $(BIN)/python -m tests.bags.fuzz_files 5000
@@ -85,17 +90,20 @@ benchmark: $(VENV)/.bench ## measure speed and memory against other libraries
 	$(BIN)/python benchmarks/cpu.py
 
 clean: ## remove environments and everything built
-	rm -rf $(VENV) $(OLDEST) build dist *.egg-info docs/_build docs/auto_examples docs/api/generated
+	rm -rf $(VENV) $(OLDEST) build dist *.egg-info skfisher/native/*.so docs/_build docs/auto_examples docs/api/generated
 	rm -rf .pytest_cache .ruff_cache .hypothesis .coverage*
 
+# Installed in place, the package finds the native kernels where they were built last.
+NATIVE := setup.py $(wildcard skfisher/native/*.[ch])
+
 # $(VENV)/.NAME marks that the package is installed with its extra NAME.
-$(VENV)/.%: pyproject.toml | $(BIN)/pip
+$(VENV)/.%: pyproject.toml $(NATIVE) | $(BIN)/pip
 	@echo 'Installing skfisher[$*] into $(VENV)'
 	@$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	@touch $@
 
 # The lower bounds of pyproject.toml become exact versions.
-$(OLDEST)/.test: pyproject.toml | $(OLDEST)/bin/pip
+$(OLDEST)/.test: pyproject.toml $(NATIVE) | $(OLDEST)/bin/pip
 	@echo 'Installing skfisher[test] into $(OLDEST), at the lower bounds'
 	@$(OLDEST)/bin/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 		print("\n".join(project["dependencies"]).replace(">=", "=="))' > $(OLDEST)/constraints.txt

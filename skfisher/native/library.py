@@ -20,6 +20,7 @@ __all__ = ["Fisher", "Gradient", "Problem", "call", "describe", "instruction_set
 INSTRUCTION_SETS = ["baseline", "avx2", "avx512"]
 # As `skfisher_interface` returns it: a library built from other sources is not called.
 INTERFACE = 1
+FOLDER = Path(__file__).parent
 
 
 class Problem(ctypes.Structure):
@@ -67,7 +68,7 @@ FUNCTIONS = {
 @functools.cache
 def _load():
     """Return the library and the number of the machine's best instruction set, or None and why."""
-    files = sorted(Path(__file__).parent.glob("_kernels*.so"))
+    files = sorted(FOLDER.glob("_kernels*.so"))
     if not files:
         return None, "not built: no C compiler was found, or it failed, when skfisher was installed"
     try:

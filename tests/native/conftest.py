@@ -1,8 +1,27 @@
 """The native kernels under every instruction set of this machine, where they were built."""
 
+import os
+import subprocess
+
 import pytest
 
 from skfisher.native import library
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _watched(tmp_path_factory):
+    """Compile the kernels anew with the flags that ``make sanitize`` asks for."""
+    flags = os.environ.get("SKFISHER_HOST_FLAGS")
+    if flags is None:
+        return
+    folder, source = tmp_path_factory.mktemp("native"), library.FOLDER / "kernels.c"
+    command = ["cc", "-std=gnu11", "-O1", "-ffp-contract=fast", "-shared", "-fPIC", *flags.split()]
+    target = folder / "_kernels.so"
+    # the compiler itself is not to be watched
+    environment = {name: os.environ[name] for name in os.environ if name != "LD_PRELOAD"}
+    subprocess.run([*command, "-o", target, source, "-lm"], env=environment, check=True)
+    library.FOLDER = folder
+    library._load.cache_clear()
 
 
 @pytest.fixture(params=library.INSTRUCTION_SETS)
