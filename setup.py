@@ -8,6 +8,15 @@ from glob import glob
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+
+
+class BuildKernels(build_ext):
+    """Builds a library that Python loads but does not import."""
+
+    def get_ext_filename(self, fullname):
+        """Return a name that nothing takes for a module."""
+        return "/".join(fullname.split(".")) + ".native.so"
 
 
 class PlatformWheel(bdist_wheel):
@@ -19,7 +28,7 @@ class PlatformWheel(bdist_wheel):
 
 
 kernels = Extension(
-    "skfisher.native._kernels",
+    "skfisher.native.kernels",
     sources=["skfisher/native/kernels.c"],
     depends=sorted(glob("skfisher/native/*.h")),
     # What Clang and GCC do by themselves differs: products and sums are to be fused, and square
@@ -27,7 +36,6 @@ kernels = Extension(
     extra_compile_args=[
         "-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fvisibility=hidden", "-g0",
     ],
-    py_limited_api=True,
     optional=True,
 )  # fmt: skip
-setup(ext_modules=[kernels], cmdclass={"bdist_wheel": PlatformWheel})
+setup(ext_modules=[kernels], cmdclass={"build_ext": BuildKernels, "bdist_wheel": PlatformWheel})

@@ -12,6 +12,11 @@
 
 typedef ptrdiff_t size;
 typedef float unaligned_float __attribute__((aligned(1), may_alias));
+typedef int16_t unaligned_int16 __attribute__((aligned(1), may_alias));
+typedef uint16_t unaligned_uint16 __attribute__((aligned(1), may_alias));
+
+/* Bytes of bool are 0 or 1. */
+enum kind { FLOAT32, INT8, UINT8, INT16, UINT16, BOOL };
 
 #define SQRT_2 1.4142135623730951
 #define TILE 65536 /* numbers of a tile: y, y^2 and posteriors */
@@ -20,8 +25,9 @@ typedef float unaligned_float __attribute__((aligned(1), may_alias));
 /* Descriptors, where bags lie among them, and how they are assigned. Field by field the same as
    `Problem` in library.py. */
 struct problem {
-    const char *x; /* float32, rows and columns so many bytes apart */
-    int64_t row_stride, column_stride;
+    const char *x;
+    int64_t kind;                      /* of the numbers in x */
+    int64_t row_stride, column_stride; /* in bytes */
     const int64_t *starts, *stops; /* (n_bags,) */
     int64_t n_bags, n_rows;        /* rows of all bags */
     int64_t k, d;
@@ -170,7 +176,7 @@ EXPORT int skfisher_best(void)
 /* Changes with the arguments of what follows. */
 EXPORT int skfisher_interface(void)
 {
-    return 1;
+    return 2;
 }
 
 EXPORT int skfisher_bag_statistics(

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from skfisher.arrays.libraries import float_dtype
-
 __all__ = ["Fisher", "Gradient", "Problem", "call", "describe", "instruction_set", "takes"]
 
 # In the order that the library numbers them: each holds the ones before it.
 INSTRUCTION_SETS = ["baseline", "avx2", "avx512"]
 # As `skfisher_interface` returns it: a library built from other sources is not called.
-INTERFACE = 1
+INTERFACE = 2
+# Descriptors that become float32 as they are read, in the order of `enum kind` of kernels.c.
+KINDS = [np.dtype(t) for t in ("f4", "i1", "u1", "i2", "u2", "?")]
 FOLDER = Path(__file__).parent
 
 
@@ -27,7 +27,7 @@ class Problem(ctypes.Structure):
     """``struct problem`` of kernels.c."""
 
     _fields_ = [
-        ("x", c_void_p), ("row_stride", c_int64), ("column_stride", c_int64),
+        ("x", c_void_p), ("kind", c_int64), ("row_stride", c_int64), ("column_stride", c_int64),
         ("starts", c_void_p), ("stops", c_void_p), ("n_bags", c_int64), ("n_rows", c_int64),
         ("k", c_int64), ("d", c_int64), ("order", c_int64), ("hard", c_int64),
         ("linear", c_void_p), ("quadratic", c_void_p), ("constant", c_void_p),
@@ -68,18 +68,18 @@ FUNCTIONS = {
 @functools.cache
 def _load():
     """Return the library and the number of the machine's best instruction set, or None and why."""
-    files = sorted(FOLDER.glob("_kernels*.so"))
-    if not files:
+    file = FOLDER / "kernels.native.so"
+    if not file.exists():
         return None, "not built: no C compiler was found, or it failed, when skfisher was installed"
     try:
-        library = ctypes.CDLL(str(files[0]))
+        library = ctypes.CDLL(str(file))
         if library.skfisher_interface() != INTERFACE:
-            return None, f"{files[0]} was built from other sources: install skfisher again"
+            return None, f"{file} was built from other sources: install skfisher again"
         for name, arguments in FUNCTIONS.items():
             getattr(library, name).argtypes = [c_int, c_int, *arguments]
         return library, library.skfisher_best()
     except (OSError, AttributeError) as error:  # of another platform; a function is missing
-        return None, f"{files[0]} does not load: {error}"
+        return None, f"{file} does not load: {error}"
 
 
 def instruction_set():
@@ -109,12 +109,8 @@ def describe():
 
 
 def takes(x):
-    """Tell whether the kernels serve descriptors, as far as these go: float32 on the host."""
-    return (
-        isinstance(x, np.ndarray)
-        and float_dtype(x.dtype) == np.float32
-        and instruction_set() is not None
-    )
+    """Tell whether the kernels serve descriptors: numbers that they read, on the host."""
+    return isinstance(x, np.ndarray) and x.dtype in KINDS and instruction_set() is not None
 
 
 def call(name, dtype, *arguments):

@@ -118,3 +118,4 @@ typedef UNSIGNED U __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may
 #undef STORE
 #undef LANES
 #undef FOLD
+#undef CONVERT

@@ -65,13 +65,17 @@ static TARGET void NAME(softmax)(
 }
 
 /* Writes the first of the largest logits of each row. */
-static TARGET void NAME(hard)(const REAL *p, size ldp, size n, size k, int32_t *chosen)
+static TARGET void NAME(hard)(
+    const REAL *p, size ldp, size n, size k, size width, int32_t *chosen)
 {
     for (size t = 0; t < n; t++, p += ldp) {
-        size best = 0;
-        for (size j = 1; j < k; j++)
-            if (p[j] > p[best])
-                best = j;
-        chosen[t] = (int32_t)best;
+        V most = LOAD(p);
+        for (size j = W; j < width; j += W)
+            most = NAME(larger)(LOAD(p + j), most);
+        REAL largest = NAME(largest_lane)(most)[0];
+        size first = 0;
+        while (first < k && p[first] != largest)
+            first++;
+        chosen[t] = first < k ? (int32_t)first : 0; /* none is equal to NaN */
     }
 }

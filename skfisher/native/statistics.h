@@ -60,6 +60,37 @@ static TARGET void NAME(load)(const struct problem *q, struct NAME(workspace) *w
         w->c[k] = k < q->k ? constant[k] : PADDED_LOGIT;
 }
 
+#define CONVERT(type)                                              \
+    do {                                                           \
+        if (step == sizeof(type))                                  \
+            for (size i = 0; i < d; i++)                           \
+                y[i] = (REAL)((const type *)from)[i];              \
+        else                                                       \
+            for (size i = 0; i < d; i++)                           \
+                y[i] = (REAL) * (const type *)(from + i * step);   \
+    } while (0)
+
+static TARGET void NAME(convert)(const struct problem *q, const char *from, REAL *restrict y)
+{
+    size d = q->d, step = q->column_stride;
+    switch (q->kind) {
+    case FLOAT32:
+        CONVERT(unaligned_float);
+        break;
+    case INT8:
+        CONVERT(int8_t);
+        break;
+    case INT16:
+        CONVERT(unaligned_int16);
+        break;
+    case UINT16:
+        CONVERT(unaligned_uint16);
+        break;
+    default:
+        CONVERT(uint8_t);
+    }
+}
+
 /* Reads n descriptors from row `first` of x as y, and y^2 if wanted, from row `at` of the tile on. */
 static TARGET void NAME(read)(
     const struct problem *q, struct NAME(workspace) *w, size first, size n, size at)
@@ -69,12 +100,7 @@ static TARGET void NAME(read)(
     for (size t = 0; t < n; t++) {
         const char *from = q->x + (first + t) * q->row_stride;
         REAL *restrict y = w->y + (at + t) * w->ldy;
-        if (q->column_stride == sizeof(float))
-            for (size i = 0; i < d; i++)
-                y[i] = ((const unaligned_float *)from)[i];
-        else
-            for (size i = 0; i < d; i++)
-                y[i] = *(const unaligned_float *)(from + i * q->column_stride);
+        NAME(convert)(q, from, y);
         if (shift)
             for (size i = 0; i < d; i++)
                 y[i] = (y[i] - shift[i]) * inverse_scale[i];
@@ -105,7 +131,7 @@ static TARGET void NAME(assign)(
     size columns = (q->quadratic ? 2 : 1) * q->d;
     NAME(product)(w->y, w->ldy, n, columns, w->m, w->c, w->width, w->p, w->ldp);
     if (q->hard)
-        NAME(hard)(w->p, w->ldp, n, q->k, w->chosen);
+        NAME(hard)(w->p, w->ldp, n, q->k, w->width, w->chosen);
     else
         NAME(softmax)(w->p, w->ldp, n, w->width,
                       with_likelihood ? w->largest : 0, with_likelihood ? w->total : 0);

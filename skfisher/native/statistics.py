@@ -4,10 +4,9 @@ import ctypes
 
 import numpy as np
 
-from skfisher.arrays.libraries import row_indices
-from skfisher.native.library import Fisher, Problem, address, call, takes
+from skfisher.native.library import KINDS, Fisher, Problem, address, call, takes
 
-__all__ = ["bag_statistics", "fisher_vectors", "takes", "total_statistics"]
+__all__ = ["assignment_sums", "bag_statistics", "fisher_vectors", "takes", "total_statistics"]
 
 
 class Prepared:
@@ -17,10 +16,10 @@ class Prepared:
         linear, quadratic, constant = coefficients
         self.dtype = linear.dtype
         self.k, self.d = linear.shape
-        x, starts, stops = _rows_in_float32(x, starts, stops)
         self._arrays = [x]
         self.struct = Problem(
-            x=address(x), row_stride=x.strides[0], column_stride=x.strides[1],
+            x=address(x), kind=KINDS.index(x.dtype),
+            row_stride=x.strides[0], column_stride=x.strides[1],
             starts=self._keep(starts, np.int64), stops=self._keep(stops, np.int64),
             n_bags=len(starts), n_rows=int((stops - starts).sum()),
             k=self.k, d=self.d, order=order, hard=hard,
@@ -62,22 +61,18 @@ class FisherTerms:
         return ctypes.byref(self.struct)
 
 
-def _rows_in_float32(x, starts, stops):
-    """Return descriptors in float32, which holds them exactly; only the rows of the bags."""
-    if x.dtype == np.float32 and x.dtype.isnative:
-        return x, starts, stops
-    lengths = stops - starts
-    low, high = int(starts.min(initial=len(x))), int(stops.max(initial=0))
-    if high - low <= 2 * lengths.sum():
-        return x[low:high].astype(np.float32), starts - low, stops - low
-    ends = np.cumsum(lengths)
-    return x[row_indices(starts, stops)].astype(np.float32), ends - lengths, ends
-
-
 def bag_statistics(x, starts, stops, coefficients, out, *, frame=None):
     """Write the sums of each bag into `out`, contiguous float64 arrays S0, S1 and S2."""
     problem = Prepared(x, starts, stops, coefficients, frame)
     call("bag_statistics", problem.dtype, problem.pointer, *out, None)
+
+
+def assignment_sums(x, starts, stops, linear, constant, out, *, hard):
+    """Write S0, and S1 where it is not None, of each bag into `out`; as in `ops/assignment.py`."""
+    s0, s1 = out
+    order = 0 if s1 is None else 1
+    problem = Prepared(x, starts, stops, (linear, None, constant), None, order=order, hard=hard)
+    call("bag_statistics", problem.dtype, problem.pointer, s0, s1, None, None)
 
 
 def total_statistics(x, starts, stops, coefficients, out, *, frame=None):

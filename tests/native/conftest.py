@@ -16,7 +16,7 @@ def _watched(tmp_path_factory):
         return
     folder, source = tmp_path_factory.mktemp("native"), library.FOLDER / "kernels.c"
     command = ["cc", "-std=gnu11", "-O1", "-ffp-contract=fast", "-shared", "-fPIC", *flags.split()]
-    target = folder / "_kernels.so"
+    target = folder / "kernels.native.so"
     # the compiler itself is not to be watched
     environment = {name: os.environ[name] for name in os.environ if name != "LD_PRELOAD"}
     subprocess.run([*command, "-o", target, source, "-lm"], env=environment, check=True)

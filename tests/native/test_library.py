@@ -35,7 +35,7 @@ def run(folder, code):
 @pytest.fixture
 def package(tmp_path):
     """Return a folder with a copy of the package in it, without a library."""
-    ignore = shutil.ignore_patterns("__pycache__", "_kernels*")
+    ignore = shutil.ignore_patterns("__pycache__", "*.so")
     shutil.copytree(Path(skfisher.__file__).parent, tmp_path / "skfisher", ignore=ignore)
     return tmp_path
 
@@ -47,7 +47,7 @@ def package(tmp_path):
 )
 def test_without_a_library_numpy_serves_and_one_line_says_why(package, content, says):
     if content is not None:
-        (package / "skfisher/native/_kernels.abi3.so").write_bytes(content)
+        (package / "skfisher/native/kernels.native.so").write_bytes(content)
     printed = run(package, ENCODE)
     assert printed.startswith("(3, 648)\n")
     (line,) = (line for line in printed.splitlines() if "NumPy serves" in line)
@@ -67,7 +67,7 @@ def test_a_library_of_something_else_is_not_called(package, source, says):
     if compiler is None or sys.platform == "win32":
         pytest.skip("no C compiler on the path")
     (package / "other.c").write_text(source)
-    library_file = package / "skfisher/native/_kernels.abi3.so"
+    library_file = package / "skfisher/native/kernels.native.so"
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library_file, "other.c"],
                    cwd=package, check=True)  # fmt: skip
     printed = run(package, ENCODE)
@@ -88,6 +88,8 @@ def test_float64_and_other_libraries_are_left_to_the_array_code(native, stand_in
     x = np.zeros((2, 3), np.float32)
     assert library.takes(x)
     assert library.takes(x.astype(np.int16))
+    assert not library.takes(x.astype(np.float16))
+    assert not library.takes(x.astype(">f4"))
     assert not library.takes(x.astype(np.float64))
     assert not library.takes(x.astype(np.int32))
     assert not library.takes(stand_in.asarray(x))

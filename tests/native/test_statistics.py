@@ -133,8 +133,6 @@ def laid_out(x, how):
         memory = np.zeros(x.nbytes + 1, np.uint8)
         memory[1:] = np.frombuffer(x.tobytes(), np.uint8)
         return memory[1:].view(np.float32).reshape(n, d)
-    if how == "other byte order":
-        return x.astype(x.dtype.newbyteorder())
     assert how == "read-only"
     x = x.copy()
     x.flags.writeable = False
@@ -144,7 +142,7 @@ def laid_out(x, how):
 @pytest.mark.parametrize(
     "how",
     ["columns of a wider array", "every other row", "columns first", "backwards", "unaligned",
-     "other byte order", "read-only"],
+     "read-only"],
 )  # fmt: skip
 @pytest.mark.parametrize("offset", [0.0, 100.0], ids=["centred", "in a frame"])
 def test_memory_of_any_form(native, rng, how, offset):
@@ -155,7 +153,7 @@ def test_memory_of_any_form(native, rng, how, offset):
     )
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.int8, np.uint8, np.int16, np.uint16, np.bool_])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.bool_])
 def test_narrower_numbers_count_as_float32(native, rng, dtype):
     case = Case(rng, 20, 19, [30, 300, 2])
     x = (case.x > 0).astype(dtype)
