@@ -1,5 +1,6 @@
 """Dense arrays of real numbers, read from whatever has a rectangular form."""
 
+from array import array as Buffer
 from collections import Counter
 from collections.abc import (
     ItemsView,
@@ -93,7 +94,7 @@ def as_numpy(x, name="X"):
     check_unmasked(x, name)
     if isinstance(x, np.memmap):
         return x
-    if _is_sequence(x) and not isinstance(x, list | tuple):
+    if _is_sequence(x) and not isinstance(x, list | tuple | Buffer):
         x = list(x)  # NumPy reads few others
     dtype = _numpy_dtype(x)
     if dtype is not None:
@@ -247,16 +248,16 @@ def no_array(x, name, wanted):
     wanted : str
         A clause, such as "an image is an array of shape (height, width)".
     """
-    remedy = ""
+    remedy, is_member = "", name.endswith("]")
     if hasattr(x, "collect"):  # a data frame that is computed when it is asked for
         remedy = f" Write {name}.collect()."
     elif isinstance(x, Iterator):
         remedy = f" Write list({name})."
-    elif isinstance(x, Mapping) and x:
+    elif isinstance(x, Mapping) and x and is_member:
         remedy = f" If it holds columns, write np.column_stack(list({name}.values()))."
-    elif describe(x) == "Bags" and name.endswith("]"):
+    elif describe(x) == "Bags" and is_member:
         remedy = f" To add its bags to the list, write *{name}."
-    elif _stands_for_nothing(x):
+    elif _stands_for_nothing(x) and is_member:
         remedy = " Drop it."
     return TypeError(f"{name} is {describe(x)}, but {wanted}.{remedy}")
 
@@ -274,13 +275,13 @@ def _as_list_of(x, name):
     if "GroupBy" in type(x).__name__:
         return f"[group for _, group in {name}]"
     if isinstance(x, ItemsView):
-        return f"[bag for _, bag in {name}]"
+        return f"[value for _, value in {name}]"
     if isinstance(x, Set) and not isinstance(x, KeysView):
         return ""
     return f"list({name})"
 
 
-def listed(x, name="X"):
+def listed(x, name="X", *, of="2-D arrays, one per bag"):
     """Return a container of samples as a list; arrays and tables, which are no such, as they are.
 
     Parameters
@@ -290,6 +291,8 @@ def listed(x, name="X"):
         containers; so are one-dimensional arrays of objects, and series of arrays or of lists.
     name : str, default="X"
         What messages call it.
+    of : str
+        What messages ask for a list of.
 
     Raises
     ------
@@ -299,12 +302,12 @@ def listed(x, name="X"):
     if isinstance(x, list | tuple | str | bytes) or issparse(x):
         return x
     if isinstance(x, Mapping):
-        raise _no_list(x, name, f"list({name}.values())")
+        raise _no_list(x, name, of, f"list({name}.values())")
     if _is_sequence(x):
         return list(x)
     shape = getattr(x, "shape", None)
     if shape is None and isinstance(x, Iterable) and not hasattr(x, "__array__"):
-        raise _no_list(x, name, _as_list_of(x, name))
+        raise _no_list(x, name, of, _as_list_of(x, name))
     if not isinstance(x, np.ndarray):
         for to_list in ("to_list", "to_pylist"):  # of pandas and Polars, and of Arrow
             if hasattr(x, to_list) and len(shape or [0]) == 1:
@@ -316,9 +319,9 @@ def listed(x, name="X"):
     return x
 
 
-def _no_list(x, name, remedy):
+def _no_list(x, name, of, remedy):
     also = f", such as {remedy}" if remedy else ""
-    return TypeError(f"{name} is {describe(x)}: pass a list of 2-D arrays, one per bag{also}.")
+    return TypeError(f"{name} is {describe(x)}: pass a list of {of}{also}.")
 
 
 def nesting(x):

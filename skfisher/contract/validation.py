@@ -199,6 +199,7 @@ def _as_table(estimator, X, dtype, name):
     wanted = "bags: a list of 2-D arrays of shape (n_descriptors, n_features), or a 3-D array"
     if not takes_bags:
         wanted = "a table of shape (n_samples, n_features): put it after the encoder"
+    wanted = getattr(estimator, "_takes", wanted)
     if X is None or isinstance(X, str | bytes | Bags):
         raise TypeError(f"{name} is {describe(X)}, but {who} takes {wanted}.")
     column = _column_of_arrays(X)

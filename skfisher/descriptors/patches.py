@@ -8,7 +8,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import Interval, _fit_context
-from skfisher.arrays.dense import as_dense, listed, nesting, no_array, odd_one_out
+from skfisher.arrays.dense import as_dense, describe, listed, nesting, no_array, odd_one_out
 from skfisher.arrays.libraries import float_dtype, is_cupy
 from skfisher.bags.bags import Bags
 from skfisher.bags.feature_names import check_features, names_in
@@ -18,6 +18,9 @@ from skfisher.contract.validation import check_table
 from skfisher.warning import warn_caller
 
 __all__ = ["ImagePatches"]
+
+IMAGE = "an image is an array of shape (height, width) or (height, width, n_channels)"
+IMAGES = "arrays of shape (height, width) or (height, width, n_channels), one per image"
 
 
 class ImagePatches(BagOutputMixin, TransformerMixin, BagEstimator):
@@ -79,6 +82,8 @@ class ImagePatches(BagOutputMixin, TransformerMixin, BagEstimator):
         "step": [Interval(Integral, 1, None, closed="left"), tuple],
         "positions": [Interval(Real, 0, float(np.finfo(np.float32).max), closed="both"), None],
     }
+
+    _takes = f"images: a list of {IMAGES}"
 
     def __init__(self, patch_size=8, *, step=1, positions=None):
         self.patch_size = patch_size
@@ -209,23 +214,25 @@ def as_images(X):
     """Return `X` as a sequence of arrays (height, width, n_channels), or None for a table."""
     if isinstance(X, Bags):
         raise TypeError("X is Bags already: ImagePatches takes images, and makes bags of them.")
-    X = listed(X)
+    X = listed(X, of=IMAGES)
+    if X is None or isinstance(X, str | bytes):
+        raise TypeError(f"X is {describe(X)}, but a list of {IMAGES} is needed.")
     if not isinstance(X, list | tuple):
         if nesting(X) < 3:
             return None
         images = _with_channels(X, "X", 3)
         if len(images) == 0:
             raise ValueError("X holds no images: at least 1 is needed.")
+        if images.size == 0:
+            raise ValueError(f"X[0] is empty, of shape {X.shape[1:]}, and so are all others.")
         return images
     if len(X) == 0:
         raise ValueError("X holds no images: at least 1 is needed.")
     for i, image in enumerate(X):
         if nesting(image) == 0 or isinstance(image, Bags):
-            raise no_array(
-                image,
-                f"X[{i}]",
-                "an image is an array of shape (height, width) or (height, width, n_channels)",
-            )
+            raise no_array(image, f"X[{i}]", IMAGE)
+        if isinstance(image, list | tuple) and len(image) == 0:
+            raise ValueError(f"X[{i}] is empty: drop it.")
     if max(map(nesting, X)) < 2:
         return None
     return [_with_channels(image, f"X[{i}]", 2) for i, image in enumerate(X)]
@@ -278,6 +285,7 @@ def _check_scale(images):
 
 def _check_image(image, i, patch_size, is_table):
     if image.shape[0] < patch_size[0] or image.shape[1] < patch_size[1]:
+        first = f"np.moveaxis(X[{i}], 0, -1)"
         hint = (
             " A table (2-D) is read as images of one pixel: write [X] for a single image, "
             "X.reshape(n, height, width) for n flattened ones."
@@ -286,6 +294,7 @@ def _check_image(image, i, patch_size, is_table):
             f"X[{i}] is {image.shape[0]} x {image.shape[1]} pixels, smaller than a patch of "
             f"{patch_size[0]} x {patch_size[1]}: lower patch_size or drop it."
             + (hint if is_table else "")
+            + (f" If its channels come first, write {first}." if image.shape[2] > 4 else "")
         )
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         row, column, _ = np.argwhere(~np.isfinite(image))[0]

@@ -6,11 +6,13 @@ from numbers import Integral, Real
 import numpy as np
 
 from skfisher._compat import Interval, validate_parameter_constraints
-from skfisher.arrays.dense import as_dense, describe, listed
+from skfisher.arrays.dense import as_dense, describe, listed, nesting, no_array
 from skfisher.bags.bags import Bags
 from skfisher.parallel.threads import map_in_order
 
 __all__ = ["dense_sift"]
+
+IMAGES = "uint8 arrays of shape (height, width), one per image"
 
 PARAMETERS = {
     "patch_size": [Interval(Real, 0, np.inf, closed="neither")],
@@ -103,21 +105,27 @@ def _check_scales(scales):
 
 def _check_images(images, patch_size, largest):
     """Return grey images as a list of uint8 arrays that hold a patch each at the largest scale."""
-    images = listed(list(images) if isinstance(images, Iterator) else images, "images")
+    images = listed(list(images) if isinstance(images, Iterator) else images, "images", of=IMAGES)
     if images is None or isinstance(images, str | bytes | Bags):
-        raise TypeError(f"images is {describe(images)}, but a list of images is needed.")
+        raise TypeError(f"images is {describe(images)}, but a list of {IMAGES} is needed.")
     if getattr(images, "ndim", 3) == 2:
         raise ValueError("images is two-dimensional: write [images] if it is a single image.")
     if len(images) == 0:
         raise ValueError("images holds no images: at least 1 is needed.")
+    for i, image in enumerate(images):
+        if nesting(image) == 0:
+            raise no_array(image, f"images[{i}]", "an image is an array of shape (height, width)")
     images = [as_dense(image, f"images[{i}]") for i, image in enumerate(images)]
     for i, image in enumerate(images):
         if image.size == 0:
             raise ValueError(f"images[{i}] is empty, of shape {image.shape}: drop it.")
         if image.ndim != 2:
+            remedy = "convert it to grey first"
+            if image.ndim == 3 and 1 in (image.shape[0], image.shape[2]):
+                place = "[0]" if image.shape[0] == 1 else "[:, :, 0]"
+                remedy = f"write images[{i}]{place}"
             raise ValueError(
-                f"images[{i}] has shape {image.shape}, but (height, width) is needed: convert it "
-                "to grey first."
+                f"images[{i}] has shape {image.shape}, but (height, width) is needed: {remedy}."
             )
         if image.dtype != np.uint8:
             raise ValueError(

@@ -141,7 +141,7 @@ BAD_ARRAYS = {
     "None": (None, "X is None"),
     "a word": ("word", "X is 'word'"),
     "empty lists": ([[], []], r"X\[0\] is empty, and so are all others"),
-    "items": (dict(enumerate(GOOD)).items(), r"X is a dict_items: .* \[bag for _, bag in X\]"),
+    "items": (dict(enumerate(GOOD)).items(), r"X is a dict_items: .* \[value for _, value in X\]"),
     "groups of Polars": (
         pl.DataFrame({"a": [1, 2], "b": [1.0, 2.0]}).group_by("a"),
         r"X is a GroupBy: pass a list .* \[group for _, group in X\]",

@@ -4,6 +4,7 @@ import pickle
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.feature_extraction.image import extract_patches_2d
@@ -145,6 +146,15 @@ WITH_NAN[2, 5] = np.nan
         ([BIG.astype(str)], TypeError, r"X\[0\] has dtype .*real numbers are needed"),
         ([np.full((8, 8), "a", object)], TypeError, r"X\[0\] has dtype object"),
         (Bags.from_list([BIG]), TypeError, "X is Bags already"),
+        (None, TypeError, "X is None, but a list of arrays of shape"),
+        ("a.png", TypeError, "X is 'a.png', but a list of arrays of shape"),
+        ({"a": BIG}, TypeError, r"X is a dict: .* per image, such as list\(X\.values\(\)\)"),
+        ((image for image in [BIG]), TypeError, r"per image, such as list\(X\)"),
+        ([[], []], ValueError, r"X\[0\] is empty"),
+        ([BIG, [[]]], ValueError, r"X\[1\] is empty"),
+        (np.zeros((3, 0, 0)), ValueError, r"X\[0\] is empty, of shape \(0, 0\)"),
+        (pd.DataFrame({"a": [BIG, BIG]}), ValueError, r"ImagePatches takes images: .* X\['a'\]"),
+        ([np.zeros((3, 8, 8))], ValueError, r"X\[0\] is 3 x 8 .* np\.moveaxis\(X\[0\], 0, -1\)"),
     ],
 )
 def test_bad_images_are_named(images, error, words):

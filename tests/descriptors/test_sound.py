@@ -2,6 +2,8 @@
 
 import tracemalloc
 import warnings
+from array import array
+from collections import deque
 
 import numpy as np
 import pytest
@@ -120,6 +122,13 @@ def test_bad_signals_are_refused(signal, params, words):
 def test_signals_are_real_numbers(signal, words):
     with pytest.raises((TypeError, ValueError), match=words):
         mfcc(signal, 8000)
+
+
+def test_signals_as_buffers(rng):
+    signal = rng.integers(-9999, 9999, size=800).astype(np.int16)
+    expected = mfcc(signal, 8000)
+    for same in (array("h", signal.tolist()), memoryview(signal), deque((signal / 32767).tolist())):
+        np.testing.assert_allclose(mfcc(same, 8000), expected, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize(("signed", "unsigned"), [("int8", "uint8"), ("int16", "uint16")])
