@@ -31,7 +31,6 @@ from skfisher.process_state import configured, ignoring, one_thread
 __all__ = [
     "Mixture",
     "StepwiseState",
-    "draw_rows",
     "em_iterations",
     "expectation",
     "initial_mixture",
@@ -48,27 +47,6 @@ class Mixture(NamedTuple):
     weights: np.ndarray  # (k,)
     means: np.ndarray  # (k, d)
     variances: np.ndarray  # (k, d)
-
-
-def draw_rows(starts, stops, n_rows, seed):
-    """Draw rows of the descriptors of bags without replacement, in ascending bag order.
-
-    Returns
-    -------
-    rows : int64 array of shape (min(n_rows, n),)
-        Indices into the stacked descriptors.
-    owners : int64 array of the same shape
-        The bag each is from.
-    """
-    lengths = stops - starts
-    ends = np.cumsum(lengths)
-    n = int(ends[-1])
-    if n_rows >= n:
-        positions = np.arange(n)
-    else:
-        positions = np.sort(np.random.default_rng(seed).choice(n, n_rows, replace=False))
-    owners = np.searchsorted(ends, positions, side="right")
-    return positions + (stops - ends)[owners], owners
 
 
 def initial_mixture(values, rows, n_components, moments, floor, *, method, seed):

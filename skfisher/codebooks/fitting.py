@@ -9,10 +9,10 @@ from sklearn.utils import check_random_state
 from skfisher._compat import Interval, StrOptions
 from skfisher.arrays.libraries import float_dtype, to_host
 from skfisher.bags.bags import Bags
+from skfisher.bags.sampling import draw_rows
 from skfisher.codebooks.em import (
     LEAST_SEEN,
     StepwiseState,
-    draw_rows,
     em_iterations,
     initial_mixture,
     stepwise_update,

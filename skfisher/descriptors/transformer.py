@@ -7,7 +7,7 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import TransformerMixin, clone
-from sklearn.utils import check_random_state, get_tags
+from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -16,7 +16,7 @@ from skfisher.arrays.dense import as_numpy
 from skfisher.arrays.libraries import asarray, detached, empty, float_dtype, to_host
 from skfisher.bags.bags import Bags
 from skfisher.bags.feature_names import names_in
-from skfisher.codebooks.em import draw_rows
+from skfisher.bags.sampling import draw_descriptors
 from skfisher.contract.estimator import BagEstimator, all_or_nothing
 from skfisher.contract.set_output import BagOutputMixin, is_table
 from skfisher.contract.tensors_in_out import reads_input
@@ -328,24 +328,6 @@ class PositionAppender(BagOutputMixin, TransformerMixin, BagEstimator):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def draw_descriptors(bags, max_descriptors, random_state):
-    """Draw descriptors of all bags together, without replacement.
-
-    Returns
-    -------
-    sample : Bags
-        Bags of one descriptor, in the order of `bags`, without a copy; or `bags` itself, if it
-        holds no more than `max_descriptors` or that is None.
-    owners : ndarray of int
-        For each bag of `sample` the bag it is from.
-    """
-    if max_descriptors is None or max_descriptors >= bags.n_descriptors:
-        return bags, np.arange(len(bags))
-    seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
-    rows, owners = draw_rows(bags.starts, bags.stops, max_descriptors, seed)
-    return Bags(bags.values, rows, rows + 1), owners
 
 
 def _training_blocks(bags, y, n_rows=None):

@@ -7,10 +7,10 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher.arrays.libraries import to_host
+from skfisher.bags.sampling import draw_descriptors
 from skfisher.codebooks.fitting import MixtureFitter
 from skfisher.codebooks.mixture import mixture_of
 from skfisher.contract.validation import check_bags
-from skfisher.descriptors.transformer import draw_descriptors
 from skfisher.display.pyplot import PLAIN_TEXT, import_pyplot
 
 __all__ = ["EncodingDisplay", "MixtureDisplay"]

@@ -12,7 +12,7 @@ from skfisher.arrays.libraries import (
     float_dtype,
 )
 from skfisher.bags.bags import Bags
-from skfisher.codebooks.em import draw_rows
+from skfisher.bags.sampling import draw_rows
 from skfisher.joint.continuing import form_of
 from skfisher.joint.prediction import FittedJointModel
 from skfisher.layers.chain import encode_bags, map_descriptors

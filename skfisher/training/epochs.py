@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skfisher.bags.sampling import draw_from_each
 from skfisher.layers.chain import encode_bags
 from skfisher.training.line_search import line_search
 from skfisher.training.objective import batch_gradient
 from skfisher.training.optimizers import clip_norm
 from skfisher.training.recipe import SCHEDULES, SOLVERS, Model
-from skfisher.training.sampling import draw_descriptors
 
 __all__ = ["Diverged", "Epoch", "run_epoch"]
 
@@ -80,7 +80,7 @@ def _descend(chain, recipe, model, problem, epoch):
         batch = problem.take(index)
         if weights is not None:
             batch = batch.weighted(weights)
-        batch = batch._replace(bags=draw_descriptors(batch.bags, recipe.max_descriptors, rng))
+        batch = batch._replace(bags=draw_from_each(batch.bags, recipe.max_descriptors, rng))
         loss, gradients, losses = batch_gradient(
             chain, recipe, parameters, batch, None if duals is None else duals[index]
         )

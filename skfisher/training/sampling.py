@@ -1,4 +1,4 @@
-"""Which bags make a batch, and which of their descriptors.
+"""Which bags make a batch.
 
 A sampler is three pure functions over a state: ``start`` makes it at the beginning of an
 epoch, ``draw`` takes a batch from it, ``observe`` is told the losses of the bags in the batch.
@@ -9,10 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from skfisher.arrays.libraries import device_of
-from skfisher.bags.bags import Bags
-
-__all__ = ["Drawn", "Sampler", "Shuffle", "draw_descriptors"]
+__all__ = ["Drawn", "Sampler", "Shuffle"]
 
 
 class Drawn(NamedTuple):
@@ -51,19 +48,3 @@ class Shuffle:
     def observe(self, state, index, losses):
         """Return the state: losses make no difference."""
         return state
-
-
-def draw_descriptors(bags, most, rng):
-    """Return the bags with at most so many descriptors each, drawn at random, in order."""
-    lengths = bags.lengths
-    if most is None or lengths.max() <= most:
-        return bags
-    rows = [
-        np.arange(start, start + length)
-        if length <= most
-        else start + np.sort(rng.choice(length, most, replace=False))
-        for start, length in zip(bags.starts.tolist(), lengths.tolist(), strict=True)
-    ]
-    with device_of(bags.values):
-        values = bags.values[np.concatenate(rows)]
-    return Bags.from_lengths(values, np.minimum(lengths, most))

@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 from sklearn.mixture import GaussianMixture
 
 from skfisher import Bags
+from skfisher.bags.sampling import draw_rows
 from skfisher.codebooks.em import (
     Mixture,
     StepwiseState,
-    draw_rows,
     em_iterations,
     expectation,
     initial_mixture,

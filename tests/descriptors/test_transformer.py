@@ -19,10 +19,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skfisher.descriptors.transformer
 from skfisher.bags.bags import Bags
+from skfisher.bags.sampling import draw_descriptors
 from skfisher.descriptors.transformer import (
     DescriptorTransformer,
     PositionAppender,
-    draw_descriptors,
 )
 
 

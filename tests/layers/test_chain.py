@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from skfisher import Bags
+from skfisher.bags.sampling import draw_from_each
 from skfisher.codebooks.em import Mixture
 from skfisher.layers import chain as chain_module
 from skfisher.layers.chain import Chain, cut_long, encode_bags
@@ -16,7 +17,6 @@ from skfisher.layers.whitening import Whitening, whiten_bags
 from skfisher.parallel.units import Where
 from skfisher.training.objective import Problem, batch_gradient
 from skfisher.training.recipe import Recipe
-from skfisher.training.sampling import draw_descriptors
 from tests.ops import references
 
 LENGTHS = [1, 7, 30, 13]
@@ -258,10 +258,10 @@ def test_bags_in_any_order_and_place_are_encoded_alike(rng):
 
 def test_drawn_descriptors_are_some_of_their_bag_in_order(rng):
     bags = Bags.from_lengths(np.arange(51.0)[:, None], LENGTHS)
-    drawn = draw_descriptors(bags, 10, rng)
+    drawn = draw_from_each(bags, 10, rng)
     assert drawn.lengths.tolist() == [1, 7, 10, 10]
     for part, whole in zip(drawn, bags, strict=True):
         assert np.isin(part, whole).all()
         assert (np.diff(part[:, 0]) > 0).all()
-    assert draw_descriptors(bags, 30, rng) is bags
-    assert draw_descriptors(bags, None, rng) is bags
+    assert draw_from_each(bags, 30, rng) is bags
+    assert draw_from_each(bags, None, rng) is bags
