@@ -10,13 +10,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import _fit_context
-from skfisher.arrays.libraries import float_dtype, parse_device
+from skfisher.arrays.libraries import array_module, float_dtype, parse_device
 from skfisher.codebooks.em import Mixture
-from skfisher.codebooks.fitting import MixtureFitter, course_of_fit
+from skfisher.codebooks.fitting import MixtureFitter, course_of_fit, too_far
 from skfisher.codebooks.parameters import parameters_of
 from skfisher.contract.estimator import BagEstimator, all_or_nothing
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
-from skfisher.contract.validation import check_bags
+from skfisher.contract.validation import check_bags, place_of
 from skfisher.ops.gaussian import log_joint, softmax_rows
 from skfisher.parallel.units import map_rows, row_units
 
@@ -256,12 +256,19 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         bags = self._check_descriptors(X, reset=False, copy=False)
         mixture = self._mixture(bags)
         k, d = mixture.means.shape
-        return map_rows(
+        result = map_rows(
             functools.partial(_assign, mixture=mixture, what=what),
             row_units(bags, self._where()),
             tile=max(1024, 2**21 // max(k, d)),
             scratch=(8 * (4 * k + 3 * d), 0),
         )
+        wrong = ~array_module(result).isfinite(result if result.ndim == 1 else result[:, 0])
+        if what == "component":
+            wrong = result < 0
+        if wrong.any():
+            sample, _ = place_of(int(wrong.argmax()), bags)
+            raise ValueError(too_far(mixture, bags, sample))
+        return result
 
     @reads_input
     def score(self, X, y=None):
@@ -388,10 +395,13 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         return result
 
 
+@np.errstate(over="ignore", invalid="ignore")  # the caller looks
 def _assign(x, mixture, what):
+    """Return what is asked of some rows: NaN, or -1, where their density is not finite."""
     logits = log_joint(x.astype(float_dtype(x.dtype), copy=False), *mixture)
     if what == "component":
-        return logits.argmax(axis=1)
+        xp = array_module(x)
+        return xp.where(xp.isfinite(logits.max(axis=1)), logits.argmax(axis=1), -1)
     posteriors, largest, log_sum = softmax_rows(logits)
     return posteriors if what == "posteriors" else largest + log_sum
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skfisher.arrays.libraries import array_module, asarray, to_host
+from skfisher.contract.validation import check_spread
 from skfisher.parallel.units import HERE, row_units, sum_units
 
 __all__ = ["Moments", "global_moments"]
@@ -39,17 +40,9 @@ def global_moments(bags, where=HERE):
         tile=max(1, TILE_NUMBERS // d), scratch=(16 * d, 0),
     )  # fmt: skip
     count = bags.n_descriptors
+    check_spread(origin, total, squares, count)
     mean = total / count
-    with np.errstate(over="ignore", invalid="ignore"):
-        variance = np.maximum(squares / count - mean**2, 0)
-    tiny = (squares < np.finfo(np.float64).tiny) & (total != 0)
-    if not np.isfinite(variance).all() or tiny.any():
-        j = int((~np.isfinite(variance) | tiny).argmax())
-        raise ValueError(
-            f"X varies by about {abs(mean[j]):.0e} in feature {j}: its square is no float64 "
-            "number. Rescale the descriptors."
-        )
-    return Moments(origin + mean, variance)
+    return Moments(origin + mean, np.maximum(squares / count - mean**2, 0))
 
 
 @np.errstate(over="ignore", under="ignore")  # the caller looks

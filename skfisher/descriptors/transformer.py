@@ -20,7 +20,7 @@ from skfisher.bags.sampling import draw_descriptors
 from skfisher.contract.estimator import BagEstimator, all_or_nothing
 from skfisher.contract.set_output import BagOutputMixin, is_table
 from skfisher.contract.tensors_in_out import reads_input
-from skfisher.contract.validation import check_bags
+from skfisher.contract.validation import check_bags, place_of
 from skfisher.parallel.units import Where, map_rows, row_units
 from skfisher.process_state import configured
 
@@ -193,6 +193,7 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
             row_units(bags, Where(self.n_jobs, "cpu"), n_rows),
             tile=n_rows,
         )
+        _check_output(values, bags, self.transformer_)
         return values if is_table(X) else Bags.from_lengths(values, bags.lengths)
 
     def get_feature_names_out(self, input_features=None):
@@ -348,16 +349,22 @@ def _rows_per_block(bags):
 
 
 @_plain_scikit_learn
+@np.errstate(over="ignore", invalid="ignore")  # of its checks; it may do without such squares
 def _learn(transformer, blocks, *, partial):
+    learn = transformer.partial_fit if partial else transformer.fit
     for x, y in blocks:
-        if partial:
-            transformer.partial_fit(x, y)
-        else:
-            transformer.fit(x, y)
+        try:
+            learn(x, y)
+        except np.linalg.LinAlgError as fault:
+            raise ValueError(
+                f"{transformer} cannot be fitted to the descriptors: {fault}. Their squares may be "
+                "no floating-point numbers. Rescale the descriptors."
+            ) from fault
     return transformer
 
 
 @_plain_scikit_learn
+@np.errstate(over="ignore", invalid="ignore")  # the caller looks
 def _transform_rows(x, transformer):
     x = x.astype(float_dtype(x.dtype))  # a copy: the transformer may write to it
     part = transformer.transform(x)
@@ -373,6 +380,21 @@ def _transform_rows(x, transformer):
             f"must return one row for each, of shape ({len(x)}, n_features_out)."
         )
     return part.astype(x.dtype, copy=False)
+
+
+def _check_output(values, bags, transformer):
+    if values.dtype.kind != "f":
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = values.sum()  # finite only if all are
+    if not np.isfinite(total):
+        finite = np.isfinite(values).all(axis=1)
+        if not finite.all():
+            sample, descriptor = place_of(int(finite.argmin()), bags)
+            raise ValueError(
+                f"{transformer} made NaN or infinity of descriptor {descriptor} of X[{sample}]. "
+                f"Rescale the descriptors, or pass float64 if {values.dtype} does not hold them."
+            )
 
 
 def _check_labels(y, bags):

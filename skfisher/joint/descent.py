@@ -8,6 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
 from skfisher.contract.labels import Targets
+from skfisher.contract.validation import check_encodings
 from skfisher.joint.continuing import course_of
 from skfisher.joint.settings import recipe_of, trained_groups
 from skfisher.joint.start import JointStart
@@ -132,6 +133,11 @@ class JointDescent(JointStart):
         if validation is None:
             return state
         loss, _ = self._validate(chain, recipe, models, validation)
+        if not np.isfinite(loss):  # and no later one could be seen to be lower
+            for parameters in models:
+                with np.errstate(over="ignore", invalid="ignore"):
+                    encodings = encode_bags(chain, parameters, validation.bags)
+                check_encodings(encodings, "X_val")
         return replace(state, best=models, best_loss=loss)
 
     def _record(self, chain, recipe, results, validation):
@@ -155,7 +161,8 @@ class JointDescent(JointStart):
 
     def _validate(self, chain, recipe, models, problem):
         """Return loss and score on bags held back."""
-        decision = decide(chain, models, problem.bags)
+        with np.errstate(over="ignore", invalid="ignore"):  # a loss of NaN is never the lowest
+            decision = decide(chain, models, problem.bags)
         return mean_loss(recipe, decision, problem), score_of(self._targets(problem), decision)
 
     def _targets(self, problem):

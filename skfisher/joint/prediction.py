@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 from skfisher.arrays.libraries import asarray, parse_device
 from skfisher.contract.labels import Targets
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
-from skfisher.contract.validation import check_bags
+from skfisher.contract.validation import check_bags, check_encodings
 from skfisher.layers.chain import Chain, encode_bags
 from skfisher.layers.feature_map import FeatureMap
 from skfisher.layers.normalization import Centering, PowerL2
@@ -96,7 +96,9 @@ class FittedJointModel(TransformerMixin):
         bags = check_bags(self, X, reset=False)
         chain = self._chain()
         models = self._parameters()
-        return bags, [(encode_bags(chain, parameters, bags), parameters) for parameters in models]
+        with np.errstate(over="ignore", invalid="ignore"):
+            encodings = [encode_bags(chain, parameters, bags) for parameters in models]
+        return bags, list(zip(map(check_encodings, encodings), models, strict=True))
 
     @mirrors_input
     def decision_function(self, X):

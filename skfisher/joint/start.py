@@ -13,6 +13,7 @@ from skfisher.arrays.libraries import (
 )
 from skfisher.bags.bags import Bags
 from skfisher.bags.sampling import draw_rows
+from skfisher.contract.validation import check_encodings
 from skfisher.joint.continuing import form_of
 from skfisher.joint.prediction import FittedJointModel
 from skfisher.layers.chain import encode_bags, map_descriptors
@@ -93,7 +94,8 @@ class JointStart(FittedJointModel):
         """
         self._kind, self.classes_ = targets.kind, targets.classes
         parameters = first_map | self._first_pooling(chain, problem.bags[index], first_map)
-        encodings = self._centered(chain, parameters, problem.bags, index)
+        with np.errstate(over="ignore", invalid="ignore"):
+            encodings = self._centered(chain, parameters, problem.bags, index)
         coef, intercept = self._fit_head(encodings, problem)
         models = [
             parameters | {"coef": coef[c], "intercept": intercept[c]}
@@ -126,6 +128,7 @@ class JointStart(FittedJointModel):
 
     def _fit_head(self, encodings, problem):
         """Return coefficients and intercepts of a linear classifier of encodings."""
+        check_encodings(encodings)
         if self.loss == "log_loss":
             joint = self._kind == "multiclass" and self._form["multi_class"] == "shared"
             return fit_logistic(

@@ -14,6 +14,7 @@ import numpy as np
 
 from skfisher.arrays.libraries import array_module, asarray, float_dtype, to_host
 from skfisher.bags.bags import Bags
+from skfisher.contract.validation import check_spread
 from skfisher.parallel.units import HERE, map_rows, row_units, sum_units
 
 __all__ = ["Whitening", "principal_axes", "whiten", "whiten_bags"]
@@ -22,6 +23,8 @@ __all__ = ["Whitening", "principal_axes", "whiten", "whiten_bags"]
 CLIP = 0.999
 # Directions of less variance than this share of the largest are noise, and not blown up.
 LEAST_VARIANCE = 1e-6
+# Beyond such axes and means, and their inverses, float32 may overflow, or have few digits.
+LARGE = 2.0**100
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,11 @@ class Whitening:
     groups: ClassVar = {}
 
     def prepare(self, p, dtype):
-        """Return mean, axes and unmixing matrix in a dtype."""
+        """Return mean, axes and unmixing matrix in a dtype, or in float64 where it has no range."""
         arrays = (self.mean, self.axes, self.unmix)
+        sizes = np.append(np.abs(self.axes).max(axis=0), np.abs(self.mean).max())
+        if sizes.max() > LARGE or sizes[:-1].min() < 1 / LARGE:
+            dtype = np.float64
         return [None if a is None else a.astype(dtype, copy=False) for a in arrays]
 
     def apply(self, q, x):
@@ -53,13 +59,15 @@ class Whitening:
         z, unmix = self._clipped(q, x)
         if self.squash:
             array_module(x).arctanh(z, out=z)
-        return z if unmix is None else z @ unmix.T
+        if unmix is not None:
+            z = z @ unmix.T
+        return z.astype(x.dtype, copy=False)
 
     def _clipped(self, q, x):
         """Return the coordinates before arctanh, and the unmixing matrix."""
         xp = array_module(x)
         mean, axes, unmix = (None if a is None else asarray(a, like=x) for a in q)
-        z = xp.matmul(x - mean, axes)
+        z = xp.matmul(x.astype(axes.dtype, copy=False) - mean, axes)
         if self.squash:
             xp.clip(z, -CLIP, CLIP, out=z)
         return z, unmix
@@ -72,7 +80,7 @@ class Whitening:
         d_z = g if unmix is None else g @ unmix
         if self.squash:  # what was clipped does not move
             d_z = array_module(x).where(abs(z) < CLIP, d_z / (1 - z * z), 0)
-        return d_z @ asarray(q[1], like=x).T, {}
+        return (d_z @ asarray(q[1], like=x).T).astype(x.dtype, copy=False), {}
 
 
 def whiten(x, whitening):
@@ -115,6 +123,7 @@ def principal_axes(bags, *, equal, where=HERE):
         tile=max(1, 2**16 // bags.n_features), scratch=(16 * bags.n_features, 0),
     )  # fmt: skip
     n = bags.n_descriptors
+    check_spread(origin, total, products.diagonal(), n)
     offset = total / n
     variances, directions = np.linalg.eigh(products / n - np.outer(offset, offset))
     variances, directions = variances[::-1], directions[:, ::-1]
@@ -129,6 +138,7 @@ def principal_axes(bags, *, equal, where=HERE):
     return origin + offset, directions / scale
 
 
+@np.errstate(over="ignore", under="ignore", invalid="ignore")  # the caller looks
 def _second_moments(x, origin):
     differences = array_module(x).subtract(x, asarray(origin, like=x), dtype=np.float64)
     return differences.sum(axis=0), differences.T @ differences

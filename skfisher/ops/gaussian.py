@@ -195,8 +195,9 @@ def reach(means, variances):
     The expanded square of the log density is a difference of numbers of this size, and
     loses digits accordingly.
     """
-    squares = means * means
-    squares /= variances
+    with np.errstate(over="ignore"):  # infinity is far enough
+        squares = means * means
+        squares /= variances
     return float(squares.sum(axis=1).max()) / means.shape[1]
 
 

@@ -11,15 +11,11 @@ import numpy as np
 from skfisher.bags.sampling import draw_from_each
 from skfisher.layers.chain import encode_bags
 from skfisher.training.line_search import line_search
-from skfisher.training.objective import batch_gradient
+from skfisher.training.objective import Diverged, batch_gradient
 from skfisher.training.optimizers import clip_norm
 from skfisher.training.recipe import SCHEDULES, SOLVERS, Model
 
 __all__ = ["Diverged", "Epoch", "run_epoch"]
-
-
-class Diverged(ArithmeticError):
-    """A quantity is no longer finite; the message names it."""
 
 
 class Epoch(NamedTuple):

@@ -11,10 +11,14 @@ from skfisher.ops.feature_map import linear_map
 from skfisher.parallel.threads import cut_bags
 from skfisher.parallel.units import bag_units, sum_units
 
-__all__ = ["CLASSIFIER", "Problem", "batch_gradient", "mean_loss", "terms_of"]
+__all__ = ["CLASSIFIER", "Diverged", "Problem", "batch_gradient", "mean_loss", "terms_of"]
 
 # The group of the classifier's parameters, beside those of the layers.
 CLASSIFIER = {"classifier": ("coef", "intercept")}
+
+
+class Diverged(ArithmeticError):
+    """A quantity is no longer finite; the message names it."""
 
 
 class Problem(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 from skfisher.layers.chain import encode_bags
 from skfisher.svm.solver import fit_linear_svms
 from skfisher.training.natural_gradient import NaturalGradient
-from skfisher.training.objective import CLASSIFIER
+from skfisher.training.objective import CLASSIFIER, Diverged
 from skfisher.training.optimizers import SGD, Adam, constant, cosine
 from skfisher.training.sampling import Shuffle
 
@@ -90,8 +90,11 @@ class Recipe:
         The duals of the epoch before stay feasible when the encodings move, and are where
         the ascent starts.
         """
+        encodings = encode_bags(chain, model.parameters, problem.bags)
+        if not np.isfinite(encodings).all():
+            raise Diverged("an entry of the encodings")
         solution = fit_linear_svms(
-            encode_bags(chain, model.parameters, problem.bags),
+            encodings,
             problem.signs,
             self.C if problem.weights is None else self.C * problem.weights,
             loss="hinge" if self.loss == "hinge" else "squared_hinge",

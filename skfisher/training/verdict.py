@@ -65,7 +65,7 @@ def fault_of(before, after):
         return (
             f"the score of the last SVM is {after.score:.3g}, that of baseline_ {before.score:.3g}"
         )
-    if after.loss > 1.5 * before.loss + WIDE_MARGIN:
+    if not after.loss <= 1.5 * before.loss + WIDE_MARGIN:
         return f"the loss of the last SVM is {after.loss:.3g}, that of baseline_ {before.loss:.3g}"
     if after.weight < min(LOST_WEIGHT, before.weight):
         return f"K times the smallest weight of the mixture is {after.weight:.2g}"
