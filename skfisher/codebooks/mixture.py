@@ -15,8 +15,9 @@ from skfisher.codebooks.em import Mixture
 from skfisher.codebooks.fitting import MixtureFitter, course_of_fit, too_far
 from skfisher.codebooks.parameters import parameters_of
 from skfisher.contract.estimator import BagEstimator, all_or_nothing
+from skfisher.contract.extremes import place_of
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
-from skfisher.contract.validation import check_bags, place_of
+from skfisher.contract.validation import check_bags
 from skfisher.ops.gaussian import log_joint, softmax_rows
 from skfisher.parallel.units import map_rows, row_units
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skfisher.arrays.libraries import array_module, asarray, to_host
-from skfisher.contract.validation import check_spread
+from skfisher.contract.extremes import check_spread
 from skfisher.parallel.units import HERE, row_units, sum_units
 
 __all__ = ["Moments", "global_moments"]

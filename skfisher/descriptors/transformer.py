@@ -18,9 +18,10 @@ from skfisher.bags.bags import Bags
 from skfisher.bags.feature_names import names_in
 from skfisher.bags.sampling import draw_descriptors
 from skfisher.contract.estimator import BagEstimator, all_or_nothing
+from skfisher.contract.extremes import place_of
 from skfisher.contract.set_output import BagOutputMixin, is_table
 from skfisher.contract.tensors_in_out import reads_input
-from skfisher.contract.validation import check_bags, place_of
+from skfisher.contract.validation import check_bags
 from skfisher.parallel.units import Where, map_rows, row_units
 from skfisher.process_state import configured
 

@@ -7,8 +7,8 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
+from skfisher.contract.extremes import check_encodings
 from skfisher.contract.labels import Targets
-from skfisher.contract.validation import check_encodings
 from skfisher.joint.continuing import course_of
 from skfisher.joint.settings import recipe_of, trained_groups
 from skfisher.joint.start import JointStart

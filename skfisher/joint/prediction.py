@@ -6,9 +6,10 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher.arrays.libraries import asarray, parse_device
+from skfisher.contract.extremes import check_encodings
 from skfisher.contract.labels import Targets
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
-from skfisher.contract.validation import check_bags, check_encodings
+from skfisher.contract.validation import check_bags
 from skfisher.layers.chain import Chain, encode_bags
 from skfisher.layers.feature_map import FeatureMap
 from skfisher.layers.normalization import Centering, PowerL2

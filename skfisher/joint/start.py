@@ -13,7 +13,7 @@ from skfisher.arrays.libraries import (
 )
 from skfisher.bags.bags import Bags
 from skfisher.bags.sampling import draw_rows
-from skfisher.contract.validation import check_encodings
+from skfisher.contract.extremes import check_encodings
 from skfisher.joint.continuing import form_of
 from skfisher.joint.prediction import FittedJointModel
 from skfisher.layers.chain import encode_bags, map_descriptors

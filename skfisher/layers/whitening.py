@@ -14,7 +14,7 @@ import numpy as np
 
 from skfisher.arrays.libraries import array_module, asarray, float_dtype, to_host
 from skfisher.bags.bags import Bags
-from skfisher.contract.validation import check_spread
+from skfisher.contract.extremes import check_spread
 from skfisher.parallel.units import HERE, map_rows, row_units, sum_units
 
 __all__ = ["Whitening", "principal_axes", "whiten", "whiten_bags"]
