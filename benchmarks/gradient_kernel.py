@@ -153,7 +153,14 @@ def maps():
     rows = []
     for n_orientations, settings in (
         (1, [{"target": "uniform"}]),
-        (8, [{"target": "uniform"}, {"target": "uniform", "temperature": 8.0}, {"target": "jacobian"}]),
+        (
+            8,
+            [
+                {"target": "uniform"},
+                {"target": "uniform", "temperature": 8.0},
+                {"target": "jacobian"},
+            ],
+        ),
     ):
         network = MLPClassifier((512, 512), max_iter=20, random_state=0)
         frozen = FrozenEstimator(network.fit(*digits(range(5), n_orientations)))

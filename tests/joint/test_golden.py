@@ -1,4 +1,4 @@
-"""Joint models are those of before: a change of the code that trains them is not one of the results.
+"""Joint models are those of before: changes of the code that trains them leave the results.
 
 `python -m tests.joint.test_golden` writes what is found now, after a change that was meant.
 """
