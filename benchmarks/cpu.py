@@ -1,14 +1,18 @@
-"""How fast Fisher vectors and EM are on this CPU, as ratios to peers of the same run.
+"""How fast Fisher vectors and EM are on this CPU: native kernels, NumPy, and peers, in one run.
 
     python benchmarks/cpu.py [--save] [--quick]
 
-Peers: scikit-image's ``fisher_vector``, scikit-learn's ``GaussianMixture``, and a plain
-NumPy version with the same matrix products. All in float32. Every figure is the best of
-several interleaved repeats; one thread each, unless a row says otherwise. ``--save``
-writes the table to ``benchmarks/results/``.
+The same call is timed with the native kernels and, by ``SKFISHER_NATIVE=0``, with NumPy. Peers are
+scikit-image's ``fisher_vector``, scikit-learn's ``GaussianMixture``, a plain NumPy version with the
+same matrix products, and VLFeat where the variable ``VLFEAT`` holds the path of its library. The
+floor is the time of the matrix products at the speed of a large one, and of the exponentials, both
+measured in this run. All in float32. Every figure is the best of several interleaved repeats of CPU
+time; one thread each, unless a row says otherwise. ``--save`` writes the tables to
+``benchmarks/results/``. How joint training compares with PyTorch is in ``joint.py``.
 """
 
 import argparse
+import contextlib
 import datetime
 import os
 import platform
@@ -20,16 +24,18 @@ from pathlib import Path
 
 import numpy as np
 import sklearn
-from sklearn.mixture import GaussianMixture
+from cpu_peers import plain_encode, scikit_image, scikit_learn_mixture, vlfeat
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import skfisher
-from skfisher import Bags, FisherVectorEncoder
+from skfisher import Bags, FisherVectorEncoder, PowerL2Normalizer
 from skfisher.codebooks.em import Mixture, expectation, maximization
+from skfisher.native import library
 from skfisher.ops.fisher import fisher_vector, fisher_vector_vjp
 from skfisher.parallel.units import Where, row_units
 
 ROWS = []
+COLUMNS = ["NumPy", "plain NumPy", "scikit-image", "VLFeat", "scikit-learn", "floor"]
 
 
 def problem(n_bags, length, d, k, *, spread, ragged=False, seed=0):
@@ -50,39 +56,6 @@ def problem(n_bags, length, d, k, *, spread, ragged=False, seed=0):
     return Bags.from_lengths(x, lengths), mixture
 
 
-def plain_encode(bags, mixture):
-    """Fisher vectors the straightforward way: one bag at a time, whole arrays, in float32."""
-    weights, means, variances = (p.astype(np.float32) for p in mixture)
-    k, d = means.shape
-    encodings = np.empty((len(bags), (2 * d + 1) * k), np.float32)
-    linear, quadratic = (means / variances).T.copy(), (-0.5 / variances).T.copy()
-    constant = np.log(weights) - 0.5 * (np.log(variances) + means**2 / variances).sum(axis=1)
-    root = np.sqrt(weights)[:, None]
-    for i, x in enumerate(bags):
-        x2 = x * x
-        p = x @ linear + x2 @ quadratic + constant
-        p -= p.max(axis=1, keepdims=True)
-        np.exp(p, out=p)
-        p /= p.sum(axis=1, keepdims=True)
-        s0, s1, s2 = p.sum(axis=0)[:, None], p.T @ x, p.T @ x2
-        n = np.float32(len(x))
-        f_w = (s0 - n * weights[:, None]) / (n * root)
-        f_means = (s1 - means * s0) / (n * root * np.sqrt(variances))
-        f_variances = ((s2 - 2 * means * s1 + means**2 * s0) / variances - s0) / (
-            n * np.float32(2**0.5) * root
-        )
-        encodings[i] = np.concatenate([f_w.ravel(), f_means.ravel(), f_variances.ravel()])
-    return encodings
-
-
-def scikit_learn_mixture(mixture):
-    peer = GaussianMixture(len(mixture.weights), covariance_type="diag")
-    weights, means, variances = (p.astype(np.float32) for p in mixture)
-    peer.weights_, peer.means_, peer.covariances_ = weights, means, variances
-    peer.precisions_cholesky_ = 1 / np.sqrt(variances)
-    return peer
-
-
 def encoder_of(mixture, n_jobs=None):
     encoder = FisherVectorEncoder(mixture=None, n_jobs=n_jobs)
     encoder.weights_, encoder.means_, encoder.variances_ = mixture
@@ -90,127 +63,200 @@ def encoder_of(mixture, n_jobs=None):
     return encoder
 
 
-def best_of(*functions, repeats):
+@contextlib.contextmanager
+def numpy_serves():
+    """Switch the native kernels off."""
+    before = os.environ.get("SKFISHER_NATIVE")
+    os.environ["SKFISHER_NATIVE"] = "0"
+    try:
+        yield
+    finally:
+        del os.environ["SKFISHER_NATIVE"]
+        if before is not None:
+            os.environ["SKFISHER_NATIVE"] = before
+
+
+def by_numpy(function):
+    def call():
+        with numpy_serves():
+            return function()
+
+    return call
+
+
+def best_of(*functions, repeats, clock=time.thread_time):
     """Return the shortest time of each function, in seconds; repeats are interleaved."""
     times = [[] for _ in functions]
     for function in functions:
         function()
     for _ in range(repeats):
         for function, seconds in zip(functions, times, strict=True):
-            start = time.perf_counter()
+            start = clock()
             function()
-            seconds.append(time.perf_counter() - start)
+            seconds.append(clock() - start)
     return [min(seconds) for seconds in times]
 
 
-def report(work, ours, peer, name, bar=None, most=None):
-    ratio = peer / ours
-    verdict = ""
-    if bar is not None:
-        verdict = "met" if ratio >= bar else "missed"
-    elif most is not None:
-        bar, verdict = f"at most {most}", "met" if ratio <= most else "missed"
-    ROWS.append((work, f"{ours * 1e3:.1f}", name, f"{peer * 1e3:.1f}", f"{ratio:.2f}",
-                 "" if bar is None else f"{bar}", verdict))  # fmt: skip
-    times = f"{ours * 1e3:9.1f} ms   {name:<28} {peer * 1e3:9.1f} ms"
-    print(f"{work:<58} {times}   x{ratio:.2f} {verdict}", flush=True)
+class Machine:
+    """What this machine can do at most, on one thread: products and exponentials a second."""
+
+    def __init__(self, repeats):
+        rng = np.random.default_rng(0)
+        big, p = rng.random((1024, 1024), np.float32), rng.random(2**16, np.float32)
+        with threadpool_limits(1):
+            product, exponentials = best_of(lambda: big @ big, lambda: np.exp(p), repeats=repeats)
+        self.flops, self.exponentials = 2 * 1024**3 / product, p.size / exponentials
+
+    def floor(self, rows, d, k):
+        """Return the seconds that encoding so many descriptors takes at least."""
+        return 8 * rows * d * k / self.flops + rows * k / self.exponentials
 
 
-def encode(repeats):
-    from skimage.feature import fisher_vector as scikit_image_fisher_vector
-
-    with threadpool_limits(1):
-        cases = [
-            ("24 x 10^4 x 64, K=32, overlapping", (24, 10_000, 64, 32), 0.5, False, 1.3),
-            ("the same, ragged", (24, 10_000, 64, 32), 0.5, True, 1.3),
-            ("the same, separated", (24, 10_000, 64, 32), 2.0, False, 4),
-            ("16 x 10^4 x 768, K=32", (16, 10_000, 768, 32), 0.5, False, None),
-            ("8 x 10^4 x 64, K=256", (8, 10_000, 64, 256), 0.5, False, None),
-        ]
-        for name, shape, spread, ragged, bar in cases:
-            bags, mixture = problem(*shape, spread=spread, ragged=ragged)
-            encoder = encoder_of(mixture)
-            ours, plain = encoder.transform(bags), plain_encode(bags, mixture)
-            assert np.abs(ours - plain).max() < 1e-3 * np.abs(plain).max()
-            times = best_of(
-                lambda e=encoder, b=bags: e.transform(b),
-                lambda m=mixture, b=bags: plain_encode(b, m),
-                repeats=repeats,
-            )
-            report(f"encode {name}", *times, "plain NumPy", bar)
-        for ragged in (False, True):
-            bags, mixture = problem(4000, 50, 24, 64, spread=0.5, ragged=ragged)
-            encoder, peer = encoder_of(mixture), scikit_learn_mixture(mixture)
-            name = "encode 4000 x 50 x 24, K=64" + (", ragged" if ragged else "")
-            ours, theirs, plain = best_of(
-                lambda e=encoder, b=bags: e.transform(b),
-                lambda b=bags, p=peer: [scikit_image_fisher_vector(x, p) for x in b],
-                lambda m=mixture, b=bags: plain_encode(b, m),
-                repeats=max(2, repeats // 3),
-            )
-            report(name, ours, theirs, "scikit-image", 8)
-            report(name, ours, plain, "plain NumPy")
+def report(work, function, peers, *, repeats, floor=None, bars=None, clock=time.thread_time):
+    """Time a function with the kernels and with NumPy, and its peers; keep a row of the table."""
+    bars = {} if bars is None else bars
+    names = ["NumPy", *peers]
+    native, *others = best_of(
+        function, by_numpy(function), *peers.values(), repeats=repeats, clock=clock
+    )
+    ratios = {name: seconds / native for name, seconds in zip(names, others, strict=True)}
+    if floor is not None:
+        ratios["floor"] = floor / native
+    cells = [f"{native * 1e3:.2f}"]
+    for name in COLUMNS:
+        bar = bars.get(name)
+        cell = "" if name not in ratios else f"{ratios[name]:.2f}"
+        if bar is not None and name in ratios:
+            cell += f" ({'met' if ratios[name] >= bar else 'missed'}: {bar})"
+        cells.append(cell)
+    ROWS.append((work, *cells))
+    print(" | ".join(ROWS[-1]), flush=True)
+    return native
 
 
-def em(repeats):
-    for k, bar in ((32, 2.5), (256, 4)):
+def encode(machine, repeats):
+    cases = [
+        ("24 x 10^4 x 64, K=32, overlapping", (24, 10_000, 64, 32), 0.5, False, 1.7),
+        ("the same, separated", (24, 10_000, 64, 32), 2.0, False, 1.7),
+        ("24 x 2000 x 64, K=256", (24, 2000, 64, 256), 0.5, False, 1.4),
+        ("4000 x 50 x 24, K=64", (4000, 50, 24, 64), 0.5, False, 3.5),
+        ("the same, ragged", (4000, 50, 24, 64), 0.5, True, 3.5),
+        ("10^5 x 5 x 16, K=8", (100_000, 5, 16, 8), 0.5, False, 8),
+        ("16 x 10^4 x 768, K=32", (16, 10_000, 768, 32), 0.5, False, 1.5),
+        ("1 x 50 x 64, K=32", (1, 50, 64, 32), 0.5, False, None),
+        ("1 x 50 x 64, K=256", (1, 50, 64, 256), 0.5, False, None),
+    ]
+    normalizer = PowerL2Normalizer()
+    for name, shape, spread, ragged, bar in cases:
+        bags, mixture = problem(*shape, spread=spread, ragged=ragged)
+        encoder = encoder_of(mixture)
+        check(encoder.transform(bags[:50]), plain_encode(bags[:50], mixture))
+        peers = {"plain NumPy": lambda m=mixture, b=bags: plain_encode(b, m)}
+        if len(bags) < 10_000:
+            peers |= scikit_image(bags, mixture)
+        peers |= vlfeat(bags, mixture)
+        single = len(bags) == 1
+        bars = {"NumPy": bar, "VLFeat": 1, "scikit-image": 15 if len(bags) == 4000 else None}
+        report(
+            f"encode and normalise {name}",
+            lambda e=encoder, b=bags: normalizer.transform(e.transform(b)),
+            peers,
+            repeats=20 * repeats if single else max(2, repeats // 2),
+            floor=machine.floor(len(bags.values), *shape[2:]),
+            bars=bars | ({"floor": 0.85} if shape[1] >= 2000 and shape[2] == 64 else {}),
+        )
+
+
+def check(ours, theirs):
+    assert np.abs(ours - theirs).max() < 1e-3 * np.abs(theirs).max()
+
+
+def em(machine, repeats):
+    for k in (32, 256):
         bags, mixture = problem(20, 10_000, 64, k, spread=0.5)
         x, peer = bags.values, scikit_learn_mixture(mixture)
         floor = np.full(64, 1e-3)
 
-        def ours(n_jobs=None, bags=bags, mixture=mixture, floor=floor):
-            sums, frame, _ = expectation(row_units(bags, Where(n_jobs)), mixture)
+        def ours(bags=bags, mixture=mixture, floor=floor):
+            sums, frame, _ = expectation(row_units(bags, Where()), mixture)
             maximization(sums, frame, floor, mixture)
 
         def theirs(x=x, peer=peer):
             _, log_posteriors = peer._e_step(x)
             peer._m_step(x, log_posteriors)
 
-        with threadpool_limits(1):
-            times = best_of(ours, theirs, repeats=max(2, repeats // 2))
-        report(f"EM iteration, 200k x 64, K={k}", *times, "scikit-learn", bar)
-        times = best_of(lambda f=ours: f(-1), theirs, repeats=max(2, repeats // 2))
-        report(f"EM iteration, 200k x 64, K={k}, all cores each", *times, "scikit-learn", bar)
+        report(
+            f"EM iteration, 200k x 64, K={k}", ours, {"scikit-learn": theirs},
+            repeats=max(2, repeats // 2), floor=machine.floor(len(x), 64, k),
+            bars={"scikit-learn": 4.5},
+        )  # fmt: skip
 
 
-def backward(repeats):
-    with threadpool_limits(1):
-        for name, shape in (
-            ("24 x 10^4 x 64, K=32", (24, 10_000, 64, 32)),
-            ("4000 x 50 x 24, K=64", (4000, 50, 24, 64)),
-            ("4 x 10^4 x 768, K=32", (4, 10_000, 768, 32)),
-        ):
-            bags, mixture = problem(*shape, spread=0.5)
-            where = bags.values, bags.starts, bags.stops, *mixture
-            g = np.random.default_rng(0).standard_normal(
-                (len(bags), mixture.means.size * 2 + len(mixture.weights)), dtype=np.float32
-            )
-            forward, both, parameters = best_of(
-                lambda w=where: fisher_vector(*w),
-                lambda w=where, g=g: fisher_vector_vjp(g, *w),
-                lambda w=where, g=g: fisher_vector_vjp(g, *w, with_x=False),
-                repeats=max(3, repeats // 2),
-            )
-            report(f"forward, {name}", forward, both, "all VJPs", most=3.5)
-            report(f"forward, {name}", forward, parameters, "VJPs of parameters")
+def backward(machine, repeats):
+    lines = []
+    for name, shape in (
+        ("24 x 10^4 x 64, K=32", (24, 10_000, 64, 32)),
+        ("4000 x 50 x 24, K=64", (4000, 50, 24, 64)),
+        ("4 x 10^4 x 768, K=32", (4, 10_000, 768, 32)),
+    ):
+        bags, mixture = problem(*shape, spread=0.5)
+        where = bags.values, bags.starts, bags.stops, *mixture
+        width = mixture.means.size * 2 + len(mixture.weights)
+        g = np.random.default_rng(0).standard_normal((len(bags), width), dtype=np.float32)
+        repeats = max(3, repeats // 2)
+        floor = machine.floor(len(bags.values), *shape[2:])
+        forward = report(
+            f"forward, {name}", lambda w=where: fisher_vector(*w), {}, repeats=repeats, floor=floor
+        )
+        # 20 products in place of 8
+        both = report(
+            f"all VJPs, {name}", lambda w=where, g=g: fisher_vector_vjp(g, *w), {},
+            repeats=repeats, floor=2.5 * floor,
+        )  # fmt: skip
+        verdict = "met" if both / forward <= 3.5 else "missed"
+        lines.append(f"all VJPs / forward, {name}: {both / forward:.2f} ({verdict}: at most 3.5)")
+    return lines
+
+
+def growth(repeats):
+    """Return a table: microseconds of encoding as T, K, D and the number of bags double."""
+    base = {"T": 400, "K": 32, "D": 32, "bags": 50}
+    rows = []
+    for name in base:
+        cells = []
+        for factor in (1, 2, 4, 8):
+            size = base | {name: factor * base[name]}
+            bags, mixture = problem(size["bags"], size["T"], size["D"], size["K"], spread=0.5)
+            encoder = encoder_of(mixture)
+            call = lambda e=encoder, b=bags: e.transform(b)
+            native, plain = best_of(call, by_numpy(call), repeats=repeats)
+            cells.append(f"{native * 1e3:.2f} / {plain * 1e3:.2f}")
+        rows.append((f"{name} = {base[name]} x 1, 2, 4, 8", *cells))
+    return rows
 
 
 def threads(repeats):
+    """Return lines on two threads: wall time, and whether two cores are free at all."""
     bags, mixture = problem(24, 10_000, 64, 32, spread=0.5)
-    one, two = best_of(
-        lambda: encoder_of(mixture).transform(bags),
-        lambda: encoder_of(mixture, n_jobs=2).transform(bags),
-        repeats=repeats,
-    )
-    report("encode 24 x 10^4 x 64, K=32, two threads", two, one, "one thread", 1.6)
-    one, two = best_of(
-        lambda: expectation(row_units(bags, Where(1)), mixture),
-        lambda: expectation(row_units(bags, Where(2)), mixture),
-        repeats=repeats,
-    )
-    report("EM iteration, 240k x 64, K=32, two threads", two, one, "one thread", 1.6)
+
+    def iterate(n_jobs):
+        return expectation(row_units(bags, Where(n_jobs)), mixture)
+
+    lines = []
+    for name, one, two in (
+        ("encode", encoder_of(mixture).transform, encoder_of(mixture, n_jobs=2).transform),
+        ("EM iteration", lambda _: iterate(1), lambda _: iterate(2)),
+    ):
+        seconds = best_of(
+            lambda f=one: f(bags), lambda f=two: f(bags), repeats=repeats, clock=time.perf_counter
+        )
+        gain = seconds[0] / seconds[1]
+        lines.append(f"{name}, 240k x 64, K=32: two threads are {gain:.2f} times as fast as one")
     alone, together = side_by_side()
-    report("two plain processes side by side", together, alone, "one of them alone")
+    lines.append(
+        f"two plain processes side by side take {together / alone:.2f} times as long as one"
+    )
+    return lines
 
 
 BUSY = """
@@ -266,27 +312,8 @@ def peak(function):
     return most / 2**20
 
 
-def machine(repeats):
-    """Return lines on what this machine can do: the floor of every figure above."""
-    rng = np.random.default_rng(0)
-    y, m = rng.random((2000, 64), np.float32), rng.random((32, 64), np.float32)
-    p = rng.random((32, 2000), np.float32)
-    small = p * np.float32(1e-40)
-    with threadpool_limits(1):
-        big = rng.random((2000, 2000), np.float32)
-        sgemm, logits, sums, denormal, exponential = best_of(
-            lambda: big @ big, lambda: m @ y.T, lambda: p @ y, lambda: small @ y, lambda: np.exp(p),
-            repeats=20 * repeats,
-        )  # fmt: skip
-    floor = (2 * logits + 2 * sums + exponential) / 2000 * 240_000
-    ours = min(float(r[1]) for r in ROWS if r[0].startswith("encode 24 x 10^4 x 64, K=32, over"))
-    return [
-        f"sgemm, one thread: {16 / sgemm:.0f} GFLOP/s",
-        f"floor of encoding 24 x 10^4 x 64, K=32 (four products and exponentials, nothing else): "
-        f"{floor * 1e3:.1f} ms; ours takes {ours / floor / 1e3:.2f} times that",
-        f"a product with denormal numbers takes {denormal / sums:.1f} times one with normal ones "
-        "here: where it takes 7 times, plain NumPy falls behind on separated components",
-    ]
+def as_table(header, rows):
+    return ["| " + " | ".join(row) + " |" for row in (header, ("---",) * len(header), *rows)]
 
 
 def main():
@@ -295,23 +322,35 @@ def main():
     parser.add_argument("--quick", action="store_true", help="fewer repeats")
     options = parser.parse_args()
     repeats = 3 if options.quick else 15
-    encode(repeats)
-    em(repeats)
-    backward(repeats)
-    threads(3 * repeats)
-    notes = machine(repeats) + memory()
-    header = ("work", "skfisher, ms", "peer", "peer, ms", "ratio", "bar", "")
-    table = ["| " + " | ".join(row) + " |" for row in (header, ("---",) * 7, *ROWS)]
+    load = os.getloadavg()[0]
+    with threadpool_limits(1):
+        machine = Machine(20 * repeats)
+        encode(machine, repeats)
+        em(machine, repeats)
+        notes = backward(machine, repeats)
+        grown = growth(repeats)
+    notes = [
+        f"a large product, one thread: {machine.flops / 1e9:.0f} GFLOP/s; exponentials: "
+        f"{machine.exponentials / 1e9:.2f} a nanosecond",
+        *notes, *threads(3 * repeats), *memory(),
+    ]  # fmt: skip
     blas = next(p for p in threadpool_info() if p["user_api"] == "blas")
-    about = [
-        f"{datetime.date.today()}, {cpu_name()}, {os.cpu_count()} cores; Python "
-        f"{platform.python_version()}, NumPy {np.__version__} ({blas['internal_api']} "
+    about = (
+        f"{datetime.date.today()}, {cpu_name()}, {os.cpu_count()} cores; {library.describe()}; "
+        f"Python {platform.python_version()}, NumPy {np.__version__} ({blas['internal_api']} "
         f"{blas['version']}, {blas.get('architecture', '')} kernels), scikit-learn "
-        f"{sklearn.__version__}, skfisher {skfisher.__version__}; load before the run "
-        f"{os.getloadavg()[0]:.1f}."
-    ]
-    how = "Best of interleaved repeats, float32. Ratio: peer / skfisher."
-    lines = ["# Speed on the CPU", "", *about, "", how, "", *table, "", *(f"- {n}" for n in notes)]
+        f"{sklearn.__version__}, skfisher {skfisher.__version__}; load before the run {load:.1f}."
+    )
+    lines = [
+        "# Speed on the CPU", "", about, "",
+        "CPU time, best of interleaved repeats, float32, one thread. Columns: milliseconds with "
+        "the native kernels; how many times longer the same call with NumPy and peers take; and "
+        "the share of the time that the floor is, matrix products at the speed of a large one and "
+        "exponentials.", "",
+        *as_table(("work", "native, ms", *COLUMNS), ROWS), "",
+        "Growth: encoding of 50 bags of T = 400, D = 32, K = 32, milliseconds, native / NumPy.", "",
+        *as_table(("doubled", "1", "2", "4", "8"), grown), "", *(f"- {n}" for n in notes),
+    ]  # fmt: skip
     text = "\n".join(lines) + "\n"
     print(text)
     if options.save:

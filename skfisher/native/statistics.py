@@ -84,7 +84,7 @@ def total_statistics(x, starts, stops, coefficients, out, *, frame=None):
 
 
 def fisher_vectors(
-    x, starts, stops, coefficients, terms, out, *, frame=None, include_weights, normalize=False
+    x, starts, stops, coefficients, terms, out, *, frame=None, include_weights, normalize
 ):
     """Write Fisher vectors into `out` and return it; arguments as in `skfisher.ops.fisher`.
 

@@ -27,6 +27,7 @@ from skfisher.ops.gaussian import (
     scale_of,
     to_frame,
 )
+from skfisher.ops.normalization import power_l2_normalize
 from skfisher.ops.soft_assignment import (
     Sums,
     iter_statistics,
@@ -49,7 +50,10 @@ __all__ = [
 SQRT_2 = math.sqrt(2)
 
 
-def fisher_vector(x, starts, stops, weights, means, variances, *, include_weights=True, out=None):
+def fisher_vector(
+    x, starts, stops, weights, means, variances,
+    *, include_weights=True, normalize=False, out=None,
+):  # fmt: skip
     r"""Fisher vectors of bags under a diagonal Gaussian mixture.
 
     The gradient of the mean log-likelihood of a bag by the mixture's parameters, in the
@@ -70,6 +74,9 @@ def fisher_vector(x, starts, stops, weights, means, variances, *, include_weight
     variances : array of shape (k, d)
     include_weights : bool
         Whether the K entries ``F_w`` come first.
+    normalize : bool
+        Whether to return what `power_l2_normalize` makes of the vectors, by its default power:
+        on the host each is normalised while it is in cache.
     out : array of the shape of the result, optional
         Written and returned.
 
@@ -79,9 +86,10 @@ def fisher_vector(x, starts, stops, weights, means, variances, *, include_weight
         Of the dtype and library of `x`.
     """
     if kernels.takes(x, weights, means, variances):
-        return kernels.fisher_vector(
+        encodings = kernels.fisher_vector(
             x, starts, stops, weights, means, variances, include_weights=include_weights, out=out
         )
+        return power_l2_normalize(encodings, out=out) if normalize else encodings
     frame, parameters, coefficients = framed_logits(x, weights, means, variances)
     n_out = means.size * 2 + (len(weights) if include_weights else 0)
     if out is None:
@@ -89,7 +97,7 @@ def fisher_vector(x, starts, stops, weights, means, variances, *, include_weight
     if native.takes(x):
         return native.fisher_vectors(
             x, starts, stops, coefficients, (parameters[0], *_terms(*parameters)), out,
-            frame=frame, include_weights=include_weights,
+            frame=frame, include_weights=include_weights, normalize=normalize,
         )  # fmt: skip
     counts = stops - starts
     for bags, sums in iter_statistics(x, starts, stops, coefficients, frame=frame):
@@ -97,6 +105,8 @@ def fisher_vector(x, starts, stops, weights, means, variances, *, include_weight
             sums, counts[bags], *parameters,
             include_weights=include_weights, out=out[bags],
         )  # fmt: skip
+        if normalize:
+            out[bags] = power_l2_normalize(out[bags])
     return out
 
 

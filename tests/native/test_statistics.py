@@ -7,6 +7,7 @@ import pytest
 
 from skfisher.ops.expectation import expectation_sums
 from skfisher.ops.fisher import fisher_sums, fisher_vector
+from skfisher.ops.normalization import power_l2_normalize
 from skfisher.ops.soft_assignment import soft_statistics, total_statistics
 
 from .cases import LENGTHS, SHAPES, Case, relative
@@ -175,6 +176,20 @@ def test_results_of_any_form(native, rng, form):
     }[form]
     assert fisher_vector(*case.where(), *case.mixture, out=out) is out
     np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("include_weights", [True, False])
+@pytest.mark.parametrize(("k", "d"), [(8, 16), (33, 33)])
+def test_normalised_in_the_same_pass(native, rng, k, d, include_weights):
+    case = Case(rng, k, d, LENGTHS)
+    options = {"include_weights": include_weights}
+    found = fisher_vector(*case.where(), *case.mixture, normalize=True, **options)
+    expected = power_l2_normalize(fisher_vector(*case.where(), *case.mixture, **options))
+    np.testing.assert_array_equal(found, expected)
+    wide = fisher_vector(*case.where(case.wide()), *case.mixture, normalize=True, **options)
+    assert found.dtype == np.float32
+    # the golden tolerance: an entry near 0, which is rounding, moves by its square root
+    np.testing.assert_allclose(np.abs(found) * found, np.abs(wide) * wide, atol=1e-6)
 
 
 def test_far_descriptors_and_weights_of_zero(native, rng):

@@ -269,3 +269,12 @@ def test_the_step_from_sums_to_vectors_has_the_gradient_of_central_differences(i
         )
         difference = (g * (forward(up) - forward(down))).sum() / 2e-6
         assert (gradient * direction).sum() == pytest.approx(difference, rel=1e-6, abs=1e-7)
+
+
+def test_normalised_at_once():
+    x, *where = problem([3, 40, 1], 5, 3)
+    expected = power_l2_normalize(fisher_vector(x, *where))
+    np.testing.assert_allclose(fisher_vector(x, *where, normalize=True), expected, rtol=1e-12)
+    out = np.empty_like(expected)
+    assert fisher_vector(x, *where, normalize=True, out=out) is out
+    np.testing.assert_allclose(out, expected, rtol=1e-12)

@@ -1,0 +1,75 @@
+"""What skfisher is compared with on the CPU: the same encodings by other code."""
+
+import ctypes
+import os
+
+import numpy as np
+from sklearn.mixture import GaussianMixture
+
+__all__ = ["plain_encode", "scikit_image", "scikit_learn_mixture", "vlfeat"]
+
+
+def plain_encode(bags, mixture):
+    """Fisher vectors the straightforward way: one bag at a time, whole arrays, in float32."""
+    weights, means, variances = (p.astype(np.float32) for p in mixture)
+    k, d = means.shape
+    encodings = np.empty((len(bags), (2 * d + 1) * k), np.float32)
+    linear, quadratic = (means / variances).T.copy(), (-0.5 / variances).T.copy()
+    constant = np.log(weights) - 0.5 * (np.log(variances) + means**2 / variances).sum(axis=1)
+    root = np.sqrt(weights)[:, None]
+    for i, x in enumerate(bags):
+        x2 = x * x
+        p = x @ linear + x2 @ quadratic + constant
+        p -= p.max(axis=1, keepdims=True)
+        np.exp(p, out=p)
+        p /= p.sum(axis=1, keepdims=True)
+        s0, s1, s2 = p.sum(axis=0)[:, None], p.T @ x, p.T @ x2
+        n = np.float32(len(x))
+        f_w = (s0 - n * weights[:, None]) / (n * root)
+        f_means = (s1 - means * s0) / (n * root * np.sqrt(variances))
+        f_variances = ((s2 - 2 * means * s1 + means**2 * s0) / variances - s0) / (
+            n * np.float32(2**0.5) * root
+        )
+        encodings[i] = np.concatenate([f_w.ravel(), f_means.ravel(), f_variances.ravel()])
+    return encodings
+
+
+def scikit_learn_mixture(mixture):
+    peer = GaussianMixture(len(mixture.weights), covariance_type="diag")
+    weights, means, variances = (p.astype(np.float32) for p in mixture)
+    peer.weights_, peer.means_, peer.covariances_ = weights, means, variances
+    peer.precisions_cholesky_ = 1 / np.sqrt(variances)
+    return peer
+
+
+def scikit_image(bags, mixture):
+    try:
+        from skimage.feature import fisher_vector as encode_one
+    except ImportError:
+        return {}
+    peer = scikit_learn_mixture(mixture)
+    return {"scikit-image": lambda: [encode_one(x, peer) for x in bags]}
+
+
+def vlfeat(bags, mixture):
+    """Return VLFeat's improved Fisher vectors, of power 1/2 and length 1, if it is there."""
+    path = os.environ.get("VLFEAT")
+    if not path:
+        return {}
+    library = ctypes.CDLL(path)
+    library.vl_set_num_threads(1)
+    weights, means, variances = (np.ascontiguousarray(p, np.float32) for p in mixture)
+    k, d = means.shape
+    out = np.empty(2 * k * d, np.float32)
+    real, improved = 1, 3  # VL_TYPE_FLOAT; square root and length
+    pointers = [ctypes.c_void_p(a.ctypes.data) for a in (out, means, variances, weights)]
+    size = ctypes.c_uint64
+
+    def encode():
+        for x in bags:
+            library.vl_fisher_encode(
+                pointers[0], real, pointers[1], size(d), size(k), *pointers[2:],
+                ctypes.c_void_p(x.ctypes.data), size(len(x)), improved,
+            )  # fmt: skip
+
+    return {"VLFeat": encode}
