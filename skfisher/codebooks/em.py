@@ -13,11 +13,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.cluster import KMeans, kmeans_plusplus
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import pairwise_distances_argmin
 
-from skfisher.arrays.libraries import asarray, float_dtype, to_host
+from skfisher.arrays.libraries import asarray, to_host
+from skfisher.codebooks.kmeans import cluster
 from skfisher.codebooks.moments import Moments
 from skfisher.cuda import statistics as kernels
 from skfisher.cuda.layout import scratch_bytes
@@ -26,7 +24,7 @@ from skfisher.ops.expectation import expectation_sums
 from skfisher.ops.gaussian import LOG_2PI, framed_logits
 from skfisher.ops.soft_assignment import Sums, total_statistics
 from skfisher.parallel.units import sum_units
-from skfisher.process_state import configured, ignoring, one_thread
+from skfisher.process_state import one_blas_thread
 
 __all__ = [
     "Mixture",
@@ -70,29 +68,14 @@ def initial_mixture(values, rows, n_components, moments, floor, *, method, seed)
     mixture : Mixture
         Cluster shares, centroids and variances within clusters.
     """
-    dtype = float_dtype(values.dtype)
-    # one scale for all dimensions: it keeps distances, and float32 from overflowing
+    # one scale for all dimensions: it keeps distances
     scale = math.sqrt(moments.variance.sum()) or 1.0
-    sample = ((to_host(values[rows]).astype(np.float64) - moments.mean) / scale).astype(dtype)
-    labels = _cluster(sample, n_components, method, seed)
+    sample = (to_host(values[rows]).astype(np.float64) - moments.mean) / scale
+    labels = one_blas_thread(cluster)(sample, n_components, method, seed)
     return _mixture_of_labels(sample, labels, n_components, moments, floor, scale)
 
 
-# One thread: several add up centroids in an order of their own. Fewer distinct descriptors than
-# components are no reason to warn, EM splits the larger ones.
-@one_thread
-@configured(array_api_dispatch=False)
-@ignoring(ConvergenceWarning)
-def _cluster(sample, n_components, method, seed):
-    if method == "kmeans":
-        clusters = KMeans(n_components, n_init=1, max_iter=30, random_state=seed).fit(sample)
-        return clusters.labels_
-    centers, _ = kmeans_plusplus(sample, n_components, random_state=seed)
-    return pairwise_distances_argmin(sample, centers)
-
-
 def _mixture_of_labels(sample, labels, n_components, moments, floor, scale):
-    sample = sample.astype(np.float64)
     order = np.argsort(labels, kind="stable")
     counts = np.bincount(labels, minlength=n_components)
     means = np.tile(sample.mean(axis=0), (n_components, 1))

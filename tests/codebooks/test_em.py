@@ -189,7 +189,7 @@ def test_online_em_comes_close_to_exact_em():
     moments = global_moments(Bags(x, starts, stops))
     # started badly, not from clusters, so that there is something to learn
     online = Mixture(
-        mixture.weights, moments.mean + np.eye(4, 3), np.tile(moments.variance, (4, 1))
+        mixture.weights, moments.mean + 3 * np.eye(4, 3), np.tile(moments.variance, (4, 1))
     )
     _, _, before = expectation(units(x, starts, stops), online)
     state = StepwiseState.begin(online, moments)
