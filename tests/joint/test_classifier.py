@@ -58,13 +58,15 @@ def test_centred_encodings_have_mean_zero_and_length_one_before_training(problem
 def test_it_learns_on_unseen_digits(center):
     digits = load_digits_patches(patch_size=3)
     train, test = slice(300), slice(300, 900)
-    encoder = FisherVectorEncoder(2, max_iter=2)
-    model = JointClassifier(encoder, center=center, max_iter=15, random_state=0)
-    model.fit(digits.data[train], digits.target[train])
-    joint, frozen = (
-        m.score(digits.data[test], digits.target[test]) for m in (model, model.baseline_)
-    )
-    assert joint > frozen + 0.01
+    encoder, gains = FisherVectorEncoder(2, max_iter=2), []
+    for seed in range(3):
+        model = JointClassifier(encoder, center=center, max_iter=15, random_state=seed)
+        model.fit(digits.data[train], digits.target[train])
+        joint, frozen = (
+            m.score(digits.data[test], digits.target[test]) for m in (model, model.baseline_)
+        )
+        gains.append(joint - frozen)
+    assert np.mean(gains) > 0.01
 
 
 def test_parameters_of_the_encoder_are_searched_and_cloned(problem):

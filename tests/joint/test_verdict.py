@@ -49,7 +49,7 @@ def test_a_last_step_too_far_is_not_taken(learning_rate, problem):
 def test_steps_too_large_for_digits_leave_a_model_that_encodes():
     X, y = digits()
     X, y = X[:200], y[:200]
-    options = {"solver": "sgd", "learning_rate": 10, "clip_norm": None, "max_iter": 2}
+    options = {"solver": "sgd", "learning_rate": 100, "clip_norm": None, "max_iter": 2}
     with pytest.warns(ConvergenceWarning, match="was no longer finite"):
         model = JointFisherSVC(4, **options, random_state=0).fit(X, y)
     assert np.isfinite(model.transform(X)).all()
