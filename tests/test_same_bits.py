@@ -1,5 +1,6 @@
 """Threads change no bit, ours, those of BLAS and those of others; nor do batches of gradients."""
 
+import functools
 import threading
 
 import numpy as np
@@ -63,14 +64,16 @@ CASES = {
         JointClassifier(FisherVectorEncoder(**EM), loss="log_loss", max_iter=2, random_state=0),
         BAGS, Y, "decision_function",
     ),
-    "SDCA": (LinearSDCA(max_iter=20, random_state=0), TABLE, LABELS, "decision_function"),
+    "SDCA": (LinearSDCA(max_iter=20, random_state=0), TABLE[:600], LABELS[:600], "decision_function"),
     "SDCA, wide": (
         LinearSDCA(max_iter=20, random_state=0), TABLE[:150], LABELS[:150], "decision_function",
     ),
-    "kernel": (GradientFeatureKernel(HEAD), TABLE, None, "transform"),
+    "kernel": (GradientFeatureKernel(HEAD), TABLE[:600], None, "transform"),
     "kernel, jacobian": (
-        GradientFeatureKernel(HEAD, layer=[0, 1], target="jacobian", activations=True),
-        TABLE, None, "transform",
+        GradientFeatureKernel(
+            HEAD, layer=[0, 1], target="jacobian", activations=True, max_outputs=3
+        ),
+        TABLE[:600], None, "transform",
     ),
     "map": (GradientFeatureMap(HEAD, n_components=99), TABLE, None, "transform"),
     "map, jacobian": (
@@ -96,8 +99,8 @@ def results(case, **parameters):
             yield value
 
 
-def assert_same(case, expected, **parameters):
-    for found, wanted in zip(results(case, **parameters), expected, strict=True):
+def assert_same(name, **parameters):
+    for found, wanted in zip(results(CASES[name], **parameters), expected(name), strict=True):
         np.testing.assert_array_equal(found, wanted)
 
 
@@ -124,38 +127,26 @@ def busy():
             thread.join()
 
 
-@pytest.fixture
-def expected(request):
+@functools.cache
+def expected(name):
     with threadpool_limits(1):
-        return list(results(CASES[request.param]))
+        return list(results(CASES[name]))
 
 
-NAMES = pytest.mark.parametrize(
-    ("name", "expected"), [(name, name) for name in CASES], indirect=["expected"]
-)
-
-
-@NAMES
-def test_threads(name, expected):
-    case = CASES[name]
+@pytest.mark.parametrize("name", CASES)
+def test_threads(name):
     with threadpool_limits(3):
-        assert_same(case, expected)
-        if "n_jobs" in case[0].get_params():
-            assert_same(case, expected, n_jobs=2)
+        assert_same(name)
+        if "n_jobs" in CASES[name][0].get_params():
+            assert_same(name, n_jobs=2)
 
 
-@NAMES
-def test_what_other_threads_do(name, expected, busy):
-    case = CASES[name]
-    jobs = {"n_jobs": 2} if "n_jobs" in case[0].get_params() else {}
-    assert_same(case, expected, **jobs)
+@pytest.mark.parametrize("name", CASES)
+def test_what_other_threads_do(name, busy):
+    assert_same(name, **({"n_jobs": 2} if "n_jobs" in CASES[name][0].get_params() else {}))
 
 
 @pytest.mark.parametrize("batch_size", [1, 100, 300])
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [(name, name) for name in CASES if name.startswith(("kernel", "map"))],
-    indirect=["expected"],
-)
-def test_batches_of_gradients(name, expected, batch_size):
-    assert_same(CASES[name], expected, batch_size=batch_size)
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith(("kernel", "map"))])
+def test_batches_of_gradients(name, batch_size):
+    assert_same(name, batch_size=batch_size)

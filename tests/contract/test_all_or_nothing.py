@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of few iterations, or of ig
 
 N = 12
 Y = np.arange(N) % 3
-MOMENTS = 7  # at which a fit is stopped
+MOMENTS = 5  # at which a fit is stopped
 
 
 def bags(width):
