@@ -64,7 +64,9 @@ CASES = {
         JointClassifier(FisherVectorEncoder(**EM), loss="log_loss", max_iter=2, random_state=0),
         BAGS, Y, "decision_function",
     ),
-    "SDCA": (LinearSDCA(max_iter=20, random_state=0), TABLE[:600], LABELS[:600], "decision_function"),
+    "SDCA": (
+        LinearSDCA(max_iter=20, random_state=0), TABLE[:600], LABELS[:600], "decision_function",
+    ),
     "SDCA, wide": (
         LinearSDCA(max_iter=20, random_state=0), TABLE[:150], LABELS[:150], "decision_function",
     ),
