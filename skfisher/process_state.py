@@ -23,6 +23,7 @@ __all__ = [
     "ignoring",
     "one_blas_thread",
     "one_thread",
+    "openmp_threads",
     "restoring",
 ]
 
@@ -94,6 +95,12 @@ def blas_threads():
     """Return how many threads a product may run in; 1 while it is held at one."""
     libraries = [*_libraries("shared"), *_libraries("own")]
     return max((library.get_num_threads() for library in libraries), default=1)
+
+
+def openmp_threads():
+    """Return the libraries whose threads are counted for each thread alone, and how many it has."""
+    libraries = [*_libraries("own"), *_libraries("openmp")]
+    return [(library, library.get_num_threads()) for library in libraries]
 
 
 def _changing(change, function):

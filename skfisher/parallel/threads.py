@@ -10,8 +10,9 @@ from joblib.parallel import get_active_backend
 from sklearn import get_config
 from sklearn.utils.parallel import Parallel, delayed
 
+from skfisher._compat import set_threads
 from skfisher.bags.mapped import is_mapped, sendable
-from skfisher.process_state import configured, one_blas_thread
+from skfisher.process_state import configured, one_blas_thread, openmp_threads
 
 __all__ = [
     "call_in_threads",
@@ -107,11 +108,17 @@ def _call_elsewhere(function, task, errors):
 def submit(pool, function, *args):
     """Submit a call to threads that sees what its caller does.
 
-    That is scikit-learn's configuration and all context variables, among them what
-    ``numpy.errstate`` sets and, where Python keeps them there, the filters of warnings.
+    That is scikit-learn's configuration, the threads of OpenMP, and all context variables, among
+    them what ``numpy.errstate`` sets and, where Python keeps them there, the filters of warnings.
     """
     call = configured(**get_config())(function)
-    return pool.submit(copy_context().run, call, *args)
+    return pool.submit(copy_context().run, _call_alike, openmp_threads(), call, args)
+
+
+def _call_alike(limits, function, args):
+    for library, n_threads in limits:  # for good: the thread lives for one pool
+        set_threads(library, n_threads)
+    return function(*args)
 
 
 def cut_bags(lengths, numbers_per_bag, rows_per_task=None):
