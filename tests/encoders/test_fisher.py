@@ -42,9 +42,11 @@ def test_fit_is_that_of_the_mixture_alone(bags, encoder):
     assert encoder.lower_bounds_ == mixture.lower_bounds_
 
 
+@pytest.mark.parametrize("native", ["0", ""], ids=["NumPy", "as it is built"])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (3, 2), (16, 24), (130, 33)])
-def test_the_bits_of_an_encoding_depend_on_its_bag_alone(rng, shape, dtype):
+def test_the_bits_of_an_encoding_depend_on_its_bag_alone(rng, monkeypatch, shape, dtype, native):
+    monkeypatch.setenv("SKFISHER_NATIVE", native)
     k, d = shape
     lengths = rng.permutation([1, 1, 1, 2, 2, 3, 5, 31, 64, 255, 256, 257, 513, 600, 2500])
     x = np.split(rng.normal(100, 20, size=(lengths.sum(), d)).astype(dtype), lengths.cumsum()[:-1])
