@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from skfisher._compat import get_namespace
-from skfisher.arrays.dense import as_dense, describe, listed
+from skfisher.arrays.dense import as_dense, check_unmasked, describe, listed
 from skfisher.arrays.libraries import is_cupy, to_host
 from skfisher.arrays.tensors import is_tensor
 from skfisher.bags.feature_names import names_of, shared_names
@@ -223,7 +223,7 @@ class Bags:
         if (stops < 0).any():  # sums that wrapped around
             total = sum(lengths.tolist())
         if not hasattr(values, "ndim"):
-            values = np.asarray(values)
+            values = as_dense(values, "values")
         n_rows = len(values) if values.ndim else 0
         if total != n_rows:
             raise ValueError(f"lengths sum to {total}, but values has {n_rows} descriptors.")
@@ -322,6 +322,7 @@ class Bags:
     def __getitem__(self, key):
         # The boundaries are NumPy arrays, so NumPy itself reads the key. scikit-learn
         # passes (indices, Ellipsis).
+        check_unmasked(key, "index")
         if is_cupy(key):
             key = to_host(key)
         elif isinstance(key, tuple):
@@ -359,6 +360,7 @@ class Bags:
             raise ValueError("Bags.take does not support out: bags are views, never written to.")
         if isinstance(indices, slice):
             return self[indices]
+        check_unmasked(indices, "indices")
         indices = np.asarray(to_host(indices))
         if indices.dtype != bool:
             if indices.size == 0:

@@ -4,7 +4,7 @@ from numbers import Integral
 
 import numpy as np
 
-from skfisher.arrays.dense import as_dense, check_unmasked, nesting, no_array, odd_one_out
+from skfisher.arrays.dense import as_dense, check_unmasked, listed, nesting, no_array, odd_one_out
 from skfisher.arrays.libraries import (
     array_module,
     asarray,
@@ -21,6 +21,8 @@ INT64 = np.iinfo(np.int64)
 
 def as_indices(x, name):
     """Return a copy of `x` as int64 array on the host, or say what `name` must be."""
+    if not hasattr(x, "dtype"):
+        x = listed(x, name, of="integers")
     check_unmasked(x, name)
     try:
         given, x = x, np.asarray(to_host(x))

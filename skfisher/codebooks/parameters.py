@@ -3,7 +3,8 @@
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
-from skfisher.arrays.libraries import to_host
+from skfisher.arrays.dense import as_numpy
+from skfisher.arrays.libraries import is_cupy, to_host
 from skfisher.codebooks.em import Mixture
 
 __all__ = ["parameters_of"]
@@ -42,7 +43,8 @@ def parameters_of(estimator, prefix=""):
     for attribute, name in zip(attributes, names, strict=True):
         if not hasattr(estimator, attribute):
             raise ValueError(f"{name} is missing: a mixture has {', '.join(attributes)}.")
-        values = np.asarray(to_host(getattr(estimator, attribute)))
+        values = getattr(estimator, attribute)
+        values = to_host(values) if is_cupy(values) else as_numpy(values, name)
         given.append(values)
         if values.dtype.kind not in "fiub":
             raise ValueError(f"{name} has dtype {values.dtype}, but should hold real numbers.")

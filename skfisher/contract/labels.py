@@ -1,5 +1,6 @@
 """Labels of bags as signs: one column for each class, 1 where a bag belongs to it, else -1."""
 
+import functools
 import math
 from collections.abc import Iterator, Mapping, Set
 from numbers import Integral, Real
@@ -7,13 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn.base import ClassifierMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from skfisher.arrays.dense import as_numpy, describe
 from skfisher.ops.losses import binary_weights
 
-__all__ = ["Targets", "factors_of", "read_classes", "read_labels", "read_targets"]
+__all__ = ["Targets", "accuracy", "factors_of", "read_classes", "read_labels", "read_targets"]
 
 
 class Targets(NamedTuple):
@@ -171,6 +173,13 @@ def read_labels(y, name="y"):
             f"{name}.astype({dtype})."
         )
     return y
+
+
+@functools.wraps(ClassifierMixin.score)
+def accuracy(self, X, y, sample_weight=None):  # noqa: D103 - that of scikit-learn
+    if y is None:
+        raise ValueError("requires y to be passed, but the target y is None")
+    return ClassifierMixin.score(self, X, read_labels(y), sample_weight)
 
 
 def read_targets(y, n_bags, *, classes=None, kind=None, name="y"):

@@ -19,6 +19,7 @@ from skfisher.bags.feature_names import names_in
 from skfisher.bags.sampling import draw_descriptors
 from skfisher.contract.estimator import BagEstimator, all_or_nothing
 from skfisher.contract.extremes import place_of
+from skfisher.contract.labels import read_labels
 from skfisher.contract.set_output import BagOutputMixin, is_table
 from skfisher.contract.tensors_in_out import reads_input
 from skfisher.contract.validation import check_bags
@@ -151,7 +152,7 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
                 "such as IncrementalPCA for PCA."
             )
         bags = check_bags(self, X, reset=True)
-        y = _check_labels(y, bags)
+        y = _check_labels(self.transformer, y, bags)
         sample, owners = draw_descriptors(bags, self.max_descriptors, self.random_state)
         n_rows = _rows_per_block(bags) if self.incremental else None
         blocks = _training_blocks(sample, None if y is None else y[owners], n_rows)
@@ -178,7 +179,7 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
         """
         first_call = not hasattr(self, "transformer_")
         bags = check_bags(self, X, reset=first_call)
-        y = _check_labels(y, bags)
+        y = _check_labels(self.transformer, y, bags)
         # a copy, as an error may come between two blocks
         transformer = clone(self.transformer) if first_call else copy.deepcopy(self.transformer_)
         blocks = _training_blocks(bags, y, _rows_per_block(bags))
@@ -374,7 +375,7 @@ def _transform_rows(x, transformer):
             f"{transformer} returned a sparse matrix, but descriptors are dense: ask it for dense "
             "output, for instance by sparse_output=False."
         )
-    part = np.asarray(part)
+    part = as_numpy(part, f"the output of {transformer}")
     if part.ndim != 2 or len(part) != len(x):
         raise ValueError(
             f"{transformer} returned an array of shape {part.shape} for {len(x)} descriptors: it "
@@ -398,10 +399,11 @@ def _check_output(values, bags, transformer):
             )
 
 
-def _check_labels(y, bags):
+def _check_labels(transformer, y, bags):
+    """Return labels as an array, for a transformer that learns from them in the form they need."""
     if y is None:
         return None
-    y = as_numpy(y, "y")
+    y = read_labels(y) if get_tags(transformer).target_tags.required else as_numpy(y, "y")
     if y.ndim == 0 or len(y) != len(bags):
         raise ValueError(
             f"y has shape {y.shape}, but X holds {len(bags)} bags: one label per bag is needed."

@@ -6,6 +6,7 @@ import operator
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from skfisher.arrays.dense import as_dense
 from skfisher.arrays.libraries import to_host
 from skfisher.bags.sampling import draw_descriptors
 from skfisher.codebooks.fitting import MixtureFitter
@@ -304,7 +305,7 @@ class EncodingDisplay:
         ValueError
             If the length fits neither form.
         """
-        encoding = np.asarray(encoding)
+        encoding = as_dense(encoding, "encoding")
         size = n_components * n_features
         if encoding.shape not in ((2 * size,), (2 * size + n_components,)):
             raise ValueError(

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 
 from skfisher._compat import Interval, _fit_context, validate_parameter_constraints
+from skfisher.arrays.dense import as_numpy
 from skfisher.contract.estimator import BagEstimator, all_or_nothing
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_table
@@ -155,7 +156,7 @@ def block_labels(blocks, n_features):
                 "for equally wide blocks; give the label of each feature for others."
             )
         return np.repeat(np.arange(blocks), n_features // blocks)
-    labels = np.asarray(blocks)
+    labels = as_numpy(blocks, "blocks")
     if labels.shape != (n_features,) or labels.dtype.kind not in "iu":
         raise ValueError(
             f"blocks must be one integer label per feature, of shape ({n_features},), got "

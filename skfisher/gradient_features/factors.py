@@ -11,7 +11,7 @@ from sklearn.utils import check_consistent_length, check_random_state, gen_batch
 from sklearn.utils.multiclass import unique_labels
 
 from skfisher._compat import Interval, StrOptions
-from skfisher.arrays.dense import as_numpy
+from skfisher.arrays.dense import as_numpy, check_unmasked
 from skfisher.arrays.libraries import (
     array_module,
     asarray,
@@ -333,7 +333,9 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
 
 def _called(target, logits):
     xp = array_module(logits)
-    g = xp.asarray(target(logits.copy()))  # it may write to what it is given
+    g = target(logits.copy())  # it may write to what it is given
+    check_unmasked(g, "what the target function returned")
+    g = xp.asarray(g)
     if g.shape not in (logits.shape, logits.shape[1:]):
         raise ValueError(
             f"The target function returned shape {g.shape} for logits of shape {logits.shape}: it "

@@ -6,6 +6,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skfisher._compat import _fit_context
 from skfisher.contract.estimator import BagEstimator, all_or_nothing
+from skfisher.contract.labels import accuracy
 from skfisher.contract.tensors_in_out import reads_input
 from skfisher.joint.continuing import check_continues, course_of
 from skfisher.joint.descent import JointDescent
@@ -23,7 +24,7 @@ __all__ = ["JointEstimator"]
 class JointEstimator(JointDescent, ClassifierMixin, BagEstimator):
     """Base class of classifiers that are trained together with their encodings."""
 
-    score = reads_input(ClassifierMixin.score)  # labels may be on a GPU, as in `fit`
+    score = reads_input(accuracy)  # labels may be on a GPU, as in `fit`
 
     @all_or_nothing(unless="coef_")
     @_fit_context(prefer_skip_nested_validation=True)

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from skfisher._compat import Interval, StrOptions, _fit_context, check_sample_weight
 from skfisher.arrays.libraries import asarray, is_cupy, to_host
 from skfisher.contract.estimator import BagEstimator, all_or_nothing
-from skfisher.contract.labels import Targets, factors_of, read_targets
+from skfisher.contract.labels import Targets, accuracy, factors_of, read_targets
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_table
 from skfisher.ops.feature_map import linear_map
@@ -300,7 +300,7 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
         coef, intercept = (asarray(p, like=X, dtype=X.dtype) for p in (self.coef_, self.intercept_))
         return linear_map(X, coef, intercept)
 
-    score = reads_input(ClassifierMixin.score)  # labels may be on a GPU, as in `fit`
+    score = reads_input(accuracy)  # labels may be on a GPU, as in `fit`
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -336,6 +336,14 @@ def test_from_list_refuses_to_mix_devices(cupy):
         Bags.from_list([np.ones((2, 2)), cupy.ones((2, 2))])
 
 
+def test_values_and_lengths_in_other_forms():
+    bags = Bags.from_lengths([[1, 2], [3, 4]], {"a": 1, "b": 1}.values())
+    assert_same_bags(bags, [[[1, 2]], [[3, 4]]])
+    for values in (None, "word"):
+        with pytest.raises(TypeError, match=f"values is {values!r}, but an array of real numbers"):
+            Bags.from_lengths(values, [1])
+
+
 def test_from_lengths_does_not_copy(xp):
     values = xp.ones((6, 2))
     bags = Bags.from_lengths(values, [1, 0, 5])
@@ -347,6 +355,9 @@ def test_from_lengths_does_not_copy(xp):
 @pytest.mark.parametrize(
     ("lengths", "error", "words"),
     [
+        (iter([6]), TypeError, r"lengths is a \w+: pass a list of integers, .* list\(lengths\)"),
+        ({6}, TypeError, "lengths is a set: pass a list of integers"),
+        (None, ValueError, "lengths must be one-dimensional"),
         ([1, 2], ValueError, "lengths sum to 3, but values has 6 descriptors"),
         ([], ValueError, "lengths sum to 0"),
         ([7, -1], ValueError, r"lengths\[1\] is -1"),

@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import DataConversionWarning
 from sklearn.neural_network import MLPClassifier
+from sklearn.preprocessing import StandardScaler
 
-from skfisher import GradientFeatureKernel, JointFisherSVC, LinearSDCA
+from skfisher import DescriptorTransformer, GradientFeatureKernel, JointFisherSVC, LinearSDCA
 from skfisher.contract.labels import read_classes, read_targets
 
 RNG = np.random.default_rng(0)
@@ -209,3 +211,29 @@ def test_classes_may_be_a_series_and_are_of_one_type():
         read_classes(np.array([0, 1], object))
     with pytest.raises(ValueError, match=r"classes\[1\] is masked"):
         read_classes(np.ma.masked_equal([0, 1, 2], 1))
+
+
+@pytest.mark.parametrize("name", ["JointFisherSVC", "LinearSDCA"])
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (Y.astype(object), r"y has dtype object and holds int\. Write y\.astype\(int\)"),
+        (np.array([0, None, 1] * 4, object), r"y\[1\] is None: every bag needs a label"),
+        (None, "requires y to be passed"),
+    ],
+)
+def test_labels_to_score_are_read_as_in_fit(name, y, words):
+    model = CLASSIFIERS[name].fit(X, Y)
+    assert model.score(X, pd.Series(Y, dtype="Int64")) == model.score(X, Y)
+    with pytest.raises(ValueError, match=words):
+        model.score(X, y)
+
+
+def test_supervised_transformers_of_descriptors_get_labels_that_are_read():
+    bags = [X[:4], X[4:8], X[8:]]
+    lda = DescriptorTransformer(LinearDiscriminantAnalysis())
+    with pytest.raises(ValueError, match=r"Write y\.astype\(int\)"):
+        lda.fit(bags, np.array([0, 1, 0], object))
+    with pytest.raises(ValueError, match=r"y\[1\] is None"):
+        lda.fit(bags, [0, None, 1])
+    DescriptorTransformer(StandardScaler()).fit(bags, [0, None, 1])  # which looks at none
