@@ -374,7 +374,7 @@ def no_work(fitted, monkeypatch):
     for name in ("global_moments", "draw_rows", "initial_mixture", "em_iterations"):
         monkeypatch.setattr(f"skfisher.codebooks.fitting.{name}", reached)
     monkeypatch.setattr("skfisher.codebooks.fitting.stepwise_update", reached)
-    monkeypatch.setattr("skfisher.encoders.fisher.encode_fisher", reached)
+    monkeypatch.setattr("skfisher.encoders.fisher.encode_bags", reached)
     for X in (GOOD, np.array(GOOD)):  # the traps are where good input goes
         for method in (encoder(2).fit, encoder(2).partial_fit, fitted.transform):
             with pytest.raises(AssertionError, match="work was begun"):

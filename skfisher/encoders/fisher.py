@@ -7,7 +7,14 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import HasMethods, _fit_context
-from skfisher.arrays.libraries import array_module, detached, parse_device, to_host
+from skfisher.arrays.libraries import (
+    array_module,
+    detached,
+    empty,
+    float_dtype,
+    parse_device,
+    to_host,
+)
 from skfisher.bags.bags import Bags
 from skfisher.bags.feature_names import names_in
 from skfisher.codebooks.fitting import MixtureFitter, too_far
@@ -15,7 +22,8 @@ from skfisher.codebooks.mixture import DiagonalGaussianMixture, is_fitted_mixtur
 from skfisher.contract.estimator import BagEstimator, all_or_nothing
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_bags
-from skfisher.layers.encode import encode_fisher
+from skfisher.layers.chain import Chain
+from skfisher.layers.encode import encode_bags
 from skfisher.layers.fisher import FisherPooling
 from skfisher.process_state import configured
 
@@ -271,12 +279,11 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         check_is_fitted(self)
         parse_device(self.device)
         bags = check_bags(self, X, reset=False, copy=False)
-        encodings = encode_fisher(
-            bags,
-            self._mixture(bags),
-            include_weights=self.include_weights,
-            where=self._where(),
-        )
+        chain = Chain((), self.pooling(), where=self._where())
+        parameters = {"mixture": self._mixture(bags)}
+        shape = len(bags), chain.n_out(parameters)
+        out = empty(shape, like=bags.values, dtype=float_dtype(bags.dtype))
+        encodings = encode_bags(chain, parameters, bags, out=out)
         return self._check_finite(encodings, bags)
 
     def _check_finite(self, encodings, bags):

@@ -12,7 +12,7 @@ from skfisher.contract.labels import Targets
 from skfisher.joint.continuing import course_of
 from skfisher.joint.settings import recipe_of, trained_groups
 from skfisher.joint.start import JointStart
-from skfisher.layers.chain import encode_bags
+from skfisher.layers.encode import encode_bags
 from skfisher.training.epochs import Diverged, run_epoch
 from skfisher.training.objective import mean_loss
 from skfisher.training.state import TrainingState

@@ -13,7 +13,7 @@ from skfisher.joint.descent import JointDescent
 from skfisher.joint.input import read_all, read_input, read_known_classes
 from skfisher.joint.settings import trained_groups
 from skfisher.joint.start import resampled
-from skfisher.layers.chain import encode_bags
+from skfisher.layers.encode import encode_bags
 from skfisher.process_state import one_blas_thread
 from skfisher.training.verdict import decide, fault_of, judge
 from skfisher.warning import warn_caller

@@ -10,7 +10,8 @@ from skfisher.contract.extremes import check_encodings
 from skfisher.contract.labels import Targets
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_bags
-from skfisher.layers.chain import Chain, encode_bags
+from skfisher.layers.chain import Chain
+from skfisher.layers.encode import encode_bags
 from skfisher.layers.feature_map import FeatureMap
 from skfisher.layers.normalization import Centering, PowerL2
 from skfisher.layers.whitening import Whitening

@@ -16,7 +16,8 @@ from skfisher.bags.sampling import draw_rows
 from skfisher.contract.extremes import check_encodings
 from skfisher.joint.continuing import form_of
 from skfisher.joint.prediction import FittedJointModel
-from skfisher.layers.chain import encode_bags, map_descriptors
+from skfisher.layers.chain import map_descriptors
+from skfisher.layers.encode import encode_bags
 from skfisher.layers.normalization import Centering
 from skfisher.layers.whitening import principal_axes, whiten_bags
 from skfisher.parallel.units import Where, held

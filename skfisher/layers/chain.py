@@ -16,9 +16,9 @@ import numpy as np
 from skfisher.arrays.libraries import asarray, float_dtype, to_host
 from skfisher.bags.bags import Bags
 from skfisher.parallel.threads import cut_bags
-from skfisher.parallel.units import HERE, Where, bag_units, map_rows, row_units
+from skfisher.parallel.units import HERE, Where, map_rows, row_units
 
-__all__ = ["Chain", "Encoded", "encode_bags", "map_descriptors"]
+__all__ = ["Chain", "Encoded", "map_descriptors"]
 
 # Longer bags are cut into parts, which bounds memory whatever the length of a bag.
 ROWS_PER_PART = 2**14
@@ -89,6 +89,11 @@ class Chain:
         free = self.names(self.groups)
         return {name: value for name, value in parameters.items() if name not in free}
 
+    @property
+    def pools_alone(self):
+        """Whether there is nothing but a pooling layer that knows how to encode in one pass."""
+        return not (self.below or self.above) and hasattr(self.pooling, "encode")
+
     def prepare(self, parameters, dtype):
         """Return what the layers share between all bags of a dtype."""
         return Prepared(
@@ -122,6 +127,15 @@ class Chain:
         -------
         encoded : Encoded
         """
+        sums, block = self._sums(prepared, x, starts, stops)
+        return Encoded(sums, self.read(prepared, sums, stops - starts), block)
+
+    def sums(self, prepared, x, starts, stops):
+        """Return the sums of bags, on the host; those of the parts of a bag add up."""
+        return self._sums(prepared, x, starts, stops)[0]
+
+    def _sums(self, prepared, x, starts, stops):
+        """Return the sums of bags, and all their descriptors if they are few."""
         owners, parts = cut_long(Bags(x, starts, stops))
         slices = cut_bags(parts.lengths, prepared.n_out)
         found = []
@@ -133,10 +147,14 @@ class Chain:
         if len(parts) > len(starts):
             firsts = np.searchsorted(owners, np.arange(len(starts)))
             sums = tuple(np.add.reduceat(s, firsts, axis=0) for s in sums)
-        stages = [self.pooling.read(prepared.pooling, sums, stops - starts)]
+        return sums, block if len(slices) == 1 else None
+
+    def read(self, prepared, sums, counts):
+        """Return what is pooled from sums, and what each layer above makes of it."""
+        stages = [self.pooling.read(prepared.pooling, sums, counts)]
         for layer, q in zip(self.above, prepared.above, strict=True):
             stages.append(layer.apply(q, stages[-1]))
-        return Encoded(sums, stages, block if len(slices) == 1 else None)
+        return stages
 
     def _block(self, prepared, parts):
         parts = parts.pack()
@@ -227,34 +245,6 @@ def cut_long(bags):
     starts, lengths, n_parts = bags.starts[owners], bags.lengths[owners], n_parts[owners]
     stops = starts + lengths * (position + 1) // n_parts
     return owners, Bags(bags.values, starts + lengths * position // n_parts, stops)
-
-
-def encode_bags(chain, parameters, bags):
-    """Encode any number of bags, some of them at a time.
-
-    Returns
-    -------
-    encodings : array of shape (n_bags, n_out)
-        On the host, float32 for descriptors of up to 32 bits (integers: 16), else float64.
-    """
-    n_out = chain.n_out(parameters)
-    encode = functools.partial(_encode, chain, chain.prepare(parameters, bags.dtype))
-    row_bytes, bag_bytes = chain.scratch(parameters, bags.n_features)
-    slices = cut_bags(bags.lengths, n_out)
-    most_bags = max(some.stop - some.start for some in slices)
-    return map_rows(
-        encode, bag_units(bags, slices, chain.where),
-        out=np.empty((len(bags), n_out), dtype=float_dtype(bags.dtype)),
-        scratch=(row_bytes, most_bags * (bag_bytes + 16 * n_out)),
-    )  # fmt: skip
-
-
-def _encode(chain, prepared, x, starts, stops, out=None):
-    encodings = chain.forward(prepared, x, starts, stops).encodings
-    if out is None:
-        return asarray(encodings, like=x)
-    out[...] = encodings
-    return out
 
 
 def map_descriptors(chain, parameters, bags):

@@ -1,4 +1,4 @@
-"""Fisher vectors of any number of bags of any length.
+"""Bags encoded by a chain of layers: any number of them, of any length.
 
 Long bags are computed in parts that start at every so many descriptors, whose sums are added up
 in order. Nothing else crosses from one bag to another, and no cut depends on the number of
@@ -10,16 +10,12 @@ import itertools
 
 import numpy as np
 
-from skfisher.arrays.libraries import asarray, empty, float_dtype
+from skfisher.arrays.libraries import asarray, float_dtype
 from skfisher.bags.stacked import Stacked
-from skfisher.cuda.layout import scratch_bytes
-from skfisher.cuda.statistics import takes
-from skfisher.ops.fisher import fisher_from_sums, fisher_sums, fisher_vector
-from skfisher.ops.soft_assignment import Sums
 from skfisher.parallel.threads import cut_bags
-from skfisher.parallel.units import HERE, Units, bag_units, map_rows, map_units
+from skfisher.parallel.units import Units, bag_units, map_rows, map_units
 
-__all__ = ["encode_fisher"]
+__all__ = ["encode_bags"]
 
 # Bags of more descriptors are cut into parts of so many.
 LONG_BAG = 2**17
@@ -27,51 +23,52 @@ LONG_BAG = 2**17
 STACKED_NUMBERS = 2**20
 
 
-def encode_fisher(bags, mixture, *, include_weights=True, where=HERE):
-    """Encode bags, wherever the work is to be done.
+def encode_bags(chain, parameters, bags, *, out=None):
+    """Encode bags, wherever the chain says that the work is to be done.
 
     Parameters
     ----------
+    chain : Chain
+    parameters : dict
     bags : Bags
-    mixture : Mixture
-    include_weights : bool
-        Whether the weights' part comes first.
-    where : Where
+    out : array of shape (n_bags, n_out), optional
+        Written to and returned; by default a new one on the host.
 
     Returns
     -------
     encodings : array of shape (n_bags, n_out)
-        In the library of the descriptors, and on their device.
+        float32 for descriptors of up to 32 bits (integers: 16), else float64.
     """
-    k, d = mixture.means.shape
-    n_out = 2 * k * d + (k if include_weights else 0)
-    encodings = empty((len(bags), n_out), like=bags.values, dtype=float_dtype(bags.dtype))
-    lengths = bags.lengths
-    rows = max(1, STACKED_NUMBERS // d) if isinstance(bags.values, Stacked) else None
+    prepared = chain.prepare(parameters, bags.dtype)
+    n_out, lengths = prepared.n_out, bags.lengths
+    if out is None:
+        out = np.empty((len(bags), n_out), dtype=float_dtype(bags.dtype))
+    row_bytes, bag_bytes = chain.scratch(parameters, bags.n_features)
+    rows = None
+    if isinstance(bags.values, Stacked):
+        rows = max(1, STACKED_NUMBERS // bags.n_features)
     slices = cut_bags(lengths, n_out, rows)
     is_long = [s.stop - s.start == 1 and lengths[s.start] > LONG_BAG for s in slices]
     whole = [s for s, long in zip(slices, is_long, strict=True) if not long]
     if whole:
-        encode = functools.partial(_encode, mixture=mixture, include_weights=include_weights)
-        row_bytes, bag_bytes = scratch_bytes(k, d)
         most_bags = max(s.stop - s.start for s in whole)
         map_rows(
-            encode, bag_units(bags, whole, where), out=encodings,
-            at_once=functools.partial(_at_once, encode, mixture),
-            scratch=(row_bytes, most_bags * (bag_bytes + 8 * n_out)),
-        )  # fmt: skip
+            functools.partial(_encode, chain, prepared),
+            bag_units(bags, whole, chain.where),
+            out=out,
+            at_once=functools.partial(_at_once, chain, prepared),
+            scratch=(row_bytes, most_bags * (bag_bytes + 16 * n_out)),
+        )
     if any(is_long):
         numbers = [s.start for s, long in zip(slices, is_long, strict=True) if long]
-        for i, sums in _sums_of_long_bags(bags, numbers, mixture, where):
-            sums = Sums(*(asarray(s, like=encodings) for s in sums))
-            encodings[i : i + 1] = fisher_from_sums(
-                sums, lengths[i : i + 1], *mixture,
-                dtype=encodings.dtype, include_weights=include_weights,
-            )  # fmt: skip
-    return encodings
+        scratch = row_bytes, bag_bytes
+        for i, sums in _sums_of_long_bags(chain, prepared, bags, numbers, scratch):
+            encodings = chain.read(prepared, sums, lengths[i : i + 1])[-1]
+            out[i : i + 1] = asarray(encodings, like=out)
+    return out
 
 
-def _sums_of_long_bags(bags, numbers, mixture, where):
+def _sums_of_long_bags(chain, prepared, bags, numbers, scratch):
     """Yield the number of each of some long bags, and the sums of its parts, added up in order."""
     cuts = [
         (i, start, min(start + LONG_BAG, int(bags.stops[i])))
@@ -82,28 +79,32 @@ def _sums_of_long_bags(bags, numbers, mixture, where):
     parts = [(np.array([start]), np.array([stop])) for _, start, stop in cuts]
     units = Units(
         bags, parts, [stop - start for start, stop in parts],
-        [slice(j, j + 1) for j in range(len(cuts))], where,
+        [slice(j, j + 1) for j in range(len(cuts))], chain.where,
     )  # fmt: skip
-    sum_up = functools.partial(_sum_up, mixture=mixture)
-    row_bytes, bag_bytes = scratch_bytes(*mixture.means.shape)
-    sums = map_units(
-        sum_up, units,
-        at_once=functools.partial(_at_once, sum_up, mixture), scratch=(row_bytes, bag_bytes),
-    )  # fmt: skip
-    for i, of_bag in itertools.groupby(zip(owners, sums, strict=True), lambda pair: pair[0]):
-        yield i, functools.reduce(Sums.plus, (Sums(*sums) for _, sums in of_bag))
+    found = map_units(functools.partial(_sums, chain, prepared), units, scratch=scratch)
+    for i, of_bag in itertools.groupby(zip(owners, found, strict=True), lambda pair: pair[0]):
+        parts = [sums for _, sums in of_bag]
+        yield i, tuple(functools.reduce(np.add, sums) for sums in zip(*parts, strict=True))
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite is named by the caller
-def _encode(x, starts, stops, mixture, include_weights, out=None):
-    return fisher_vector(x, starts, stops, *mixture, include_weights=include_weights, out=out)
+def _encode(chain, prepared, x, starts, stops, out=None):
+    if chain.pools_alone:
+        return chain.pooling.encode(prepared.pooling, x, starts, stops, out=out)
+    encodings = chain.forward(prepared, x, starts, stops).encodings
+    if out is None:
+        return asarray(encodings, like=x)
+    out[...] = encodings
+    return out
+
+
+def _at_once(chain, prepared, x, starts, stops):
+    """Return the encodings of several units of bags, if a kernel computes them."""
+    if chain.pools_alone and chain.pooling.has_kernel(prepared.pooling, x):
+        return _encode(chain, prepared, x, starts, stops)
+    return None
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def _sum_up(x, starts, stops, mixture):
-    return fisher_sums(x, starts, stops, *mixture)
-
-
-def _at_once(f, mixture, x, starts, stops):
-    """Return what a function makes of several units, if a kernel takes them."""
-    return f(x, starts, stops) if takes(x, *mixture) else None
+def _sums(chain, prepared, x, starts, stops):
+    return [asarray(s, like=x) for s in chain.sums(prepared, x, starts, stops)]

@@ -1,11 +1,13 @@
 r"""Fisher vectors as a layer: sums under a mixture, and what is read off them.
 
 The free parameters of the mixture are ``weight_logits`` (k,), ``means`` and ``log_variances``
-(k, d), the logarithm of what the variances exceed ``variance_floor`` (d,) by.
+(k, d), the logarithm of what the variances exceed ``variance_floor`` (d,) by. Where nothing is
+trained, a `Mixture` under the name ``mixture`` takes the place of all of them.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import clone
@@ -16,7 +18,7 @@ from skfisher.codebooks.fitting import INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_CO
 from skfisher.codebooks.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
 from skfisher.codebooks.moments import global_moments
 from skfisher.cuda.layout import scratch_bytes
-from skfisher.ops.chunks import Frame
+from skfisher.cuda.statistics import takes
 from skfisher.ops.constraints import (
     floored_exp,
     floored_exp_vjp,
@@ -32,6 +34,7 @@ from skfisher.ops.fisher import (
     fisher_from_statistics_vjp,
     fisher_sums,
     fisher_sums_vjp,
+    fisher_vector,
 )
 from skfisher.ops.gaussian import logit_coefficients_vjp, scale_of, to_frame
 from skfisher.ops.soft_assignment import Sums
@@ -50,13 +53,29 @@ COEFFICIENTS = ("linear", "quadratic", "constant")  # as in `logit_coefficients`
 LEAST_WEIGHT, LEAST_STEP_WEIGHT = 1e-12, 1e-6
 
 
-class Prepared(NamedTuple):
-    """A mixture as it is, and in the coordinates that sums are taken in."""
+@dataclass(frozen=True)
+class Prepared:
+    """A mixture, and the same in the coordinates that sums are taken in, when these are needed."""
 
     given: Mixture
-    frame: Frame | None
-    mixture: Mixture
+    dtype: np.dtype
     parameters: dict
+
+    @cached_property
+    def _framed(self):
+        like = np.empty((0, 1), dtype=self.dtype)
+        frame, *parameters, _ = to_frame(like, *self.given)
+        return frame, Mixture(*parameters)
+
+    @property
+    def frame(self):
+        """The coordinates, `Frame` or None."""
+        return self._framed[0]
+
+    @property
+    def mixture(self):
+        """The mixture in them."""
+        return self._framed[1]
 
 
 @dataclass(frozen=True)
@@ -143,7 +162,9 @@ class FisherPooling:
         return mixture_of(fit(bags if ours else bags.values))
 
     def mixture_of(self, p):
-        """Return the mixture that free parameters stand for."""
+        """Return the mixture that free parameters stand for, or that stands in their place."""
+        if "mixture" in p:
+            return p["mixture"]
         weights = WEIGHT_MAPS[self.weight_map][0](p["weight_logits"])
         variances = floored_exp(p["log_variances"], floor=p["variance_floor"])
         return Mixture(weights, p["means"], variances)
@@ -158,10 +179,17 @@ class FisherPooling:
 
     def prepare(self, p, dtype):
         """Return the mixture, as it is and in the coordinates of the sums."""
-        given = self.mixture_of(p)
-        like = np.empty((0, 1), dtype=dtype)
-        frame, *parameters, _ = to_frame(like, *given)
-        return Prepared(given, frame, Mixture(*parameters), p)
+        return Prepared(self.mixture_of(p), dtype, p)
+
+    def encode(self, q, x, starts, stops, out=None):
+        """Return Fisher vectors, of the dtype of the descriptors and where they are."""
+        return fisher_vector(
+            x, starts, stops, *q.given, include_weights=self.include_weights, out=out
+        )
+
+    def has_kernel(self, q, x):
+        """Tell whether a CUDA kernel encodes these descriptors."""
+        return takes(x, *q.given)
 
     def sums(self, q, x, starts, stops):
         """Return S0, S1 and S2 of each bag."""
@@ -201,11 +229,11 @@ class FisherPooling:
 
     def scratch(self, p):
         """Return the bytes that the sums take on a GPU for each row and for each bag."""
-        return scratch_bytes(*p["means"].shape)
+        return scratch_bytes(*_means(p).shape)
 
     def n_out(self, p):
         """Return the width of a Fisher vector."""
-        k, d = p["means"].shape
+        k, d = _means(p).shape
         return k * (2 * d + 1) if self.include_weights else 2 * k * d
 
     def attributes(self, p):
@@ -220,7 +248,7 @@ class FisherPooling:
 
     def names(self, p):
         """Return ``weight_k0``, ..., ``mean_k0_d0``, ..., ``variance_k0_d0``, ..."""
-        k, d = p["means"].shape
+        k, d = _means(p).shape
         names = [f"weight_k{i}" for i in range(k)] if self.include_weights else []
         for block in ("mean", "variance"):
             names += [f"{block}_k{i}_d{j}" for i in range(k) for j in range(d)]
@@ -287,3 +315,7 @@ class FisherPooling:
             if not np.isfinite(variances).all():
                 return "a variance of the mixture"
         return None
+
+
+def _means(p):
+    return p["mixture"].means if "mixture" in p else p["means"]

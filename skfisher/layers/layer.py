@@ -103,6 +103,9 @@ class PoolingLayer(Protocol):
     def names(self, p: Parameters) -> list[str]:
         """Return the names of the entries of an encoding."""
 
+    # Taken where it is there:
+    #   encode(q, x, starts, stops, out=None), has_kernel(q, x)
+    #                                sums and reading in one pass, and whether a CUDA kernel does it
     # Asked for by name, and refused with a message where they are missing:
     #   information(p)               solver="natural": a diagonal metric of the parameters
     #   slopes(p, gradients), retract(p, slopes, step)

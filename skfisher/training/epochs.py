@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skfisher.bags.sampling import draw_from_each
-from skfisher.layers.chain import encode_bags
+from skfisher.layers.encode import encode_bags
 from skfisher.training.line_search import line_search
 from skfisher.training.objective import Diverged, batch_gradient
 from skfisher.training.optimizers import clip_norm

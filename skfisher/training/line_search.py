@@ -5,7 +5,7 @@ Source: Sydorov, Sakurada and Lampert (2014), section 3.
 
 import numpy as np
 
-from skfisher.layers.chain import encode_bags
+from skfisher.layers.encode import encode_bags
 from skfisher.training.objective import batch_gradient, terms_of
 from skfisher.training.recipe import Model
 

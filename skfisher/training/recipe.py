@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skfisher.layers.chain import encode_bags
+from skfisher.layers.encode import encode_bags
 from skfisher.svm.solver import fit_linear_svms
 from skfisher.training.natural_gradient import NaturalGradient
 from skfisher.training.objective import CLASSIFIER, Diverged

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.metrics import accuracy_score, average_precision_score
 
-from skfisher.layers.chain import encode_bags
+from skfisher.layers.encode import encode_bags
 from skfisher.ops import losses
 
 __all__ = ["Verdict", "decide", "fault_of", "judge", "score_of"]

@@ -9,7 +9,8 @@ from skfisher import Bags
 from skfisher.bags.sampling import draw_from_each
 from skfisher.codebooks.em import Mixture
 from skfisher.layers import chain as chain_module
-from skfisher.layers.chain import Chain, cut_long, encode_bags
+from skfisher.layers.chain import Chain, cut_long
+from skfisher.layers.encode import encode_bags
 from skfisher.layers.feature_map import FeatureMap
 from skfisher.layers.fisher import FisherPooling
 from skfisher.layers.normalization import PowerL2
