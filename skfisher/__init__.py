@@ -5,7 +5,8 @@ import importlib
 from .bags.bags import Bags
 from .codebooks.mixture import DiagonalGaussianMixture
 from .descriptors.patches import ImagePatches
-from .descriptors.transformer import DescriptorTransformer, PositionAppender
+from .descriptors.positions import PositionAppender
+from .descriptors.transformer import DescriptorTransformer
 from .display.joint_training import JointTrainingDisplay
 from .display.mixture import EncodingDisplay, MixtureDisplay
 from .encoders.fisher import FisherVectorEncoder
