@@ -28,7 +28,7 @@ from cpu_peers import plain_encode, scikit_image, scikit_learn_mixture, vlfeat
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import skfisher
-from skfisher import Bags, FisherVectorEncoder, PowerL2Normalizer
+from skfisher import Bags, DiagonalGaussianMixture, FisherVectorEncoder, PowerL2Normalizer
 from skfisher.codebooks.em import Mixture, expectation, maximization
 from skfisher.native import library
 from skfisher.ops.fisher import fisher_vector, fisher_vector_vjp
@@ -57,10 +57,10 @@ def problem(n_bags, length, d, k, *, spread, ragged=False, seed=0):
 
 
 def encoder_of(mixture, n_jobs=None):
-    encoder = FisherVectorEncoder(mixture=None, n_jobs=n_jobs)
-    encoder.weights_, encoder.means_, encoder.variances_ = mixture
-    encoder.n_features_in_, encoder._fit_on_bags = mixture.means.shape[1], True
-    return encoder
+    given = DiagonalGaussianMixture()
+    given.weights_, given.means_, given.variances_ = mixture
+    encoder = FisherVectorEncoder(mixture=given, n_jobs=n_jobs)
+    return encoder.fit(np.zeros((1, 1, mixture.means.shape[1])))
 
 
 @contextlib.contextmanager

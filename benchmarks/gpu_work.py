@@ -7,7 +7,7 @@ import numpy as np
 import sklearn
 from sklearn.mixture import GaussianMixture
 
-from skfisher import Bags, FisherVectorEncoder
+from skfisher import Bags, DiagonalGaussianMixture, FisherVectorEncoder
 from skfisher.arrays.libraries import to_device, to_host
 from skfisher.codebooks.em import Mixture, em_iterations
 from skfisher.ops.fisher import fisher_vector, fisher_vector_vjp
@@ -118,10 +118,9 @@ class Problem:
 
     def encoder(self, **parameters):
         """Return an encoder fitted to the mixture."""
-        encoder = FisherVectorEncoder(**parameters)
-        encoder.weights_, encoder.means_, encoder.variances_ = self.mixture
-        encoder.n_features_in_, encoder._fit_on_bags = self.bags.n_features, True
-        return encoder
+        given = DiagonalGaussianMixture()
+        given.weights_, given.means_, given.variances_ = self.mixture
+        return FisherVectorEncoder(mixture=given, **parameters).fit(self.bags[:1])
 
     def em(self, x, **options):
         """Return a function that takes one iteration of EM at a time."""

@@ -35,7 +35,7 @@ print(X)
 # The right way: a grid search over the whole chain. For each fold the mixture is fitted to the
 # training bags alone.
 
-encoder = FisherVectorEncoder(tol=1e-3, random_state=0)
+encoder = FisherVectorEncoder(random_state=0)
 tail = make_pipeline(PowerL2Normalizer(), LinearSVC(C=10))
 folds = StratifiedKFold(5, shuffle=True, random_state=0)
 sizes, powers = [2, 4, 8, 16, 32, 64, 128], [0.5, 1.0]

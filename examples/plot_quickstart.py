@@ -31,9 +31,7 @@ X_train, X_test, y_train, y_test = train_test_split(
 # %%
 # The search holds the whole chain, so that each fold learns a mixture of its own.
 
-model = make_pipeline(
-    FisherVectorEncoder(tol=1e-2, random_state=0), PowerL2Normalizer(), LinearSVC(C=10)
-)
+model = make_pipeline(FisherVectorEncoder(random_state=0), PowerL2Normalizer(), LinearSVC(C=10))
 grid = {
     "fishervectorencoder__n_components": [16, 64],
     "powerl2normalizer__power": [0.5, 1.0],

@@ -87,7 +87,7 @@ def chain(encoder):
 chains = {
     "bag of 1000 words": chain(BagOfWords(1000, random_state=0)),
     "Fisher vector, K = 32": chain(
-        FisherVectorEncoder(32, max_descriptors=100_000, tol=1e-3, random_state=0, n_jobs=2)
+        FisherVectorEncoder(32, max_descriptors=100_000, random_state=0, n_jobs=2)
     ),
 }
 

@@ -8,9 +8,9 @@ from .descriptors.patches import ImagePatches
 from .descriptors.positions import PositionAppender
 from .descriptors.transformer import DescriptorTransformer
 from .display.joint_training import JointTrainingDisplay
-from .display.mixture import EncodingDisplay, MixtureDisplay
+from .display.mixture import FisherVectorDisplay, MixtureDisplay
 from .encoders.fisher import FisherVectorEncoder
-from .encoders.normalization import PowerL2Normalizer, fisher_vector_blocks
+from .encoders.normalization import PowerL2Normalizer
 from .gradient_features.dense_head import DenseHead
 from .gradient_features.kernel import GradientFeatureKernel
 from .gradient_features.map import GradientFeatureMap
@@ -25,7 +25,7 @@ __all__ = [
     "DenseHead",
     "DescriptorTransformer",
     "DiagonalGaussianMixture",
-    "EncodingDisplay",
+    "FisherVectorDisplay",
     "FisherVectorEncoder",
     "GradientFeatureKernel",
     "GradientFeatureMap",
@@ -37,7 +37,6 @@ __all__ = [
     "MixtureDisplay",
     "PositionAppender",
     "PowerL2Normalizer",
-    "fisher_vector_blocks",
     "show_versions",
 ]
 

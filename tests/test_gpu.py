@@ -21,7 +21,7 @@ from skfisher.cuda import module
 quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 pytestmark = [pytest.mark.gpu, quiet]
 
-ENCODER = FisherVectorEncoder(8, max_iter=5, tol=0, random_state=0)
+ENCODER = FisherVectorEncoder(8, max_iter=5, random_state=0)
 MIXTURE = DiagonalGaussianMixture(8, max_iter=5, tol=0, random_state=0)
 JOINT = JointFisherSVC(3, max_iter=2, batch_size=4, random_state=0)
 

@@ -367,15 +367,16 @@ LONG = Bags.from_list(
 def everything(n_jobs, X=LONG):
     """Return all numbers that estimators with threads of their own compute."""
     scale = DescriptorTransformer(StandardScaler(), n_jobs=n_jobs)
-    encoder = FisherVectorEncoder(5, random_state=0, max_iter=5, tol=0, n_jobs=n_jobs)
-    online = clone(encoder).set_params(batch_size=7)
+    encoder = FisherVectorEncoder(5, random_state=0, max_iter=5, n_jobs=n_jobs)
+    online = DiagonalGaussianMixture(5, random_state=0, max_iter=5, batch_size=7, n_jobs=n_jobs)
+    online = FisherVectorEncoder(mixture=online)
     mixture = DiagonalGaussianMixture(4, random_state=0, max_iter=5, tol=0, n_jobs=n_jobs)
     parts = [
         scale.fit_transform(X).values,
         encoder.fit_transform(X),
         encoder.means_,
         encoder.variances_,
-        np.array(encoder.lower_bounds_),
+        np.array(encoder.mixture_.lower_bounds_),
         online.fit_transform(X),
         encoder.partial_fit(X).transform(X),
         mixture.fit(X).predict_proba(X),

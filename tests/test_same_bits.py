@@ -49,7 +49,13 @@ CASES = {
         DiagonalGaussianMixture(init_params="k-means++", **EM), BAGS, None, "predict_proba",
     ),
     "encoder": (FisherVectorEncoder(**EM), BAGS, None, "transform"),
-    "encoder, online": (FisherVectorEncoder(batch_size=20, **EM), BAGS, None, "transform"),
+    "encoder, online": (
+        FisherVectorEncoder(mixture=DiagonalGaussianMixture(batch_size=20, **EM)),
+        BAGS, None, "transform",
+    ),
+    "encoder, normalised": (
+        FisherVectorEncoder(normalize="power-l2", **EM), BAGS, None, "transform",
+    ),
     "transformer": (PlainTransformer(PCA(6), random_state=0), BAGS, None, "transform"),
     "joint": (JointFisherSVC(**JOINT), BAGS, Y, "decision_function"),
     "joint, small": (

@@ -81,18 +81,23 @@ class MixtureFitter:
             _global_mean=mean, _global_variance=variance, _online=None, _n_seen=0,
         )  # fmt: skip
 
-    def _fit_mixture(self, bags, X, y):
+    def _fit_mixture(self, bags, X, y, encoder=None):
+        """Run EM, for itself or for an encoder, which then holds the mixture from the first step.
+
+        Whoever it is for tells the callbacks.
+        """
         rng = check_random_state(self.random_state)
         seeds = rng.randint(np.iinfo(np.int32).max, size=3)
-        progress = self._init_callback_context(max_subtasks=self.max_iter)
-        progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        who = self if encoder is None else encoder
+        progress = who._init_callback_context(max_subtasks=self.max_iter)
+        progress.call_on_fit_task_begin(estimator=who, X=X, y=y)
         bags = self._subsample(bags, seeds[0])
         mixture, moments, floor = self._start(bags, seeds[1])
         steps = self._em_steps(bags, mixture, moments, floor, seeds[2])
         lower_bounds = []
         for n_iter in range(1, self.max_iter + 1):
             step = progress.subcontext(task_name="em-iteration")
-            step.call_on_fit_task_begin(estimator=self)
+            step.call_on_fit_task_begin(estimator=who)
             before = mixture
             mixture, lower_bound, converged, online = next(steps)
             _check_likelihood(lower_bound, before, bags)
@@ -103,21 +108,24 @@ class MixtureFitter:
                 _online=online, _n_seen=bags.n_descriptors,
                 _global_mean=moments.mean, _global_variance=moments.variance,
             )  # fmt: skip
+            if encoder is not None and n_iter == 1:
+                encoder._hold(self)
             if self.verbose:
                 print(
                     f"{type(self).__name__}: iteration {n_iter} of at most {self.max_iter}, "
                     f"mean log-likelihood {lower_bound:.6f}"
                 )
-            stop = step.call_on_fit_task_end(estimator=self, reconstruction_attributes=dict)
+            stop = step.call_on_fit_task_end(estimator=who, reconstruction_attributes=dict)
             if stop or converged:
                 break
         else:
-            warn_caller(
-                f"EM did not gain less than tol={self.tol} within max_iter={self.max_iter} "
-                "iterations: raise max_iter or tol, lower n_components, or give more data.",
-                ConvergenceWarning,
-            )
-        progress.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
+            if encoder is None:  # which encodes no worse, and rather better, short of a maximum
+                warn_caller(
+                    f"EM did not gain less than tol={self.tol} within max_iter={self.max_iter} "
+                    "iterations: raise max_iter or tol, lower n_components, or give more data.",
+                    ConvergenceWarning,
+                )
+        progress.call_on_fit_task_end(estimator=who, X=X, y=y, reconstruction_attributes=dict)
 
     def _subsample(self, bags, seed):
         if self.max_descriptors is None or bags.n_descriptors <= self.max_descriptors:

@@ -9,12 +9,12 @@ from sklearn.utils.validation import check_is_fitted
 from skfisher.arrays.dense import as_dense
 from skfisher.arrays.libraries import to_host
 from skfisher.bags.sampling import draw_descriptors
-from skfisher.codebooks.fitting import MixtureFitter
 from skfisher.codebooks.mixture import mixture_of
 from skfisher.contract.validation import check_bags
 from skfisher.display.pyplot import PLAIN_TEXT, import_pyplot
+from skfisher.encoders.fisher import FisherVectorEncoder
 
-__all__ = ["EncodingDisplay", "MixtureDisplay"]
+__all__ = ["FisherVectorDisplay", "MixtureDisplay"]
 
 
 class MixtureDisplay:
@@ -48,7 +48,7 @@ class MixtureDisplay:
 
     See Also
     --------
-    EncodingDisplay : A Fisher vector as maps.
+    FisherVectorDisplay : A Fisher vector as maps.
 
     Examples
     --------
@@ -201,7 +201,7 @@ class MixtureDisplay:
         return self
 
 
-class EncodingDisplay:
+class FisherVectorDisplay:
     r"""A Fisher vector as two maps, components by features.
 
     The first map shows how the bag would move the means of each component, the second how it
@@ -237,10 +237,10 @@ class EncodingDisplay:
     Examples
     --------
     >>> from sklearn.datasets import load_digits
-    >>> from skfisher import EncodingDisplay, FisherVectorEncoder, ImagePatches
+    >>> from skfisher import FisherVectorDisplay, FisherVectorEncoder, ImagePatches
     >>> bags = ImagePatches(patch_size=4).fit_transform(load_digits().images[:100])
     >>> encoder = FisherVectorEncoder(n_components=4, random_state=0).fit(bags)
-    >>> display = EncodingDisplay.from_estimator(encoder, bags[:1])
+    >>> display = FisherVectorDisplay.from_estimator(encoder, bags[:1])
     >>> display.means.shape
     (4, 16)
     """
@@ -268,7 +268,7 @@ class EncodingDisplay:
 
         Returns
         -------
-        display : EncodingDisplay
+        display : FisherVectorDisplay
         """
         import_pyplot(cls)
         check_is_fitted(estimator, ["means_"])
@@ -297,7 +297,7 @@ class EncodingDisplay:
 
         Returns
         -------
-        display : EncodingDisplay
+        display : FisherVectorDisplay
             Call its `plot`.
 
         Raises
@@ -332,7 +332,7 @@ class EncodingDisplay:
 
         Returns
         -------
-        display : EncodingDisplay
+        display : FisherVectorDisplay
             Itself.
         """
         plt = import_pyplot(type(self))
@@ -376,9 +376,9 @@ class EncodingDisplay:
 
 def _mixture_shown(estimator):
     """Return weights, means and variances of a fitted estimator."""
-    if isinstance(estimator, MixtureFitter):
-        check_is_fitted(estimator, ["weights_", "means_", "variances_"])
-        return estimator.weights_, estimator.means_, estimator.variances_
+    if isinstance(estimator, FisherVectorEncoder):
+        check_is_fitted(estimator)
+        estimator = estimator.mixture_
     return mixture_of(estimator)
 
 

@@ -1,33 +1,30 @@
-"""Encoders: from bags of descriptors to vectors of fixed length."""
+"""Fisher vectors: bags encoded by the gradient of their likelihood under a mixture."""
+
+import copy
 
 import numpy as np
-from sklearn.base import TransformerMixin, clone
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import HasMethods, _fit_context
-from skfisher.arrays.libraries import (
-    array_module,
-    detached,
-    empty,
-    float_dtype,
-    parse_device,
-    to_host,
-)
+from skfisher.arrays.libraries import detached, parse_device, to_host
 from skfisher.bags.bags import Bags
-from skfisher.bags.feature_names import names_in
 from skfisher.codebooks.fitting import MixtureFitter, too_far
 from skfisher.codebooks.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
-from skfisher.contract.estimator import BagEstimator, all_or_nothing
-from skfisher.contract.tensors_in_out import mirrors_input, reads_input
+from skfisher.contract.estimator import all_or_nothing
+from skfisher.contract.tensors_in_out import reads_input
 from skfisher.contract.validation import check_bags
-from skfisher.layers.chain import Chain
-from skfisher.layers.encode import encode_bags
+from skfisher.encoders.encoder import CodebookEncoder
 from skfisher.layers.fisher import FisherPooling
 from skfisher.process_state import configured
 
 __all__ = ["FisherVectorEncoder"]
+
+# What an encoder of its own mixture says of it; all else is as in `DiagonalGaussianMixture`.
+OF_MIXTURE = ("n_components", "max_iter", "variance_floor", "max_descriptors", "n_jobs", "device")
+OF_MIXTURE += ("random_state",)
 
 
 def _trains_its_own_mixture(encoder):
@@ -36,8 +33,17 @@ def _trains_its_own_mixture(encoder):
     return True
 
 
+def _of_mixture(name):
+    """Return a property that reads an attribute of `mixture_`, absent until there is one."""
+
+    def of_mixture(encoder):
+        return getattr(vars(encoder).get("mixture_"), name)
+
+    return property(of_mixture, doc=f"The attribute `{name}` of `mixture_`.")
+
+
 @configured(array_api_dispatch=False)
-def _fit_mixture(mixture, bags):
+def _fitted(mixture, bags):
     """Fit a clone of a mixture, which may write to what it is given unless it is our own."""
     if type(mixture) is not DiagonalGaussianMixture:
         values = detached(to_host(bags.pack().values), bags.values)
@@ -46,7 +52,7 @@ def _fit_mixture(mixture, bags):
     return clone(mixture).fit(bags)
 
 
-class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
+class FisherVectorEncoder(CodebookEncoder):
     r"""Encode each bag by the gradient of its likelihood under a Gaussian mixture.
 
     A mixture of K diagonal Gaussians is fitted to the descriptors of all bags. A bag
@@ -69,26 +75,25 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         component at least.
     include_weights : bool, default=True
         Whether the K numbers :math:`F_w` come first.
+    normalize : {"power-l2"}, default=None
+        "power-l2" does what :class:`PowerL2Normalizer` does by default, to the same bits and
+        without a second array: a linear classifier can follow at once. By default Fisher vectors
+        stay as they are.
     mixture : estimator, default=None
-        A :class:`DiagonalGaussianMixture`, or a
+        A :class:`DiagonalGaussianMixture`, with any parameters, or a
         :class:`sklearn.mixture.GaussianMixture` with ``covariance_type="diag"``. Fitted,
         it is used as it is; not fitted, a clone is fitted to the descriptors. As
         cloning (by pipelines and searches) makes a fitted one unfitted, wrap it in
-        :class:`sklearn.frozen.FrozenEstimator` there. With it, `n_components` and the
-        parameters of EM below are not used.
-    max_iter : int, default=100
-        Iterations of EM at most; epochs, with `batch_size`.
-    tol : float, default=1e-3
-        EM stops when the mean log-likelihood per descriptor, in nats, gains less.
-    init_params : {"kmeans", "k-means++"}, default="kmeans"
-        Start of EM.
-    variance_floor : float, default=1e-3
+        :class:`sklearn.frozen.FrozenEstimator` there. With it, `n_components`, `max_iter`,
+        `variance_floor` and `max_descriptors` are not used.
+    max_iter : int, default=2
+        Iterations of EM at most, from a k-means start. Few make the best encodings: see the
+        :ref:`guide <choosing_em>`.
+    variance_floor : float, default=0.1
         Smallest variance of a component, as a share of the global variance of its
         dimension.
     max_descriptors : int, default=None
         Fit the mixture on a random subset of that many descriptors; by default on all.
-    batch_size : int, default=None
-        Fit by online EM over random batches of that many bags; by default by exact EM.
     n_jobs : int, default=None
         Number of threads, in `fit` and `transform`; None for 1, -1 for all cores. It
         does not change the result.
@@ -96,24 +101,21 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         "cpu", "cuda", "cuda:<index>", "cuda:all" or "auto", or several devices in a list;
         by default where the descriptors are.
     random_state : int, RandomState instance or None, default=None
-        Of the start of EM, the subset and the batches.
-    warm_start : bool, default=False
-        Start EM from the previous fit, where its shape is the same.
-    verbose : int, default=0
-        Print a line an iteration of EM.
+        Of the start of EM and the subset.
 
     Attributes
     ----------
+    mixture_ : DiagonalGaussianMixture
+        The mixture of the encodings, a copy of the one that was given.
     weights_ : ndarray of shape (n_components,)
     means_ : ndarray of shape (n_components, n_features)
     variances_ : ndarray of shape (n_components, n_features)
-        Parameters of the mixture, float64.
+        Its parameters, float64.
     converged_ : bool
     n_iter_ : int
     lower_bound_ : float
-        Of EM, as in :class:`DiagonalGaussianMixture`.
     lower_bounds_ : list of float
-        The same for every iteration; absent where the mixture was given.
+        What it tells of EM.
     n_features_in_ : int
         Width of a descriptor.
 
@@ -150,7 +152,8 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
     """
 
     _parameter_constraints: dict = {
-        **MixtureFitter._mixture_constraints,
+        **{name: MixtureFitter._mixture_constraints[name] for name in OF_MIXTURE},
+        **CodebookEncoder._encoder_constraints,
         "include_weights": ["boolean"],
         "mixture": [HasMethods(["fit"]), None],
     }
@@ -160,35 +163,27 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         n_components=64,
         *,
         include_weights=True,
+        normalize=None,
         mixture=None,
-        max_iter=100,
-        tol=1e-3,
-        init_params="kmeans",
-        variance_floor=1e-3,
+        max_iter=2,
+        variance_floor=0.1,
         max_descriptors=None,
-        batch_size=None,
         n_jobs=None,
         device=None,
         random_state=None,
-        warm_start=False,
-        verbose=0,
     ):
         self.n_components = n_components
         self.include_weights = include_weights
+        self.normalize = normalize
         self.mixture = mixture
         self.max_iter = max_iter
-        self.tol = tol
-        self.init_params = init_params
         self.variance_floor = variance_floor
         self.max_descriptors = max_descriptors
-        self.batch_size = batch_size
         self.n_jobs = n_jobs
         self.device = device
         self.random_state = random_state
-        self.warm_start = warm_start
-        self.verbose = verbose
 
-    @all_or_nothing(unless="means_")
+    @all_or_nothing(unless="mixture_")
     @_fit_context(prefer_skip_nested_validation=False)
     @reads_input
     def fit(self, X, y=None):
@@ -206,27 +201,31 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
             After an interrupt it holds the last finished iteration of EM.
         """
         parse_device(self.device)
-        if self.mixture is not None:
-            self._take_mixture(X)
-        else:
+        given = self.mixture.estimator if self._is_frozen else self.mixture
+        if given is None:
             bags = check_bags(self, X, reset=True, min_descriptors=self.n_components)
-            self._fit_mixture(bags, X, y)
+            self._own_mixture()._fit_mixture(bags, X, y, encoder=self)
+        elif is_fitted_mixture(given):
+            self._adopt(given, check_bags(self, X, reset=True))
+        else:
+            if self._is_frozen:
+                check_is_fitted(given)
+            ours = isinstance(given, DiagonalGaussianMixture)  # says itself what is too few
+            bags = check_bags(
+                self, X, reset=True, min_descriptors=1 if ours else given.n_components
+            )
+            self._adopt(_fitted(given, bags), bags)
         return self
 
-    def _take_mixture(self, X):
-        """Use the mixture given; fit a clone of it if it is not fitted."""
-        mixture = self.mixture
-        frozen = isinstance(mixture, FrozenEstimator)
-        if frozen:
-            mixture = mixture.estimator
-        fitted = is_fitted_mixture(mixture)
-        if frozen:
-            check_is_fitted(mixture)
-        ours = isinstance(mixture, DiagonalGaussianMixture)
-        least = 1 if fitted or ours else mixture.n_components  # ours says so itself
-        bags = check_bags(self, X, reset=True, min_descriptors=least)
-        if not fitted:
-            mixture = _fit_mixture(mixture, bags)
+    @property
+    def _is_frozen(self):
+        return isinstance(self.mixture, FrozenEstimator)
+
+    def _own_mixture(self):
+        return DiagonalGaussianMixture(**{name: getattr(self, name) for name in OF_MIXTURE})
+
+    def _adopt(self, mixture, bags):
+        """Hold a copy of a fitted mixture, ours or scikit-learn's."""
         parameters = mixture_of(mixture)
         width = parameters.means.shape[1]
         if bags.n_features != width:
@@ -234,10 +233,19 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
                 f"X[0] has {bags.n_features} features per descriptor, but mixture was fitted "
                 f"on {width}: pass descriptors of that width, or another mixture."
             )
-        self._adopt_mixture(parameters, mixture)
+        held = self._own_mixture().set_params(n_components=len(parameters.weights))
+        held._adopt_mixture(parameters, mixture)
+        self._hold(held)
+
+    def _hold(self, mixture):
+        """Make a mixture, fitted to the descriptors of this encoder, that of the encodings."""
+        mixture.n_features_in_, mixture._fit_on_bags = self.n_features_in_, False
+        if hasattr(self, "feature_names_in_"):
+            mixture.feature_names_in_ = self.feature_names_in_
+        self.mixture_ = mixture
 
     @available_if(_trains_its_own_mixture)
-    @all_or_nothing(unless="means_")
+    @all_or_nothing(unless="mixture_")
     @_fit_context(prefer_skip_nested_validation=True)
     @reads_input
     def partial_fit(self, X, y=None):
@@ -257,72 +265,51 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
         self : FisherVectorEncoder
         """
         parse_device(self.device)
-        first = not hasattr(self, "means_")
+        first = not hasattr(self, "mixture_")
         bags = check_bags(self, X, reset=first, min_descriptors=self.n_components if first else 1)
-        self._partial_fit_mixture(bags)
+        mixture = self._own_mixture()
+        if not first:  # a copy, whose attributes are replaced one by one and never changed
+            parameters = mixture.get_params()
+            mixture = copy.copy(self.mixture_).set_params(**parameters)
+        mixture._partial_fit_mixture(bags)
+        self._hold(mixture)
         return self
 
-    @mirrors_input
-    def transform(self, X):
-        """Encode bags.
+    weights_, means_, variances_ = map(_of_mixture, ("weights_", "means_", "variances_"))
+    converged_, n_iter_ = map(_of_mixture, ("converged_", "n_iter_"))
+    lower_bound_, lower_bounds_ = map(_of_mixture, ("lower_bound_", "lower_bounds_"))
 
-        Parameters
-        ----------
-        X : Bags, list of arrays of shape (n_descriptors, n_features), or array
+    def _parameters(self, bags):
+        return {"mixture": self.mixture_._mixture(bags)}
 
-        Returns
-        -------
-        encodings : array of shape (n_bags, n_features_out)
-            Fisher vectors ``[F_w, F_mu, F_v]``, component after component in each block;
-            float32 for descriptors of up to 32 bits (integers: 16), else float64.
-        """
-        check_is_fitted(self)
-        parse_device(self.device)
-        bags = check_bags(self, X, reset=False, copy=False)
-        chain = Chain((), self.pooling(), where=self._where())
-        parameters = {"mixture": self._mixture(bags)}
-        shape = len(bags), chain.n_out(parameters)
-        out = empty(shape, like=bags.values, dtype=float_dtype(bags.dtype))
-        encodings = encode_bags(chain, parameters, bags, out=out)
-        return self._check_finite(encodings, bags)
-
-    def _check_finite(self, encodings, bags):
-        xp = array_module(encodings)
-        with np.errstate(over="ignore", invalid="ignore"):
-            total = encodings.sum()  # finite only if all are
-        if not xp.isfinite(total):
-            finite = xp.isfinite(encodings).all(axis=1)
-            if not finite.all():
-                raise ValueError(too_far(self._mixture(), bags, int(finite.argmin())))
-        return encodings
+    def _why_not_finite(self, bags, i):
+        return too_far(self.mixture_._mixture(), bags, i)
 
     @property
     def _n_features_out(self):
         k, d = self.means_.shape
         return 2 * k * d + (k if self.include_weights else 0)
 
-    def get_feature_names_out(self, input_features=None):
-        """Name the columns of encodings by block, component and dimension.
-
-        Parameters
-        ----------
-        input_features : array-like of str, default=None
-            Names of the dimensions of a descriptor; by default those seen in `fit`,
-            or ``d0, d1, ...``. The name of the one column that holds the bags, which a
-            ``ColumnTransformer`` passes, is taken for no name of a dimension.
-
-        Returns
-        -------
-        names : ndarray of str objects
-            ``weight_k0``, ..., ``mean_k0_d0``, ``mean_k0_d1``, ..., ``variance_k0_d0``, ...
-        """
-        check_is_fitted(self)
+    def _names(self, dimensions):
         k = len(self.means_)
-        dimensions = names_in(self, input_features, prefix="d")
         names = [f"weight_k{i}" for i in range(k)] if self.include_weights else []
         for block in ("mean", "variance"):
             names += [f"{block}_k{i}_{name}" for i in range(k) for name in dimensions]
-        return np.asarray(names, dtype=object)
+        return names
+
+    def blocks(self):
+        """Label the columns of encodings by component, for ``PowerL2Normalizer(blocks=...)``.
+
+        Returns
+        -------
+        labels : ndarray of int of shape (n_features_out,)
+            All weights are one block; then come the means of each component, a block each, and
+            the variances of each.
+        """
+        check_is_fitted(self)
+        k, d = self.means_.shape
+        labels = np.repeat(np.arange(2 * k), d)
+        return np.concatenate([np.zeros(k, int), labels + 1]) if self.include_weights else labels
 
     def pooling(self):
         """Return the layer that :class:`JointClassifier` trains.
@@ -340,8 +327,3 @@ class FisherVectorEncoder(MixtureFitter, TransformerMixin, BagEstimator):
             variance_floor=self.variance_floor,
             include_weights=self.include_weights,
         )
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags

@@ -5,20 +5,14 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 
-from skfisher._compat import Interval, _fit_context, validate_parameter_constraints
+from skfisher._compat import Interval, _fit_context
 from skfisher.arrays.dense import as_numpy
 from skfisher.contract.estimator import BagEstimator, all_or_nothing
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_table
 from skfisher.ops.normalization import power_l2_normalize
 
-__all__ = ["PowerL2Normalizer", "fisher_vector_blocks"]
-
-BLOCK_PARAMETERS = {
-    "n_components": [Interval(Integral, 1, None, closed="left")],
-    "n_features": [Interval(Integral, 1, None, closed="left")],
-    "include_weights": ["boolean"],
-}
+__all__ = ["PowerL2Normalizer"]
 
 
 class PowerL2Normalizer(OneToOneFeatureMixin, TransformerMixin, BagEstimator):
@@ -39,7 +33,7 @@ class PowerL2Normalizer(OneToOneFeatureMixin, TransformerMixin, BagEstimator):
         Scale every block of features to unit length before the sample as a whole, so that no
         block dominates, as intra-normalisation does for each visual word [2]_. A number asks for
         so many blocks of consecutive features, all equally wide; an array gives each feature the
-        label of its block. `fisher_vector_blocks` makes the labels of a Fisher vector's
+        label of its block. `FisherVectorEncoder.blocks` makes those of a Fisher vector's
         components.
 
     Attributes
@@ -163,52 +157,3 @@ def block_labels(blocks, n_features):
             f"{labels.dtype} of shape {labels.shape}."
         )
     return np.unique(labels, return_inverse=True)[1]
-
-
-def fisher_vector_blocks(n_components, n_features, *, include_weights=True):
-    """Label the features of a Fisher vector by component, for ``PowerL2Normalizer(blocks=...)``.
-
-    The means' part of each component is a block, the variances' part of each component is another,
-    and all weights together are one.
-
-    Parameters
-    ----------
-    n_components : int
-        Components of the mixture, K.
-    n_features : int
-        Width of a descriptor, D.
-    include_weights : bool, default=True
-        Whether the vector begins with the weights, as in `FisherVectorEncoder`.
-
-    Returns
-    -------
-    labels : ndarray of int of shape (K + 2 K D,), or (2 K D,) without weights
-
-    Raises
-    ------
-    ValueError
-        If a parameter is not of its type, or less than 1.
-
-    See Also
-    --------
-    PowerL2Normalizer : Scales every block to unit length.
-
-    Examples
-    --------
-    >>> from skfisher import fisher_vector_blocks
-    >>> fisher_vector_blocks(n_components=2, n_features=3)
-    array([0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4])
-    """
-    validate_parameter_constraints(
-        BLOCK_PARAMETERS,
-        {
-            "n_components": n_components,
-            "n_features": n_features,
-            "include_weights": include_weights,
-        },
-        "fisher_vector_blocks",
-    )
-    labels = np.repeat(np.arange(2 * n_components), n_features)
-    if include_weights:
-        labels = np.concatenate([np.zeros(n_components, labels.dtype), labels + 1])
-    return labels

@@ -36,7 +36,7 @@ CUBE = RNG.normal(size=(12, 6, 4))
 TABLE = RNG.normal(size=(12, 6)).astype(np.float32)
 HEAD = DenseHead([RNG.normal(size=(6, 7)), RNG.normal(size=(7, 20))])
 JOINT = JointFisherSVC(2, max_iter=2, batch_size=12, random_state=0)
-ENCODER = FisherVectorEncoder(2, max_iter=3, tol=0, random_state=0)
+ENCODER = FisherVectorEncoder(2, max_iter=3, random_state=0)
 MIXTURE = DiagonalGaussianMixture(2, max_iter=3, tol=0, random_state=0)
 
 

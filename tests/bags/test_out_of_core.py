@@ -223,7 +223,7 @@ def interrupt_at(monkeypatch, name, call):
 def test_an_interrupted_fit_holds_the_last_finished_iteration(monkeypatch, bags, name, call):
     monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_TASK", bags.n_descriptors // 2 + 1)
     threads = blas_threads()
-    encoder = FisherVectorEncoder(3, random_state=0, tol=0, max_iter=20)
+    encoder = FisherVectorEncoder(8, random_state=0, max_iter=20)
     with monkeypatch.context() as patch:
         interrupt_at(patch, name, call)
         with pytest.raises(KeyboardInterrupt):
@@ -239,14 +239,14 @@ def test_an_interrupted_fit_holds_the_last_finished_iteration(monkeypatch, bags,
 
 @few_iterations
 def test_an_interrupted_fit_can_be_taken_up(monkeypatch, bags):
-    encoder = FisherVectorEncoder(3, random_state=0, tol=0, max_iter=10, warm_start=True)
+    mixture = DiagonalGaussianMixture(3, random_state=0, tol=0, max_iter=10, warm_start=True)
     with monkeypatch.context() as patch:
         interrupt_at(patch, "expectation", 5)
         with pytest.raises(KeyboardInterrupt):
-            encoder.fit(bags)
-    encoder.set_params(max_iter=6).fit(bags)
-    whole = clone(encoder).set_params(max_iter=10).fit(bags)
-    np.testing.assert_allclose(encoder.means_, whole.means_, rtol=1e-12)
+            mixture.fit(bags)
+    mixture.set_params(max_iter=6).fit(bags)
+    whole = clone(mixture).set_params(max_iter=10).fit(bags)
+    np.testing.assert_allclose(mixture.means_, whole.means_, rtol=1e-12)
 
 
 def test_an_interrupt_before_the_first_mixture_leaves_the_previous_fit(monkeypatch, bags):
@@ -341,7 +341,8 @@ class Counting:
         if context.task_name != "em-iteration":
             return False
         self.iterations += 1
-        assert np.isfinite(fitted_estimator.transform([np.zeros((1, 2))])).all()
+        use = "transform" if hasattr(fitted_estimator, "transform") else "score_samples"
+        assert np.isfinite(getattr(fitted_estimator, use)([np.zeros((1, 2))])).all()
         self.bounds.append(estimator.lower_bound_)
         if self.iterations == self.interrupt_after:
             raise KeyboardInterrupt
@@ -350,14 +351,21 @@ class Counting:
 
 @needs_callbacks
 @few_iterations
-@pytest.mark.parametrize("batch_size", [None, 64])
-def test_callbacks_see_every_iteration(bags, batch_size):
+@pytest.mark.parametrize(
+    "model",
+    [
+        FisherVectorEncoder(8, random_state=0, max_iter=4),
+        DiagonalGaussianMixture(3, random_state=0, max_iter=6, tol=0),
+        DiagonalGaussianMixture(3, random_state=0, max_iter=6, tol=0, batch_size=64),
+    ],
+    ids=["encoder", "mixture", "batches"],
+)
+def test_callbacks_see_every_iteration(bags, model):
     counting = Counting()
-    encoder = FisherVectorEncoder(3, random_state=0, batch_size=batch_size, max_iter=6, tol=0)
-    encoder.set_callbacks(counting).fit(bags)
-    assert counting.iterations == encoder.n_iter_ == 6
+    encoder = clone(model).set_callbacks(counting).fit(bags)
+    assert counting.iterations == encoder.n_iter_ == model.max_iter
     assert counting.bounds == encoder.lower_bounds_
-    steps = ["begin em-iteration", "end em-iteration"] * 6
+    steps = ["begin em-iteration", "end em-iteration"] * model.max_iter
     assert counting.tasks == ["setup", "begin fit", *steps, "end fit", "teardown"]
     plain = clone(encoder).fit(bags)
     np.testing.assert_array_equal(plain.means_, encoder.means_)
@@ -366,7 +374,7 @@ def test_callbacks_see_every_iteration(bags, batch_size):
 @needs_callbacks
 @pytest.mark.parametrize("n_iterations", [1, 3])
 def test_a_callback_stops_a_fit_in_silence(bags, n_iterations, recwarn):
-    encoder = FisherVectorEncoder(3, random_state=0, tol=0)
+    encoder = FisherVectorEncoder(8, random_state=0, max_iter=9)
     encoder.set_callbacks(Counting(stop_after=n_iterations)).fit(bags)
     assert encoder.n_iter_ == n_iterations
     assert not encoder.converged_
@@ -378,11 +386,11 @@ def test_a_callback_stops_a_fit_in_silence(bags, n_iterations, recwarn):
 @few_iterations
 def test_an_interrupt_from_a_callback_leaves_a_usable_state(bags):
     counting = Counting(interrupt_after=2)
-    encoder = FisherVectorEncoder(3, random_state=0, tol=0).set_callbacks(counting)
+    encoder = FisherVectorEncoder(8, random_state=0, max_iter=9).set_callbacks(counting)
     with pytest.raises(KeyboardInterrupt):
         encoder.fit(bags)
     assert counting.tasks[-1] == "teardown"
-    expected = FisherVectorEncoder(3, random_state=0, tol=0, max_iter=2).fit(bags)
+    expected = FisherVectorEncoder(8, random_state=0, max_iter=2).fit(bags)
     np.testing.assert_array_equal(encoder.transform(bags), expected.transform(bags))
 
 

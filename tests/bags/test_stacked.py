@@ -91,7 +91,7 @@ def test_a_number_too_large_to_square_is_a_number():
 def test_a_list_is_not_copied_as_a_whole():
     rng = np.random.default_rng(0)
     parts = [rng.normal(size=(5_000, 32)).astype(np.float32) for _ in range(40)]
-    encoder = FisherVectorEncoder(2, random_state=0, max_iter=2, tol=1).fit(parts[:2])
+    encoder = FisherVectorEncoder(2, random_state=0, max_iter=2).fit(parts[:2])
     n_bytes = sum(part.nbytes for part in parts)
     tracemalloc.start()
     encodings = encoder.transform(parts)

@@ -35,8 +35,8 @@ def by_hand(weights, means, variances):
 
 
 def encoder_by_hand(**parameters):
-    encoder = FisherVectorEncoder(2)
-    vars(encoder).update(vars(by_hand(**parameters)) | {"n_components": 2})
+    encoder = FisherVectorEncoder(mixture=by_hand(**SOUND)).fit(BAGS)
+    vars(encoder.mixture_).update(vars(by_hand(**parameters)))
     return encoder
 
 

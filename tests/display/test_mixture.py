@@ -13,7 +13,7 @@ from sklearn.mixture import GaussianMixture
 
 from skfisher import (
     DiagonalGaussianMixture,
-    EncodingDisplay,
+    FisherVectorDisplay,
     FisherVectorEncoder,
     JointTrainingDisplay,
     MixtureDisplay,
@@ -28,7 +28,7 @@ def bags(rng):
 
 @pytest.fixture
 def encoder(bags):
-    return FisherVectorEncoder(n_components=3, random_state=0, tol=1e-2).fit(bags)
+    return FisherVectorEncoder(n_components=3, random_state=0).fit(bags)
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +136,7 @@ def test_one_feature_or_one_descriptor_has_no_principal_axes(encoder, rng):
         MixtureDisplay.from_estimator(encoder, [np.ones((1, 4))], dimensions="principal")
 
 
-@pytest.mark.parametrize("display", [MixtureDisplay, EncodingDisplay])
+@pytest.mark.parametrize("display", [MixtureDisplay, FisherVectorDisplay])
 def test_estimators_must_be_fitted(display, bags):
     with pytest.raises(NotFittedError):
         display.from_estimator(FisherVectorEncoder(), bags)
@@ -145,7 +145,7 @@ def test_estimators_must_be_fitted(display, bags):
 @pytest.mark.parametrize("include_weights", [True, False])
 def test_maps_are_the_blocks_of_the_fisher_vector(encoder, bags, include_weights):
     encoder.set_params(include_weights=include_weights)
-    display = EncodingDisplay.from_estimator(encoder, bags[:1])
+    display = FisherVectorDisplay.from_estimator(encoder, bags[:1])
     names = FisherVectorEncoder.get_feature_names_out(encoder)
     encoding = dict(zip(names, encoder.transform(bags[:1])[0], strict=True))
     for k in range(3):
@@ -158,13 +158,13 @@ def test_maps_are_the_blocks_of_the_fisher_vector(encoder, bags, include_weights
 
 
 def test_the_mean_of_several_bags_is_shown(encoder, bags):
-    display = EncodingDisplay.from_estimator(encoder, bags)
+    display = FisherVectorDisplay.from_estimator(encoder, bags)
     expected = encoder.transform(bags).mean(axis=0)[-12:].reshape(3, 4)
     np.testing.assert_allclose(display.variances, expected)
 
 
 def test_colours_are_centred_at_zero_and_shared(encoder, bags):
-    display = EncodingDisplay.from_estimator(encoder, bags)
+    display = FisherVectorDisplay.from_estimator(encoder, bags)
     largest = max(np.abs(display.means).max(), np.abs(display.variances).max())
     assert {image.get_clim() for image in display.images_} == {(-largest, largest)}
     assert display.plot(vmax=0.5).images_[0].get_clim() == (-0.5, 0.5)
@@ -173,7 +173,7 @@ def test_colours_are_centred_at_zero_and_shared(encoder, bags):
 def test_normalised_encodings_and_given_axes(encoder, bags):
     (encoding,) = PowerL2Normalizer().fit_transform(encoder.transform(bags[:1]))
     _, axes = plt.subplots(1, 2)
-    display = EncodingDisplay.from_encoding(encoding, 3, 4, feature_names=list("abcd"))
+    display = FisherVectorDisplay.from_encoding(encoding, 3, 4, feature_names=list("abcd"))
     assert display.plot(ax=axes[1], colorbar=False) is display
     assert display.figure_ is axes[1].figure
     assert [label.get_text() for label in display.ax_.get_xticklabels()] == list("abcd")
@@ -186,7 +186,7 @@ def test_normalised_encodings_and_given_axes(encoder, bags):
 def test_axes_without_a_grid(encoder, bags, colorbar):
     figure = plt.figure(figsize=(8, 4))
     ax = figure.add_axes([0.2, 0.2, 0.6, 0.6])
-    display = EncodingDisplay.from_estimator(encoder, bags, ax=ax, colorbar=colorbar)
+    display = FisherVectorDisplay.from_estimator(encoder, bags, ax=ax, colorbar=colorbar)
     figure.canvas.draw()
     assert display.figure_ is figure
     places = [panel.get_position() for panel in ax.child_axes]
@@ -199,7 +199,7 @@ def test_axes_without_a_grid(encoder, bags, colorbar):
 
 
 def test_a_fisher_vector_of_zeros_is_white():
-    display = EncodingDisplay.from_encoding(np.zeros(14), 2, 3).plot()
+    display = FisherVectorDisplay.from_encoding(np.zeros(14), 2, 3).plot()
     assert display.images_[0].get_clim() == (-1, 1)
 
 
@@ -207,7 +207,7 @@ def test_vectors_of_another_length_are_refused():
     with pytest.raises(
         ValueError, match=r"has 14 entries, or 12 without weights, got shape \(13,\)"
     ):
-        EncodingDisplay.from_encoding(np.zeros(13), 2, 3)
+        FisherVectorDisplay.from_encoding(np.zeros(13), 2, 3)
 
 
 # Names as users give them: each is a formula, half a formula or an error to matplotlib's parser
@@ -228,12 +228,12 @@ def texts(figure):
 def test_names_of_users_are_no_formulas(rng, usetex):
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(rng.normal(size=(40, len(NAMES))), columns=NAMES)
-    encoder = FisherVectorEncoder(n_components=2, random_state=0, tol=1e-2).fit(frame)
+    encoder = FisherVectorEncoder(n_components=2, random_state=0).fit(frame)
     plain = {name: (name, False) for name in NAMES}
     for i in range(0, len(NAMES), 2):
         mixture = MixtureDisplay.from_estimator(encoder, frame, dimensions=(i, i + 1))
         assert texts(mixture.figure_) == {name: plain[name] for name in NAMES[i : i + 2]}
-    encodings = EncodingDisplay.from_estimator(encoder, frame)
+    encodings = FisherVectorDisplay.from_estimator(encoder, frame)
     assert texts(encodings.figure_) == plain
     # also where every text is meant to be typeset by LaTeX, save for our own, which needs LaTeX
     with plt.rc_context({"text.usetex": usetex}):
@@ -251,7 +251,7 @@ def test_names_of_users_are_no_formulas(rng, usetex):
 def test_displays_name_what_they_need(encoder, bags, monkeypatch):
     made = [
         MixtureDisplay.from_estimator(encoder, bags),
-        EncodingDisplay.from_estimator(encoder, bags),
+        FisherVectorDisplay.from_estimator(encoder, bags),
         JointTrainingDisplay(loss=[2, 1], smallest_weight=[1, 1]),
     ]
     for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
@@ -270,7 +270,7 @@ def test_pictures_can_be_saved(encoder, bags, tmp_path, kind):
     for number, display in enumerate(
         [
             MixtureDisplay.from_estimator(encoder, bags, dimensions="principal"),
-            EncodingDisplay.from_estimator(encoder, bags),
+            FisherVectorDisplay.from_estimator(encoder, bags),
         ]
     ):
         path = tmp_path / f"{number}.{kind}"

@@ -1,11 +1,14 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.mixture import GaussianMixture
+from sklearn.pipeline import make_pipeline
 
-from skfisher import Bags, DiagonalGaussianMixture, FisherVectorEncoder
+from skfisher import Bags, DiagonalGaussianMixture, FisherVectorEncoder, PowerL2Normalizer
 from tests.ops import references
 
 
@@ -21,7 +24,7 @@ def bags():
 
 @pytest.fixture(scope="module")
 def encoder(bags):
-    return FisherVectorEncoder(3, random_state=0, tol=1e-2).fit(bags)
+    return FisherVectorEncoder(3, random_state=0).fit(bags)
 
 
 def reference(encoder, bags, **options):
@@ -37,9 +40,68 @@ def test_encodings_are_the_fisher_vectors_of_the_fitted_mixture(bags, encoder):
 
 
 def test_fit_is_that_of_the_mixture_alone(bags, encoder):
-    mixture = DiagonalGaussianMixture(3, random_state=0, tol=1e-2).fit(bags)
-    np.testing.assert_array_equal(encoder.means_, mixture.means_)
-    assert encoder.lower_bounds_ == mixture.lower_bounds_
+    tuned = {"max_iter": 3, "variance_floor": 0.05, "max_descriptors": 300, "random_state": 0}
+    encoder = FisherVectorEncoder(3, **tuned).fit(bags)
+    mixture = DiagonalGaussianMixture(3, **tuned)
+    with pytest.warns(ConvergenceWarning):
+        mixture.fit(bags)
+    for name in ("weights_", "means_", "variances_", "n_iter_"):
+        np.testing.assert_array_equal(getattr(encoder, name), getattr(mixture, name))
+    assert encoder.mixture_.lower_bounds_ == mixture.lower_bounds_
+    np.testing.assert_array_equal(encoder.mixture_.predict(bags), mixture.predict(bags))
+
+
+def test_all_parameters_of_a_mixture_are_those_of_the_mixture_given(bags):
+    mixture = DiagonalGaussianMixture(2, init_params="k-means++", batch_size=8, random_state=0)
+    encoder = FisherVectorEncoder(mixture=mixture).fit(bags)
+    np.testing.assert_array_equal(encoder.means_, mixture.fit(bags).means_)
+
+
+def test_an_encoder_that_is_not_fitted_says_so(bags):
+    encoder = FisherVectorEncoder()
+    assert not hasattr(encoder, "means_")
+    for call in (encoder.transform, encoder.get_feature_names_out, lambda _: encoder.blocks()):
+        with pytest.raises(NotFittedError):
+            call(bags)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+def test_normalised_encodings_are_those_of_the_normaliser(encoder, dtype):
+    bags = bags_of(dtype=dtype)
+    two_steps = make_pipeline(clone(encoder), PowerL2Normalizer())
+    one_step = clone(encoder).set_params(normalize="power-l2")
+    found = one_step.fit_transform(bags)
+    np.testing.assert_array_equal(found, two_steps.fit_transform(bags))
+    np.testing.assert_array_equal(one_step.transform(bags[3:4]), found[3:4])
+    assert list(one_step.get_feature_names_out()) == list(two_steps[0].get_feature_names_out())
+
+
+def test_normalising_takes_no_second_array(rng):
+    x = rng.normal(size=(4000, 1, 8))
+    encoder = FisherVectorEncoder(16, random_state=0).fit(x[:100])
+    peaks = []
+    for normalize in (None, "power-l2"):
+        encoder.set_params(normalize=normalize)
+        tracemalloc.start()
+        encodings = encoder.transform(x)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < encodings.nbytes / 4
+
+
+def test_blocks_are_the_weights_and_the_means_and_variances_of_each_component(bags, encoder):
+    weights, means, variances = np.split(encoder.blocks(), [3, 12])
+    assert len(set(weights)) == 1
+    parts = np.vstack([means.reshape(3, 3), variances.reshape(3, 3)])
+    assert (parts == parts[:, :1]).all()
+    assert len({*weights, *parts[:, 0]}) == 7
+    lengths = np.linalg.norm(
+        PowerL2Normalizer(blocks=encoder.blocks()).transform(encoder.transform(bags))[:, 3:6],
+        axis=1,
+    )
+    np.testing.assert_allclose(lengths, 7**-0.5)
+    without = clone(encoder).set_params(include_weights=False).fit(bags)
+    np.testing.assert_array_equal(without.blocks(), np.repeat(np.arange(6), 3))
 
 
 @pytest.mark.parametrize("native", ["0", ""], ids=["NumPy", "as it is built"])
@@ -50,7 +112,7 @@ def test_the_bits_of_an_encoding_depend_on_its_bag_alone(rng, monkeypatch, shape
     k, d = shape
     lengths = rng.permutation([1, 1, 1, 2, 2, 3, 5, 31, 64, 255, 256, 257, 513, 600, 2500])
     x = np.split(rng.normal(100, 20, size=(lengths.sum(), d)).astype(dtype), lengths.cumsum()[:-1])
-    encoder = FisherVectorEncoder(k, tol=1e9, max_descriptors=1000, random_state=0)
+    encoder = FisherVectorEncoder(k, max_descriptors=1000, random_state=0)
     whole = encoder.fit(x).transform(x)
     for one, bag in zip(whole, x, strict=True):
         np.testing.assert_array_equal(encoder.transform([bag.copy()])[0], one)
@@ -121,7 +183,7 @@ def test_threads_and_tasks_do_not_change_a_bit(bags, encoder, monkeypatch):
 def test_a_long_bag_is_shared_among_threads(monkeypatch, offset):
     bags = [b + offset for b in bags_of(n_bags=6)]
     bags.insert(3, np.concatenate(bags))
-    encoder = FisherVectorEncoder(3, random_state=0, tol=1e-2).fit(bags)
+    encoder = FisherVectorEncoder(3, random_state=0).fit(bags)
     whole = encoder.transform(bags)
     monkeypatch.setattr("skfisher.layers.encode.LONG_BAG", 30)
     monkeypatch.setattr("skfisher.parallel.threads.ROWS_PER_TASK", 50)
@@ -180,7 +242,7 @@ def test_a_mixture_set_by_hand_is_read(bags):
 
 def test_a_fill_value_at_transform_is_named(bags):
     narrow = [b.astype(np.float32) for b in bags]
-    encoder = FisherVectorEncoder(2, random_state=0, tol=1e-2).fit(narrow)
+    encoder = FisherVectorEncoder(2, random_state=0).fit(narrow)
     narrow[5] = narrow[5].copy()
     narrow[5][0, 2] = -3e38
     with pytest.raises(ValueError, match=r"X\[5\] has a descriptor .*: its square is no float32"):
@@ -207,9 +269,9 @@ def test_the_scale_of_one_dimension_does_not_matter(bags):
 
 @pytest.mark.parametrize(("dtype", "scale"), [("float64", 1e100), ("float32", 1e-40)])
 def test_extreme_scales_of_all_descriptors_do_not_matter(bags, dtype, scale):
-    plain = FisherVectorEncoder(2, random_state=0, tol=1e-2).fit(bags)
+    plain = FisherVectorEncoder(2, random_state=0).fit(bags)
     moved = [(b * scale).astype(dtype) for b in bags]
-    scaled = FisherVectorEncoder(2, random_state=0, tol=1e-2).fit(moved)
+    scaled = FisherVectorEncoder(2, random_state=0).fit(moved)
     tolerance = 1e-8 if dtype == "float64" else 1e-3  # five bits are left of 1e-40 in float32
     np.testing.assert_allclose(
         np.sort(scaled.transform(moved)), np.sort(plain.transform(bags)), atol=tolerance
@@ -252,7 +314,7 @@ def test_cuda_without_a_gpu_says_what_to_install(bags, monkeypatch):
 def test_devices_and_their_memory_do_not_change_a_bit(stand_in, monkeypatch, offset, dtype):
     bags = [(b + offset).astype(dtype) for b in bags_of(n_bags=6)]
     bags.insert(3, np.concatenate(bags))
-    encoder = FisherVectorEncoder(3, random_state=0, tol=1e-2).fit(bags)
+    encoder = FisherVectorEncoder(3, random_state=0).fit(bags)
     monkeypatch.setattr("skfisher.layers.encode.LONG_BAG", 30)
     monkeypatch.setattr("skfisher.parallel.threads.ROWS_PER_TASK", 50)
     expected = encoder.transform(bags)

@@ -12,8 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skfisher import PowerL2Normalizer, fisher_vector_blocks
-from skfisher.encoders.normalization import block_labels
+from skfisher import PowerL2Normalizer
 
 
 @parametrize_with_checks(
@@ -97,26 +96,6 @@ def test_labels_may_be_scattered(rng):
     expected = PowerL2Normalizer(blocks=3).fit_transform(X)[:, order]
     found = PowerL2Normalizer(blocks=10 * labels[order] - 7).fit_transform(X[:, order])
     np.testing.assert_allclose(found, expected, rtol=1e-13)
-
-
-def test_blocks_of_a_fisher_vector():
-    labels = fisher_vector_blocks(n_components=3, n_features=2)
-    weights, means, variances = np.split(labels, [3, 9])
-    assert len(set(weights)) == 1
-    parts = np.vstack([means.reshape(3, 2), variances.reshape(3, 2)])
-    assert (parts[:, 0] == parts[:, 1]).all()
-    assert len({*weights, *parts[:, 0]}) == 7
-    without = fisher_vector_blocks(n_components=3, n_features=2, include_weights=False)
-    np.testing.assert_array_equal(without, block_labels(6, 12))
-
-
-@pytest.mark.parametrize(
-    "params", [{"n_components": 0}, {"n_features": 2.0}, {"include_weights": None}]
-)
-def test_numbers_of_blocks_are_checked(params):
-    words = f"{next(iter(params))!r} parameter of fisher_vector_blocks must be"
-    with pytest.raises(ValueError, match=words):
-        fisher_vector_blocks(**{"n_components": 3, "n_features": 2, **params})
 
 
 @pytest.mark.parametrize(
