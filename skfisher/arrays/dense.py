@@ -308,6 +308,8 @@ def listed(x, name="X", *, of="2-D arrays, one per bag"):
     shape = getattr(x, "shape", None)
     if shape is None and isinstance(x, Iterable) and not hasattr(x, "__array__"):
         raise _no_list(x, name, of, _as_list_of(x, name))
+    if hasattr(x, "to_numpy_ndarray"):  # tensors of one shape, which Arrow keeps flat
+        return x.to_numpy_ndarray()
     if not isinstance(x, np.ndarray):
         for to_list in ("to_list", "to_pylist"):  # of pandas and Polars, and of Arrow
             if hasattr(x, to_list) and len(shape or [0]) == 1:

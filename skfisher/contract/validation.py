@@ -253,6 +253,10 @@ def _check_rows(X, name, wanted):
     """Refuse lists that are no rows of one length."""
     if any(nesting(row) >= 2 for row in X):
         raise ValueError(f"{name} is a list of arrays, but {wanted}.")
+    if any(isinstance(row, tuple) and len(row) == 2 and nesting(row[1]) >= 2 for row in X):
+        raise ValueError(
+            f"{name} is a list of pairs, but {wanted}. Write [value for _, value in {name}]."
+        )
     is_row = [bool(nesting(row)) or isinstance(row, list | tuple) for row in X]
     lengths = [len(row) if is_row[i] else None for i, row in enumerate(X)]
     if set(lengths) == {0}:

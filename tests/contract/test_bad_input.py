@@ -142,6 +142,10 @@ BAD_ARRAYS = {
     "a word": ("word", "X is 'word'"),
     "empty lists": ([[], []], r"X\[0\] is empty, and so are all others"),
     "items": (dict(enumerate(GOOD)).items(), r"X is a dict_items: .* \[value for _, value in X\]"),
+    "pairs": (
+        [(i, bag) for i, bag in enumerate(GOOD)],
+        r"X is a list of pairs, but .* Write \[value for _, value in X\]",
+    ),
     "groups of Polars": (
         pl.DataFrame({"a": [1, 2], "b": [1.0, 2.0]}).group_by("a"),
         r"X is a GroupBy: pass a list .* \[group for _, group in X\]",

@@ -120,3 +120,12 @@ def test_dtypes_of_other_packages_are_refused_by_what_to_write():
     X[2] = X[2].astype(ml_dtypes.bfloat16)
     with pytest.raises(TypeError, match=r"X\[2\] has dtype bfloat16, .* X\[2\]\.astype\(np\.flo"):
         read(X)
+
+
+def test_tensors_of_arrow_are_a_cube():
+    arrow = pytest.importorskip("pyarrow")
+    cube = np.random.default_rng(0).normal(size=(4, 5, 2))
+    bags = read(arrow.FixedShapeTensorArray.from_numpy_ndarray(cube))
+    np.testing.assert_array_equal(np.stack(bags.to_list()), cube)
+    for bag, array in zip(read(arrow.array(cube.tolist())), cube, strict=True):
+        np.testing.assert_array_equal(bag, array)
