@@ -215,13 +215,15 @@ def read_targets(y, n_bags, *, classes=None, kind=None, name="y"):
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         row = int(np.argwhere(~np.isfinite(y))[0][0])
         raise ValueError(f"{name}[{row}] is infinity: labels must be finite.")
-    check_classification_targets(y)
-    if type_of_target(y) == "multiclass-multioutput":
+    found = type_of_target(y)
+    if found not in ("binary", "multiclass", "multilabel-indicator"):
+        check_classification_targets(y)  # which names what it is
+    if found == "multiclass-multioutput":
         raise ValueError(
             f"{name} has several columns that are not all 0 or 1: give one label per bag, or "
             "label indicators."
         )
-    if type_of_target(y) == "multilabel-indicator":
+    if found == "multilabel-indicator":
         return _read_indicators(y, classes, kind, name)
     y = column_or_1d(y, warn=True)
     if kind == "multilabel":

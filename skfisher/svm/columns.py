@@ -12,7 +12,7 @@ from skfisher.warning import warn_caller
 
 __all__ = ["fit_columns"]
 
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5
 MAX_PASSES = 1000
 
 

@@ -22,11 +22,10 @@ Source: Mehrotra (1992), the steps; Ferris and Munson (2003), the system.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import qr
-from scipy.linalg.lapack import dpotrf, dpotrs
 
 from skfisher.process_state import one_blas_thread
-from skfisher.svm.sdca import LEAST_COST, relative_gap
+from skfisher.svm.sdca import LEAST_COST, relative_gaps
+from skfisher.svm.systems import Features, reduced, solver
 
 __all__ = ["InteriorPoint"]
 
@@ -34,17 +33,10 @@ __all__ = ["InteriorPoint"]
 SHARE = 0.995
 # Steps that lead no further before rounding is taken to be in the way.
 PATIENCE = 8
-# The inverse of a scale is finite, and so is its square.
-LEAST_SCALE = 1e-150
-# What sums of dual variables may be off by for rounding, as a share.
-ROUNDING = 1e-14
-# Added to the unit diagonal of a system where rounding has left it indefinite.
-RIDGES = (0.0, 1e-15, 1e-13, 1e-11, 1e-9)
-# A pivot of a system below which its solution is worth refining.
-SMALL_PIVOT = 1e-4
-# Features whose middle is so many times their spread have an offset.
-OFFSET = 4.0
-CHUNK_NUMBERS = 2**18
+# A gap from which on dual variables are taken to their bounds.
+NEAR = 0.1
+# Classes are taken together, as many as have so many samples in all.
+GROUP_NUMBERS = 2**17
 
 
 class InteriorPoint:
@@ -55,28 +47,30 @@ class InteriorPoint:
         self._dtype = x.dtype
         self._bias = float(intercept_scaling)
         self._mean = x.mean(axis=0, dtype=np.float64)
-        self._rotation, x = _reduced(x)
+        self._rotation, x = reduced(x)
         self._features = Features.of(x, self._bias)
         costs = np.broadcast_to(np.asarray(costs, dtype=np.float64), signs.shape)
         duals = np.zeros(signs.shape) if duals is None else np.asarray(duals, dtype=np.float64)
-        squared = loss == "squared_hinge"
-        columns = zip(signs.T, costs.T, duals.T, strict=True)
-        self._paths = [Path(self._features, y, c, squared, a) for y, c, a in columns]
+        squared, size = loss == "squared_hinge", max(1, GROUP_NUMBERS // len(x))
+        self._groups = [
+            Group(self._features, signs.T[part], costs.T[part], squared, duals.T[part])
+            for part in (slice(c, c + size) for c in range(0, signs.shape[1], size))
+        ]
 
     @property
     def duals(self):
         """Dual variables ``a``, of shape (n, n_classes)."""
-        return np.column_stack([path.duals for path in self._paths])
+        return np.concatenate([group.duals for group in self._groups]).T
 
     @property
     def stuck(self):
         """Whether no class gets any further."""
-        return all(path.waited >= PATIENCE for path in self._paths)
+        return not any(group.is_live for group in self._groups)
 
     @one_blas_thread
     def model(self):
         """Return coefficients (n_classes, d) and intercepts (n_classes,)."""
-        theta = np.stack([path.best.theta for path in self._paths]) @ self._features.weights.T
+        theta = np.concatenate([group.theta for group in self._groups]) @ self._features.weights.T
         intercept = np.zeros(len(theta))
         if self._bias:
             theta, intercept = theta[:, :-1], self._bias * theta[:, -1]
@@ -89,271 +83,254 @@ class InteriorPoint:
 
     def objectives(self):
         """Return the objectives P and D of each class, of shape (n_classes,)."""
-        return np.array([(path.best.primal, path.best.dual) for path in self._paths]).T
+        pairs = [(group.primal, group.dual) for group in self._groups]
+        return tuple(np.concatenate(values) for values in zip(*pairs, strict=True))
 
     @one_blas_thread
     def advance(self, tol):
         """Take a step for every class that has a gap of `tol` or more, and gets any further."""
-        for path in self._paths:
-            if not path.best.gap < tol and path.waited < PATIENCE:
-                path.advance(tol)
+        for group in self._groups:
+            group.advance(tol)
 
 
-class Features(NamedTuple):
-    """Samples in coordinates that suit linear systems: scaled, and offsets taken off.
+class State(NamedTuple):
+    """Where classes are on their way: rows of arrays of shape (n_classes, ...)."""
 
-    With an offset taken off a feature, the constant feature has another weight; so where there is
-    no constant feature, offsets stay.
-    """
+    y: np.ndarray  # signs, 0 for samples that do not count
+    counts: np.ndarray  # 1, and 0 for these
+    c: np.ndarray  # costs
+    ridge: np.ndarray  # 1 / 2c, or 0 for the hinge
+    theta: np.ndarray  # the point: weights in the coordinates,
+    a: np.ndarray  # dual variables,
+    p: np.ndarray  # excess,
+    q: np.ndarray | None  # and lack
+    lowest: np.ndarray  # the weights of the lowest P so far
+    primal: np.ndarray
+    highest: np.ndarray  # the dual variables of the highest D so far
+    dual: np.ndarray
+    least_gap: np.ndarray  # of the points themselves
+    least_primal: np.ndarray
+    waited: np.ndarray  # steps since the last that led further
 
-    z: np.ndarray  # (n, m), numbers up to 1, float64
-    weights: np.ndarray  # (m, m), from weights of these coordinates to those of the features
-    inverse: np.ndarray  # (m, m), of `weights`
-    metric: np.ndarray  # (m, m), half the penalty is a quadratic form in the coordinates
-    norms: np.ndarray  # (n,), squared lengths of the samples
-
-    @classmethod
-    def of(cls, x, bias):
-        n, d = x.shape
-        m = d + 1 if bias else d
-        z = np.empty((n, m))
-        z[:, :d] = x
-        norms = np.einsum("nd,nd->n", z[:, :d], z[:, :d]) + bias**2
-        z[:, d:] = bias
-        highest, lowest = z.max(axis=0), z.min(axis=0)
-        shear = np.eye(m)
-        if bias:
-            middle = highest / 2 + lowest / 2
-            middle[abs(middle) < OFFSET * (highest - lowest)] = 0
-            middle[d:] = 0
-            z -= middle
-            shear[d] += middle / bias
-            highest, lowest = highest - middle, lowest - middle
-            # a spread below the rounding of the offset is none
-            lowest = np.minimum(lowest, -np.finfo(np.float64).eps * abs(middle))
-        scale = np.maximum(np.maximum(highest, -lowest), LEAST_SCALE)
-        z /= scale
-        inverse = scale[:, None] * shear
-        weights = (2 * np.eye(m) - shear) / scale
-        return cls(z, weights, inverse, weights.T @ weights, norms)
+    def of(self, rows):
+        """Return the state of some of the classes."""
+        return State(*(None if values is None else values[rows] for values in self))
 
 
-def _reduced(x):
-    """Return a rotation and samples of at most n features, ``x = samples @ rotation.T``."""
-    if x.shape[0] >= x.shape[1]:
-        return None, x
-    rotation, r = qr(x.T.astype(np.float64), mode="economic", overwrite_a=True, check_finite=False)
-    return rotation, r.T
-
-
-class Solution(NamedTuple):
-    """Weights of the scaled features, dual variables, and how good they are."""
-
-    theta: np.ndarray
-    duals: np.ndarray
-    primal: float
-    dual: float
-
-    @property
-    def gap(self):
-        return relative_gap(self.primal, self.dual)
-
-
-class Path:
-    """The way of one class to its optimum.
+class Group:
+    """Classes that go to their optima together, until each is there.
 
     Parameters
     ----------
     features : Features
-    signs, costs, duals : arrays of shape (n,)
+    signs, costs, duals : arrays of shape (n_classes, n)
     squared : bool
         Whether the loss is the squared hinge.
+
+    Attributes
+    ----------
+    theta, duals, primal, dual : arrays of shape (n_classes, ...)
+        The best weights and dual variables so far, and their objectives.
     """
 
     @np.errstate(all="ignore")  # of what is not finite, nothing is kept
     def __init__(self, features, signs, costs, squared, duals):
-        self._counts = costs > LEAST_COST
-        if not self._counts.all():
-            features, signs, costs, duals = _of(self._counts, features, signs, costs, duals)
-        self._features = features
-        self._y = np.asarray(signs, dtype=np.float64)
-        self._c = costs
-        self._squared = squared
-        self._ridge = 1 / (2 * costs) if squared else 0.0
-        self._a = np.clip(duals, 0, None if squared else costs)
-        self._theta = self._theta_of(self._a)
-        self.best = self._lowest = self._highest = self._solution(self._theta, self._a)
-        self._least_gap = self._least_primal = np.inf
-        self.waited = 0 if len(costs) else PATIENCE  # steps since the last that led further
-        # Margins of 0: as far from one bound as from the other.
-        self._theta = np.zeros(features.z.shape[1])
-        self._a = self._first_duals() if len(costs) else costs
-        self._p = np.ones_like(costs)
-        self._q = None if squared else np.ones_like(costs)
+        self._features, self._squared = features, squared
+        counts = np.where(costs > LEAST_COST, 1.0, 0.0)
+        c = np.where(costs > LEAST_COST, costs, 1.0)
+        y = signs * counts
+        k, n = y.shape
+        ridge = 1 / (2 * c) if squared else np.zeros((k, 1))
+        a = np.clip(duals, 0, None if squared else c) * counts
+        theta, nothing = np.zeros((k, features.z.shape[1])), np.full(k, np.inf)
+        start = State(
+            y, counts, c, ridge, theta, a, np.ones((k, n)), None if squared else np.ones((k, n)),
+            theta, nothing, a, -nothing, nothing, nothing, np.zeros(k, dtype=int),
+        )  # fmt: skip
+        theta = self._theta_of(start, a)
+        self.theta, self.duals = theta, a
+        self.primal, self.dual = self._primal(start, theta), self._dual(start, a)
+        # From margins of 0, as far from one bound as from the other.
+        self._state = start._replace(
+            a=self._first_duals(start), lowest=theta, primal=self.primal, dual=self.dual
+        )
+        self._live = np.flatnonzero(counts.any(axis=1))
+        self._state = self._state.of(self._live)
 
     @property
-    def duals(self):
-        """Dual variables of all samples."""
-        duals = np.zeros(len(self._counts))
-        duals[self._counts] = self.best.duals
-        return duals
+    def is_live(self):
+        """Whether a class is still on its way."""
+        return len(self._live) > 0
 
-    def _first_duals(self):
+    def _first_duals(self, s):
         """Return half the costs, or less, down to a hundredth, where the optimal ones are smaller.
 
         Those sum to twice the least P at most, and so to twice any P, such as the least along
         the solution of the least squares problem.
         """
-        once = np.ones_like(self._c)
-        solve = _solver(self._features.z, once, self._features.metric)
-        direction = solve(self._sum(once))
-        bound = 2 * min(self._primal(2.0**power * direction) for power in range(0, 16, 3))
-        return np.clip(bound / (4 * len(once)), self._c / 100, self._c / 2)
+        once = np.ones_like(s.c)
+        direction = solver(self._features, once[:1])(self._sum(s, once))
+        weights, lengths = direction @ self._features.weights.T, 8.0 ** np.arange(5)[:, None]
+        margins = self._margins(s, direction) * lengths[..., None]
+        bounds = lengths**2 * _dots(weights, weights) / 2 + self._losses(s, margins)
+        share = bounds.min(axis=0)[:, None] / (2 * s.c.shape[1])
+        return np.clip(share, s.c / 100, s.c / 2)
 
-    def _sum(self, a):
-        """Return the sum of the scaled samples, times their signs and `a`."""
-        return (self._y * a) @ self._features.z
+    def _sum(self, s, a):
+        """Return the sums of the samples, times their signs and `a`."""
+        return (s.y * a) @ self._features.z
 
-    def _margins(self, theta):
-        return self._y * (self._features.z @ theta)
+    def _margins(self, s, theta):
+        return s.y * (theta @ self._features.z.T)
 
-    def _theta_of(self, a):
+    def _theta_of(self, s, a):
         inverse = self._features.inverse
-        return inverse @ (self._sum(a) @ inverse)
+        return self._sum(s, a) @ inverse @ inverse.T
 
-    def _primal(self, theta):
-        shortfall = np.maximum(1 - self._margins(theta), 0)
-        weights = self._features.weights @ theta
-        return float(
-            weights @ weights / 2 + self._c @ (shortfall**2 if self._squared else shortfall)
+    def _primal(self, s, theta):
+        weights = theta @ self._features.weights.T
+        return _dots(weights, weights) / 2 + self._losses(s, self._margins(s, theta))
+
+    def _losses(self, s, margins):
+        shortfall = s.counts * np.maximum(1 - margins, 0)
+        return _dots(shortfall * s.c, shortfall if self._squared else s.counts)
+
+    def _dual(self, s, a):
+        total = self._sum(s, a) @ self._features.inverse
+        return _dots(a, s.counts * (1 - s.ridge * a / 2)) - _dots(total, total) / 2
+
+    def _settled(self, s):
+        """Return the dual variables, those at a bound that would go there on their own."""
+        curvature = self._features.norms + s.ridge
+        a = np.where(s.p >= s.a * curvature, 0, s.a)
+        if s.q is not None:
+            a = np.where(s.q >= (s.c - s.a) * curvature, s.c, a)
+        return a * s.counts
+
+    def _dual_of_point(self, s):
+        """Return D of the point as it is.
+
+        Where the weights are those of its dual variables but for rounding, the value of the
+        Lagrangian, as rounding alone may make that of the dual variables meaningless.
+        """
+        surplus = s.theta @ self._features.metric - self._sum(s, s.a)
+        rounding = s.a.shape[1] * np.finfo(np.float64).eps  # of sums of as many terms
+        is_rounding = abs(surplus).max(axis=1) <= rounding * s.a.sum(axis=1)
+        weights = s.theta @ self._features.weights.T
+        slack = s.counts * (1 - s.ridge * s.a / 2) - self._margins(s, s.theta)
+        lagrangian = _dots(s.a, slack) + _dots(weights, weights) / 2
+        return np.where(is_rounding, lagrangian, self._dual(s, s.a))
+
+    def _judged(self, s, tol):
+        """Return the state with what is best of weights and dual variables, and keep these."""
+        primal, dual = self._primal(s, s.theta), self._dual_of_point(s)
+        lower = primal < s.primal
+        s = s._replace(
+            lowest=np.where(lower[:, None], s.theta, s.lowest),
+            primal=np.where(lower, primal, s.primal),
+        )
+        s = _raised(s, s.counts * s.a, dual)
+        found = s.lowest, s.highest, s.primal, s.dual
+        gaps = relative_gaps(s.primal, s.dual)
+        if gaps.min() < NEAR:
+            settled = self._settled(s)
+            settled_dual = self._dual(s, settled)
+            s = _raised(s, settled, settled_dual)
+            # Weights and dual variables that belong together are worth a step more.
+            theta = self._theta_of(s, settled)
+            of_duals = self._primal(s, theta)
+            enough = np.maximum(tol, np.minimum(10 * gaps, NEAR))
+            agree = relative_gaps(of_duals, settled_dual) < enough
+            pairs = (
+                (theta, s.lowest),
+                (settled, s.highest),
+                (of_duals, s.primal),
+                (settled_dual, s.dual),
+            )
+            found = [np.where(agree.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs]
+        for kept, values in zip(
+            (self.theta, self.duals, self.primal, self.dual), found, strict=True
+        ):
+            kept[self._live] = values
+        gap = primal - dual
+        leads = (gap < 0.99 * s.least_gap) | (primal < 0.99 * s.least_primal)
+        return s._replace(
+            least_gap=np.fmin(s.least_gap, gap),
+            least_primal=np.fmin(s.least_primal, primal),
+            waited=np.where(leads, 0, np.where(np.isnan(gap), PATIENCE, s.waited + 1)),
         )
 
-    def _dual(self, a):
-        total = self._sum(a) @ self._features.inverse
-        return float(a.sum() - total @ total / 2 - (self._ridge * a) @ a / 2)
-
-    def _solution(self, theta, a):
-        return Solution(theta, a, self._primal(theta), self._dual(a))
-
-    def _settled(self):
-        """Return what the dual variables make once those at a bound have gone there."""
-        curvature = self._features.norms + self._ridge
-        a = np.where(self._p >= self._a * curvature, 0, self._a)
-        if self._q is not None:
-            a = np.where(self._q >= (self._c - self._a) * curvature, self._c, a)
-        return self._solution(self._theta_of(a), a)
-
-    def _point(self):
-        """Return the point as it is.
-
-        Where the weights are those of its dual variables but for rounding, D is the value of
-        the Lagrangian, as rounding alone may make that of the dual variables meaningless.
-        """
-        point = self._solution(self._theta, self._a)
-        surplus = self._features.metric @ self._theta - self._sum(self._a)
-        if not abs(surplus).max() <= ROUNDING * self._a.sum():
-            return point
-        weights = self._features.weights @ self._theta
-        slack = 1 - self._margins(self._theta) - self._ridge * self._a / 2
-        return point._replace(dual=float(self._a @ slack + weights @ weights / 2))
-
-    def _judge(self, tol):
-        """Keep what is best of the weights and of the dual variables so far."""
-        point, settled = self._point(), self._settled()
-        if point.primal < self._lowest.primal:
-            self._lowest = point
-        for candidate in (point, settled):
-            if candidate.dual > self._highest.dual:
-                self._highest = candidate
-        self.best = self._highest._replace(theta=self._lowest.theta, primal=self._lowest.primal)
-        # Weights and dual variables that belong together are worth a step or two more.
-        if settled.gap < max(tol, min(100 * self.best.gap, 0.1)):
-            self.best = settled
-        gap = point.primal - point.dual
-        leads = gap < 0.99 * self._least_gap or point.primal < 0.99 * self._least_primal
-        self.waited = 0 if leads else self.waited + 1
-        self._least_gap = min(self._least_gap, gap)
-        self._least_primal = min(self._least_primal, point.primal)
-
-    @np.errstate(all="ignore")
     def advance(self, tol):
-        """Take a step."""
+        """Take a step for every class that is still on its way."""
+        self._drop(tol)
+        if self.is_live:
+            with np.errstate(all="ignore"):
+                self._state = self._judged(self._stepped(self._state), tol)
+            self._drop(tol)
+
+    def _drop(self, tol):
+        """Leave the classes alone that are there, or get no further."""
+        gaps = relative_gaps(self.primal[self._live], self.dual[self._live])
+        going = ~(gaps < tol) & (self._state.waited < PATIENCE)
+        if not going.all():
+            self._live, self._state = self._live[going], self._state.of(going)
+
+    def _stepped(self, s):
+        """Return the state after a step."""
         z, metric = self._features.z, self._features.metric
-        a, p, q, t = self._a, self._p, self._q, self._c - self._a
-        excess = self._margins(self._theta) + self._ridge * a - 1 - p
-        stiffness = self._ridge + p / a
+        a, p, q, t = s.a, s.p, s.q, s.c - s.a
+        excess = self._margins(s, s.theta) + s.ridge * a - 1 - p
+        stiffness = s.ridge + p / a
         if q is not None:
             excess += q
             stiffness += q / t
-        surplus = metric @ self._theta - self._sum(a)
-        weights = 1 / stiffness
-        solve = _solver(z, weights, metric)
+        surplus = s.theta @ metric - self._sum(s, a)
+        weights = s.counts / stiffness
+        solve = solver(self._features, weights)
 
         def direction(of_p, of_q):
             """Return the step to products ``a p`` of `of_p`, and ``(c - a) q`` of `of_q`."""
             right = of_p / a - p - excess
             if q is not None:
                 right -= of_q / t - q
-            d_theta = solve((self._y * weights * right) @ z - surplus)
-            d_a = weights * (right - self._margins(d_theta))
+            d_theta = solve((s.y * weights * right) @ z - surplus)
+            d_a = (right - self._margins(s, d_theta)) / stiffness
             d_p = (of_p - p * d_a) / a - p
             return d_theta, d_a, d_p, None if q is None else (of_q + q * d_a) / t - q
 
         def reach(d_a, d_p, d_q, share):
             """Return how much of a step to take, to go at most that share of the way to a bound."""
-            falls = [-d_a / a, -d_p / p]
+            falls = np.maximum(-d_a / a, -d_p / p)
             if q is not None:
-                falls += [d_a / t, -d_q / q]
-            return share / max(share, *(float(fall.max()) for fall in falls))
+                falls = np.maximum(falls, np.maximum(d_a / t, -d_q / q))
+            return share / np.maximum(share, falls.max(axis=1, keepdims=True))
 
         def products(d_a, d_p, d_q, step):
-            """Return the sum of all products after a step."""
-            total = (a + step * d_a) @ (p + step * d_p)
-            return total if q is None else total + (t - step * d_a) @ (q + step * d_q)
+            """Return the sums of all products after a step."""
+            total = _dots(a + step * d_a, p + step * d_p)
+            return total if q is None else total + _dots(t - step * d_a, q + step * d_q)
 
         _, d_a, d_p, d_q = direction(0.0, 0.0)  # straight to the optimum, as far as it is straight
         now = products(d_a, d_p, d_q, 0.0)
         left = products(d_a, d_p, d_q, reach(d_a, d_p, d_q, 1.0)) / now
-        aim = left**3 * now / (len(a) if q is None else 2 * len(a))
+        aim = (left**3 * now / (a.shape[1] if q is None else 2 * a.shape[1]))[:, None]
         of_q = None if q is None else aim + d_a * d_q
         d_theta, d_a, d_p, d_q = direction(aim - d_a * d_p, of_q)
         step = reach(d_a, d_p, d_q, SHARE)
-        self._theta = self._theta + step * d_theta
-        self._a, self._p = a + step * d_a, p + step * d_p
-        if q is not None:
-            self._q = q + step * d_q
-        self._judge(tol)
+        return s._replace(
+            theta=s.theta + step * d_theta, a=a + step * d_a, p=p + step * d_p,
+            q=None if q is None else q + step * d_q,
+        )  # fmt: skip
 
 
-def _of(rows, features, *arrays):
-    """Return features and arrays of some of the samples."""
-    features = features._replace(z=features.z[rows], norms=features.norms[rows])
-    return features, *(array[rows] for array in arrays)
+def _raised(s, a, dual):
+    """Return the state with dual variables where their D is the highest so far."""
+    higher = dual > s.dual
+    return s._replace(
+        highest=np.where(higher[:, None], a, s.highest), dual=np.where(higher, dual, s.dual)
+    )
 
 
-def _solver(z, weights, metric):
-    """Return a function that solves systems with ``metric + z' diag(weights) z``."""
-    m = z.shape[1]
-    matrix = metric.copy()
-    roots = np.sqrt(weights)[:, None]
-    n_rows = max(1, CHUNK_NUMBERS // m)
-    for first in range(0, len(z), n_rows):
-        rows = z[first : first + n_rows] * roots[first : first + n_rows]
-        matrix += rows.T @ rows
-    scale = 1 / np.sqrt(matrix.diagonal())
-    matrix *= scale[:, None] * scale
-    for ridge in RIDGES:
-        matrix.flat[:: m + 1] = 1 + ridge
-        factor, fault = dpotrf(matrix, lower=1, clean=0)
-        if not fault:
-            break
-    refine = factor.diagonal().min() < SMALL_PIVOT
-
-    def solve(right):
-        solution = scale * dpotrs(factor, scale * right, lower=1)[0]
-        if refine:
-            rest = right - metric @ solution - (weights * (z @ solution)) @ z
-            solution += scale * dpotrs(factor, scale * rest, lower=1)[0]
-        return solution
-
-    return solve
+def _dots(a, b):
+    """Return the products of rows of two arrays."""
+    return np.einsum("...n,...n->...", a, b)

@@ -32,19 +32,23 @@ import numpy as np
 
 from skfisher.process_state import one_blas_thread
 
-__all__ = ["LEAST_COST", "DualAscent", "relative_gap"]
+__all__ = ["LEAST_COST", "DualAscent", "relative_gap", "relative_gaps"]
 
 LEAST_COST = 1e-300  # the inverse is finite; what costs less does not count
 BLOCK = 32  # enough that NumPy's overhead per block is small, little enough to stay in cache
 
 
-def relative_gap(primal, dual):
-    """Return the largest gap of any class as a share of its P, 0 where rounding is all of it.
+def relative_gaps(primal, dual):
+    """Return the gap of each class as a share of its P, 0 where rounding is all of it.
 
     NaN where an objective is: then no comparison with it is true.
     """
-    gaps = np.maximum(primal - dual, 0) / np.maximum(primal, np.finfo(np.float64).tiny)
-    return float(gaps.max())
+    return np.maximum(primal - dual, 0) / np.maximum(primal, np.finfo(np.float64).tiny)
+
+
+def relative_gap(primal, dual):
+    """Return the largest gap of any class, as `relative_gaps` has it."""
+    return float(relative_gaps(primal, dual).max())
 
 
 class DualAscent:

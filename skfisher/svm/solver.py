@@ -21,9 +21,7 @@ VISIT = 3e5
 # Half of the steps that the interior point method is expected to need.
 STEPS = 5
 # With fewer passes than this the ascent hardly ever gets anywhere.
-FEW_PASSES = 5
-# The last steps of the interior point method gain a digit or more each: it is asked for two more.
-LAST_STEPS = 1e-2
+FEW_PASSES = 20
 
 
 class Solution(NamedTuple):
@@ -89,7 +87,7 @@ class Solver:
     ):  # fmt: skip
         self._problem = x, signs, costs
         self._options = {"loss": loss, "intercept_scaling": intercept_scaling}
-        self._tol = self._aim = tol
+        self._tol = tol
         self._rng = np.random.default_rng(seed)
         self._passes_left = passes_worth(*x.shape, signs.shape[1])
         if self._passes_left < FEW_PASSES or not _squares_are_small(x, costs):
@@ -107,8 +105,7 @@ class Solver:
         if self._passes_left == 0:
             self._hand_over(self._method.duals)
         if self._passes_left is None:
-            self._aim = LAST_STEPS * self._tol
-            self._method.advance(self._aim)
+            self._method.advance(self._tol)
         else:
             self._method.visit_all(self._rng)
             self._passes_left -= 1
@@ -117,7 +114,7 @@ class Solver:
     @property
     def done(self):
         """Whether the aim is reached, or nothing leads any further."""
-        return self.gap < self._aim or self.stuck
+        return self.gap < self._tol or self.stuck
 
     @property
     def stuck(self):

@@ -156,7 +156,7 @@ class TestSampleWeight:
         weighted = clone(estimator).fit(X, y, sample_weight=weights)
         index = np.repeat(np.arange(36), weights)
         repeated = clone(estimator).fit(X[index], y[index])
-        # the same start; then steps from classifiers that are fitted to a gap of 1e-4
+        # the same start; then steps from classifiers that are fitted to a gap of 1e-5
         np.testing.assert_allclose(
             weighted.baseline_.transform(X), repeated.baseline_.transform(X), atol=1e-12
         )

@@ -77,6 +77,17 @@ def test_many_passes_are_never_needed(kind, shape, loss):
 
 
 @both_losses
+def test_the_ascent_hands_over(loss):
+    # many samples and features, and several classes: the ascent goes first, and converges in
+    # more than a thousand passes
+    x, _ = problem("separable", (700, 800))
+    y = (x[:, :4] @ np.eye(4)[:, ::-1]).argmax(axis=1)
+    model = LinearSDCA(C=1e6, loss=loss, random_state=0).fit(x * 10.0 ** np.linspace(0, 4, 800), y)
+    assert model.dual_gap_ <= model.tol
+    assert 20 < model.n_iter_ < 100
+
+
+@both_losses
 @all_shapes
 def test_the_gap_is_that_of_weights_and_duals(shape, loss):
     # weak duality: from any feasible duals the objective cannot fall by more than the gap
