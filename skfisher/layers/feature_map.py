@@ -9,7 +9,7 @@ from skfisher.ops.feature_map import linear_map, linear_map_vjp, tanh_map, tanh_
 __all__ = ["FeatureMap"]
 
 NAMES = ("map_weight", "map_bias")
-MAPS = {"tanh": (tanh_map, tanh_map_vjp), "linear": (linear_map, linear_map_vjp)}
+MAPS = {"tanh": tanh_map, "linear": linear_map}
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,13 @@ class FeatureMap:
 
     def apply(self, q, x):
         """Return the mapped rows."""
-        return MAPS[self.kind][0](x, *(asarray(a, like=x) for a in q))
+        return MAPS[self.kind](x, *(asarray(a, like=x) for a in q))
 
     def vjp(self, q, g, x, y, *, with_x):
         """Return ``d_x`` or None, and the gradients by weight and bias."""
         q = [asarray(a, like=x) for a in q]
-        d_x, *gradients = MAPS[self.kind][1](g, x, *q, y=y, with_x=with_x)
+        if self.kind == "tanh":
+            d_x, *gradients = tanh_map_vjp(g, x, *q, y=y, with_x=with_x)
+        else:
+            d_x, *gradients = linear_map_vjp(g, x, *q, with_x=with_x)
         return d_x, dict(zip(NAMES, gradients, strict=True))

@@ -35,13 +35,12 @@ def linear_map(x, weight, bias):
     return y
 
 
-def linear_map_vjp(g, x, weight, bias, *, y=None, with_x=True):  # noqa: ARG001, as tanh_map_vjp
+def linear_map_vjp(g, x, weight, bias, *, with_x=True):  # noqa: ARG001, as the map
     r"""Return ``d_x, d_weight, d_bias`` for `g` of shape (n, d_out) arriving at `linear_map`.
 
     .. math:: \bar W = g^\top x, \qquad \bar b = \sum_t g_t, \qquad \bar x = g W
 
-    `y` is taken so that both maps are called alike, and not needed. With ``with_x=False``,
-    `d_x` is None.
+    With ``with_x=False``, `d_x` is None.
     """
     return _through_rows(lambda rows, _: g[rows], x, weight, with_x)
 

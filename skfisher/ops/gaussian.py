@@ -22,12 +22,9 @@ __all__ = [
     "frame_on_host",
     "framed_logits",
     "log_joint",
-    "log_joint_vjp",
     "logit_coefficients",
     "logit_coefficients_vjp",
     "mixture_frame",
-    "posteriors",
-    "posteriors_vjp",
     "scale_of",
     "softmax_rows",
     "to_frame",
@@ -114,23 +111,6 @@ def log_joint(x, weights, means, variances):
     return logits.astype(float_dtype(x.dtype), copy=False)
 
 
-def log_joint_vjp(g, x, weights, means, variances):
-    """Return ``d_x, d_weights, d_means, d_variances`` for `g` (n, k) at `log_joint`."""
-    frame, weights, means, variances, dtype = to_frame(x, weights, means, variances)
-    y = apply_frame(x, frame, dtype)
-    g = g.astype(dtype, copy=False)
-    coefficients = logit_coefficients(weights, means, variances)
-    linear, quadratic = (c.astype(dtype) for c in coefficients[:2])
-    scale = scale_of(frame)
-    d_x = (g @ linear + 2 * y * (g @ quadratic)) / scale
-    d_coefficients = (g.T @ y, g.T @ (y * y), g.sum(axis=0))
-    d_weights, d_means, d_variances = logit_coefficients_vjp(
-        [c.astype(np.float64) for c in d_coefficients], weights, means, variances
-    )
-    gradients = (d_x, d_weights, d_means / scale, d_variances / scale**2)
-    return tuple(gradient.astype(x.dtype, copy=False) for gradient in gradients)
-
-
 def softmax_rows(logits):
     """Return the softmax of each row, and its normaliser in two parts, ``max`` and ``log sum``.
 
@@ -142,36 +122,6 @@ def softmax_rows(logits):
     e = xp.exp(logits - largest)
     total = e.sum(axis=1, keepdims=True)
     return e / total, largest[:, 0], xp.log(total[:, 0])
-
-
-def posteriors(x, weights, means, variances):
-    r"""Posterior probabilities of the components, the softmax of `log_joint` over k.
-
-    .. math:: \gamma_{tk} = \frac{w_k \mathcal N(x_t; \mu_k, v_k)}
-              {\sum_j w_j \mathcal N(x_t; \mu_j, v_j)}
-
-    Source: Sánchez et al. (2013), equation (15); Wieschollek et al. (2017), section 3.
-
-    Parameters
-    ----------
-    x : array of shape (n, d), float32 or float64
-    weights : array of shape (k,)
-    means : array of shape (k, d)
-    variances : array of shape (k, d)
-
-    Returns
-    -------
-    posteriors : array of shape (n, k), of the dtype and library of `x`
-    """
-    return softmax_rows(log_joint(x, weights, means, variances))[0]
-
-
-def posteriors_vjp(g, x, weights, means, variances):
-    """Return ``d_x, d_weights, d_means, d_variances`` for `g` (n, k) at `posteriors`."""
-    p = posteriors(x, weights, means, variances)
-    # Dividing by the sum of p, 1 to rounding, keeps the rows of the result at sum 0.
-    mean = (p * g).sum(axis=1, keepdims=True) / p.sum(axis=1, keepdims=True)
-    return log_joint_vjp(p * (g - mean), x, weights, means, variances)
 
 
 def mixture_frame(weights, means, variances):

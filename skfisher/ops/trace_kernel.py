@@ -8,7 +8,7 @@ products, d D numbers for each sample, are never formed.
 
 from skfisher.arrays.libraries import array_module, empty
 
-__all__ = ["convolution_trace_kernel", "jacobian_trace_kernel", "linear_kernel", "trace_kernel"]
+__all__ = ["jacobian_trace_kernel", "linear_kernel", "trace_kernel"]
 
 # Matrix products reach nearly their full rate with so many rows, and the block that waits to be
 # multiplied into the result, as large as this, is small beside it. The cut follows from the shape
@@ -23,7 +23,7 @@ def in_turn(function, tasks):
         function(*task)
 
 
-def trace_kernel(activations, errors, activations_b=None, errors_b=None, *, out=None, each=in_turn):
+def trace_kernel(activations, errors, activations_b=None, errors_b=None, *, each=in_turn):
     r"""Return the inner products of rank-one gradients, given as factors.
 
     .. math:: K_{ij} = \langle a_i, b_j \rangle \langle u_i, v_j \rangle
@@ -37,8 +37,6 @@ def trace_kernel(activations, errors, activations_b=None, errors_b=None, *, out=
     activations_b, errors_b : arrays of shape (m, d) and (m, D), optional
         The other side. Left out, the kernel is that of the first side with itself and takes half
         the work.
-    out : array of shape (n, m), optional
-        Where to write the result.
     each : callable
         ``each(function, tasks)`` calls the function for all tasks, each of which writes to a block
         of its own: one after the other, by default, or side by side.
@@ -48,15 +46,13 @@ def trace_kernel(activations, errors, activations_b=None, errors_b=None, *, out=
     kernel : array of shape (n, m)
     """
     a, b = activations, activations_b
-    kernel = empty((len(a), len(a if b is None else b)), like=a) if out is None else out
+    kernel = empty((len(a), len(a if b is None else b)), like=a)
     _fold_product(kernel, a, b, _put, each)
     _fold_product(kernel, errors, errors_b, _multiply, each)
     return _mirrored(kernel) if b is None else kernel
 
 
-def jacobian_trace_kernel(
-    activations, passes, activations_b=None, passes_b=None, *, out=None, each=in_turn
-):
+def jacobian_trace_kernel(activations, passes, activations_b=None, passes_b=None, *, each=in_turn):
     r"""Return the inner products of gradients summed over several backward passes.
 
     .. math:: K_{ij} = \langle a_i, b_j \rangle \sum_q \langle u_{qi}, v_{qj} \rangle
@@ -66,7 +62,7 @@ def jacobian_trace_kernel(
 
     Parameters
     ----------
-    activations, activations_b, out, each
+    activations, activations_b, each
         As in `trace_kernel`.
     passes, passes_b : iterables of arrays of shape (n, D) and (m, D)
         The errors, one pass after the other, so that one pair is held at a time.
@@ -76,7 +72,7 @@ def jacobian_trace_kernel(
     kernel : array of shape (n, m)
     """
     a, b = activations, activations_b
-    kernel = empty((len(a), len(a if b is None else b)), like=a) if out is None else out
+    kernel = empty((len(a), len(a if b is None else b)), like=a)
     fold = _put
     for errors, errors_b in _pairs(passes, passes_b):
         _fold_product(kernel, errors, errors_b, fold, each)
@@ -90,57 +86,6 @@ def linear_kernel(x, y=None, *, each=in_turn):
     kernel = empty((len(x), len(x if y is None else y)), like=x)
     _fold_product(kernel, x, y, _put, each)
     return _mirrored(kernel) if y is None else kernel
-
-
-def convolution_trace_kernel(
-    patches, errors, patches_b=None, errors_b=None, *, working_memory=1024
-):
-    r"""Return the inner products of the gradients of a layer applied at several positions.
-
-    The gradient of a convolution, or of a dense layer applied to every token, is a sum of
-    outer products over positions, :math:`G = \sum_p a_p u_p^\top`, and
-
-    .. math:: \langle G, G' \rangle = \sum_{p,q} \langle a_p, b_q \rangle \langle u_p, v_q \rangle .
-
-    The sum is taken over pairs of positions or over the entries of the gradients, whichever
-    is less work; both are exact. The squared norm of a gradient is the kernel of a sample with
-    itself, not the product of two norms.
-
-    Parameters
-    ----------
-    patches : array of shape (n, n_positions, d), float32 or float64
-        What enters the layer at every position: the unfolded patches, or the tokens.
-    errors : array of shape (n, n_positions, D)
-        The errors at its outputs.
-    patches_b, errors_b : arrays of shape (m, n_positions_b, d) and (m, n_positions_b, D), optional
-        The other side; left out, the first side.
-    working_memory : float
-        Bound in MiB for what is held of the other side's gradients, or products of positions.
-
-    Returns
-    -------
-    kernel : array of shape (n, m)
-    """
-    xp = array_module(patches)
-    if patches_b is None:
-        patches_b, errors_b = patches, errors
-    d, n_errors = patches.shape[2], errors.shape[2]
-    n_pairs = patches.shape[1] * patches_b.shape[1]
-    kernel = empty((len(patches), len(patches_b)), like=patches)
-    explicit = n_pairs * (d + n_errors) > d * n_errors
-    sample_bytes = (d * n_errors if explicit else 2 * n_pairs) * patches.dtype.itemsize
-    for some in _chunks(len(patches_b), working_memory * 2**20 // sample_bytes):
-        a_b, u_b = patches_b[some], errors_b[some]
-        if explicit:
-            gradients_b = xp.matmul(a_b.swapaxes(1, 2), u_b).reshape(len(a_b), -1)
-        for i in range(len(patches)):
-            if explicit:
-                kernel[i, some] = gradients_b @ (patches[i].T @ errors[i]).ravel()
-            else:
-                products = xp.matmul(a_b, patches[i].T)
-                products *= xp.matmul(u_b, errors[i].T)
-                kernel[i, some] = products.sum(axis=(1, 2))
-    return kernel
 
 
 def _pairs(passes, passes_b):

@@ -11,7 +11,6 @@ import pytest
 from numpy.testing import assert_allclose
 
 from skfisher import DenseHead, GradientFeatureKernel, GradientFeatureMap
-from skfisher.ops.trace_kernel import convolution_trace_kernel
 
 HEAD = DenseHead(
     [
@@ -69,13 +68,6 @@ def test_call_on_device(rng, device_library):
     kernel = GradientFeatureKernel(HEAD)
     result = kernel(device_library.asarray(X), device_library.asarray(Y))
     assert_allclose(result.get(), kernel(X, Y), atol=1e-12)
-
-
-def test_convolution_kernel_on_device(rng, device_library):
-    for n_positions in (2, 12):
-        a, e = rng.normal(size=(5, n_positions, 6)), rng.normal(size=(5, n_positions, 4))
-        result = convolution_trace_kernel(device_library.asarray(a), device_library.asarray(e))
-        assert_allclose(result.get(), convolution_trace_kernel(a, e), atol=1e-12)
 
 
 def test_bad_samples_on_device_are_named(rng, device_library):

@@ -28,7 +28,7 @@ class Op(NamedTuple):
 
     name: str
     forward: Callable
-    vjp: Callable
+    vjp: Callable | None
     arguments: Callable  # rng -> tuple of float64 arrays, those with gradients
     reference: Callable
     per_bag: bool = False  # rows of the result belong to bags, and x comes first
@@ -122,7 +122,7 @@ def map_op(name, reuse):
     return Op(
         name + ("-reused" if reuse else ""),
         f,
-        lambda g, *a: f_vjp(g, *a, y=f(*a) if reuse else None),
+        lambda g, *a: f_vjp(g, *a, y=f(*a)) if reuse else f_vjp(g, *a),
         lambda rng: (rng.normal(size=(7, 4)), rng.normal(size=(3, 4)), rng.normal(size=3)),
         getattr(references, name),
     )
@@ -197,23 +197,16 @@ OPS = [
     Op(
         "log_joint",
         gaussian.log_joint,
-        gaussian.log_joint_vjp,
+        None,
         lambda rng: (descriptors(rng), *mixture(rng)),
         references.log_joint,
     ),
     Op(
         "log_joint-offset",
         gaussian.log_joint,
-        gaussian.log_joint_vjp,
+        None,
         lambda rng: (descriptors(rng, 20), *offset_mixture(rng)),
         references.log_joint,
-    ),
-    Op(
-        "posteriors",
-        gaussian.posteriors,
-        gaussian.posteriors_vjp,
-        lambda rng: (descriptors(rng), *mixture(rng)),
-        references.posteriors,
     ),
     Op(
         "soft_statistics",
@@ -278,7 +271,7 @@ def test_agrees_with_a_plain_loop(op, xp):
     np.testing.assert_allclose(to_host(op.forward(*arguments)), expected, rtol=1e-11, atol=1e-12)
 
 
-@every_op
+@pytest.mark.parametrize("op", [op for op in OPS if op.vjp], ids=lambda op: op.name)
 def test_vjp_agrees_with_central_differences(op, xp):
     arguments = arguments_of(op, xp)
     rng = np.random.default_rng(1)
@@ -313,7 +306,7 @@ def test_keeps_dtype_and_inputs(op, dtype, xp):
     statistics_in_float64 = op.name == "soft_statistics"
     assert y.dtype == (np.float64 if statistics_in_float64 else dtype)
     g = xp.ones_like(y)
-    for gradient in op.vjp(g, *arguments):
+    for gradient in op.vjp(g, *arguments) if op.vjp else ():
         assert gradient.dtype == dtype
     assert (g == 1).all()
     for argument, copy in zip(arguments, copies, strict=True):

@@ -77,7 +77,7 @@ def test_the_whole_chain_agrees_with_central_differences(loss, feature_map, rng)
     d_f = power_l2_normalize_vjp(d_z, f, eps=eps)
     mixture = [parameters[name] for name in ("weights", "means", "variances")]
     d_h, *d_mixture = fisher_vector_vjp(d_f, h, starts, stops, *mixture)
-    d_map = map_vjp(d_h, *[parameters[name] for name in ("x", "weight", "bias")], y=h)
+    d_map = map_vjp(d_h, *[parameters[name] for name in ("x", "weight", "bias")])
     gradients = dict(zip(parameters, [*d_map, *d_mixture, d_coef, d_intercept], strict=True))
     for name, gradient in gradients.items():
         for _ in range(3):
