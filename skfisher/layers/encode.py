@@ -20,7 +20,7 @@ __all__ = ["encode_bags"]
 # Bags of more descriptors are cut into parts of so many.
 LONG_BAG = 2**17
 # Numbers of descriptors that are stacked, unit by unit: they should stay in cache.
-STACKED_NUMBERS = 2**20
+STACKED_NUMBERS = 2**19
 
 
 def encode_bags(chain, parameters, bags, *, out=None):
