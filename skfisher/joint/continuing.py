@@ -1,4 +1,4 @@
-"""What a fitted model and a descent under way depend on, and whether training can go on."""
+"""What a fitted model and unfinished training depend on, and whether training can go on."""
 
 __all__ = ["check_continues", "course_of", "form_of"]
 
@@ -28,7 +28,7 @@ def check_continues(estimator, course=None):
     estimator : JointClassifier or JointFisherSVC
         Fitted.
     course : dict, optional
-        What `course_of` says now, where descent goes on that was under way.
+        What `course_of` says now, where an unfinished descent goes on.
 
     Raises
     ------

@@ -58,7 +58,7 @@ def groups_of(pooling):
 
 
 def trained_groups(train, pooling):
-    """Return the groups that the parameter `train` names, in a fixed order; None names all."""
+    """Return the groups that the parameter `train` names, in a fixed order; None means all."""
     if train is None:
         return groups_of(pooling)
     named = {train} if isinstance(train, str) else set(train)

@@ -1,1 +1,1 @@
-"""Kernels for the CPU, in C, and their launchers: what `ops/` computes with arrays, sooner."""
+"""Kernels for the CPU, in C, and their launchers: what `ops/` computes with arrays, faster."""

@@ -1,6 +1,6 @@
 """How the descriptors of bags are cut into chunks: that fit the cache, or fill a GPU.
 
-The cuts follow from the bags' lengths and from K and D alone, never from the number
+The cuts depend on the bags' lengths and on K and D alone, never on the number
 of threads, so that every sum is taken in the same order on every machine.
 """
 

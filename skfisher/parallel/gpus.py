@@ -1,7 +1,7 @@
 """Work on the descriptors of bags by one CUDA device or several, whatever fits their memory.
 
 Descriptors are cut into *units*, runs of rows that have results of their own: bags that are
-encoded, or blocks whose sums are added up later. The cut follows from the data alone and results
+encoded, or blocks whose sums are added up later. The cut depends on the data alone and results
 come in the order of the units, so that no bit of them depends on memory or on the devices.
 
 Descriptors on the host go to a device through two *lanes*, each a stream with a pinned buffer:
@@ -103,7 +103,7 @@ class Units:
         function : callable
             ``function(x, starts, stops, units)`` is given the rows of a slice of units on
             the current device and, on the host, where each unit lies in them. It returns
-            a list of arrays, in which what belongs to a unit must follow from it alone.
+            a list of arrays, in which what belongs to a unit must depend on it alone.
         row_bytes, unit_bytes : int
             Memory it takes for each row, the row itself excluded, and for each unit.
 

@@ -9,7 +9,7 @@ __all__ = ["TrainingState"]
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Training under way.
+    """Training between two epochs.
 
     Parameters
     ----------
