@@ -17,6 +17,7 @@ from numbers import Number
 import numpy as np
 from scipy.sparse import issparse
 
+from skfisher.arrays.exact import check_columns, check_entries
 from skfisher.arrays.libraries import is_cupy
 from skfisher.arrays.tensors import as_array, is_tensor
 
@@ -54,7 +55,8 @@ def as_dense(x, name="X"):
     TypeError
         If it is sparse, or not made of numbers.
     ValueError
-        If it is ragged, complex, or a masked array with masked entries.
+        If it is ragged, complex, a masked array with masked entries, or holds integers that
+        would be rounded to be read.
     """
     if type(x) is np.ndarray and x.dtype.kind in "biuf":
         return x
@@ -98,14 +100,19 @@ def as_numpy(x, name="X"):
         x = list(x)  # NumPy reads few others
     dtype = _numpy_dtype(x)
     if dtype is not None:
-        missing = {"na_value": np.nan} if dtype.kind == "f" else {}
-        return x.to_numpy(dtype=dtype, **missing)
+        if dtype.kind != "f":
+            return x.to_numpy(dtype=dtype)
+        check_columns(x, name)
+        return x.to_numpy(dtype=dtype, na_value=np.nan)
     try:
-        return np.asarray(x)
+        array = np.asarray(x)
     except ValueError as error:
         raise ValueError(f"{name} is not a rectangular array: {error}") from error
     except (NotImplementedError, TypeError) as error:
         raise TypeError(f"{name} is {describe(x)}, which is no array: {error}") from error
+    if array.dtype == np.float64 and isinstance(x, list | tuple):
+        check_entries(x, array, name)
+    return array
 
 
 def _is_sequence(x):
@@ -132,9 +139,15 @@ def _numpy_dtype(x):
 
 def _as_floats(x, name):
     try:
-        return x.astype(np.float64)
+        floats = x.astype(np.float64)
     except (TypeError, ValueError) as error:
-        fault = error
+        floats = _one_by_one(x, name, error)
+    check_entries(x, floats, name)
+    return floats
+
+
+def _one_by_one(x, name, fault):
+    """Return objects as floats, NaN for what is missing, or name the one that is no number."""
     floats = np.empty(x.shape)
     for where in np.ndindex(x.shape):
         entry = x[where]

@@ -5,6 +5,7 @@ from numbers import Integral
 import numpy as np
 
 from skfisher.arrays.dense import as_dense, check_unmasked, listed, nesting, no_array, odd_one_out
+from skfisher.arrays.exact import check_exact
 from skfisher.arrays.libraries import (
     array_module,
     asarray,
@@ -94,6 +95,10 @@ def stack(arrays, name="X", *, n_features=None):
             f"{name}[{odd}] has {arrays[odd].shape[1]} features per descriptor, but "
             f"{name}[{usual}] has {arrays[usual].shape[1]}: all bags must have the same width."
         )
+    dtypes = {array.dtype for array in arrays}
+    if len(dtypes) > 1 and np.result_type(*dtypes).kind == "f":
+        for i, array in enumerate(arrays):
+            check_exact(array, f"{name}[{i}]")
     with device_of(arrays[0]):
         xp = array_module(arrays[0])
         # of frames, whose columns lie side by side, NumPy makes an array that does so too

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.utils.validation import check_array
 
 from skfisher.arrays.dense import as_dense, describe, listed, nesting, no_array, odd_one_out
+from skfisher.arrays.exact import check_exact, first_inexact, inexact
 from skfisher.arrays.libraries import array_module, device_of, finished, is_cupy
 from skfisher.bags.bags import Bags
 from skfisher.bags.feature_names import check_features, names_of
@@ -59,9 +60,9 @@ def check_bags(estimator, X, *, reset, min_descriptors=1, name="X", copy=True):
         If `X` holds sparse matrices, strings, objects or other things than numbers.
     ValueError
         If there is no bag, a bag is empty, not two-dimensional or of another width than the
-        rest or than at `fit`, if there are complex numbers, NaN, infinity or masked entries,
-        too few descriptors, or other feature names than at `fit`, or if `X` is 2-D although
-        the estimator was fitted on bags.
+        rest or than at `fit`, if there are complex numbers, NaN, infinity, integers beyond
+        2**53 or masked entries, too few descriptors, or other feature names than at `fit`, or if
+        `X` is 2-D although the estimator was fitted on bags.
     """
     on_bags, X = True, listed(X, name)
     if isinstance(X, Bags):
@@ -128,8 +129,8 @@ def check_table(estimator, X, *, reset, dtype=(np.float64, np.float32), name="X"
     TypeError
         If `X` is sparse, `Bags`, or not made of numbers.
     ValueError
-        If `X` is not two-dimensional or empty, has complex numbers, NaN, infinity or masked
-        entries, or other features than at `fit`.
+        If `X` is not two-dimensional or empty, has complex numbers, NaN, infinity, integers
+        beyond 2**53 or masked entries, or other features than at `fit`.
     """
     X = listed(X, name)
     names = names_of(X, name)
@@ -216,6 +217,7 @@ def _as_table(estimator, X, dtype, name):
     if isinstance(X, list | tuple):
         _check_rows(X, name, f"{who} takes {wanted}")
     X = as_dense(X, name)
+    check_exact(X, name)
     if X.ndim > 2:
         raise ValueError(f"{name} has {X.ndim} dimensions, but {who} takes {wanted}.")
     if not is_cupy(X):
@@ -305,14 +307,16 @@ def _check_shape(bags, estimator, reset, name):
 
 
 def _check_finite(bags, name):
-    """Refuse NaN and infinity, looking at the descriptors of the bags alone."""
-    if bags.dtype.kind != "f":
-        finished(bags.values)  # as floats are when looked at; threads may read them now
-        return
-    xp = array_module(bags.values)
+    """Refuse NaN, infinity and integers too large, looking at the descriptors of the bags alone."""
     # on the host what fits the cache, on a device what makes few of them
     block_bytes = DEVICE_BLOCK_BYTES if is_cupy(bags.values) else FINITE_BLOCK_BYTES
     n_rows = max(1, block_bytes // (bags.n_features * bags.dtype.itemsize))
+    if bags.dtype.kind != "f":
+        finished(bags.values)  # as floats are when looked at; threads may read them now
+        if bags.dtype.itemsize == 8:
+            _check_exact(bags, n_rows, name)
+        return
+    xp = array_module(bags.values)
     # A sum is finite only if all its terms are; it is several times as fast as looking
     # at each, which is left for sums that overflow. float16 sums would do so at once.
     wide = np.float32 if bags.dtype.itemsize == 2 else None
@@ -325,6 +329,18 @@ def _check_finite(bags, name):
             if not math.isfinite(total_of(block)):
                 _refuse_infinite(block, first, bags, name)
             first += len(block)
+
+
+def _check_exact(bags, n_rows, name):
+    """Refuse integers that float64, in which they are computed, does not hold."""
+    first = 0
+    for block in bags.blocks(n_rows):
+        where = first_inexact(block)
+        if where is not None:
+            row, feature = where
+            i, descriptor = place_of(first + row, bags)
+            raise inexact(block[where], f"{name}[{i}][{descriptor}, {feature}]")
+        first += len(block)
 
 
 def _refuse_infinite(block, first, bags, name):

@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import Interval, _fit_context
 from skfisher.arrays.dense import as_dense, describe, listed, nesting, no_array, odd_one_out
+from skfisher.arrays.exact import check_exact
 from skfisher.arrays.libraries import float_dtype, is_cupy
 from skfisher.bags.bags import Bags
 from skfisher.bags.feature_names import check_features, names_in
@@ -198,7 +199,9 @@ def cut_patches(images, patch_size, step, positions=None):
     else:
         values = np.empty((sum(lengths), n_pixels + 2), float_dtype(dtype))
     bags = Bags.from_lengths(values, lengths)
-    for image, bag in zip(images, bags, strict=True):
+    for i, (image, bag) in enumerate(zip(images, bags, strict=True)):
+        if values.dtype.kind == "f":
+            check_exact(image, f"X[{i}]")
         windows = sliding_window_view(image, (height, width), axis=(0, 1))[::down, ::right]
         bag[:, :n_pixels] = windows.transpose(0, 1, 3, 4, 2).reshape(len(bag), n_pixels)
         if positions is not None:

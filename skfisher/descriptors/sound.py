@@ -9,6 +9,7 @@ from scipy.fft import dct, rfft
 
 from skfisher._compat import Interval, validate_parameter_constraints
 from skfisher.arrays.dense import as_dense
+from skfisher.arrays.exact import check_exact
 from skfisher.arrays.libraries import float_dtype, is_cupy
 from skfisher.process_state import one_blas_thread
 from skfisher.warning import warn_caller
@@ -300,6 +301,7 @@ def deltas(frames, *, width=2):
 def _check_frames(frames):
     """Return `frames` as a finite array (n_frames, n_coefficients), or raise."""
     frames = as_dense(frames, "frames")
+    check_exact(frames, "frames")
     if is_cupy(frames):
         raise TypeError("frames are on a GPU, but deltas works on the CPU: write frames.get().")
     if frames.ndim != 2 or frames.size == 0:

@@ -9,6 +9,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher.arrays.dense import as_dense, as_numpy
+from skfisher.arrays.exact import check_exact
 from skfisher.arrays.libraries import array_module, asarray, float_dtype
 from skfisher.ops import dense_network as gradients
 from skfisher.process_state import one_blas_thread
@@ -235,6 +236,7 @@ class DenseHead:
             outputs are not finite.
         """
         X = as_dense(X)
+        check_exact(X, "X")
         X = X.astype(float_dtype(X.dtype), copy=False)
         if X.ndim != 2 or X.shape[1] != self.n_features_in:
             raise ValueError(
@@ -361,6 +363,7 @@ def pretrained_head(network):
 
 def _frozen_array(x, name, ndim):
     x = as_numpy(x, name)
+    check_exact(x, name)
     if x.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimensions, got shape {x.shape}.")
     if x.dtype.kind not in "fiu" or not np.isfinite(x).all():
