@@ -7,8 +7,9 @@ from .codebooks.mixture import DiagonalGaussianMixture
 from .descriptors.patches import ImagePatches
 from .descriptors.positions import PositionAppender
 from .descriptors.transformer import DescriptorTransformer
+from .display.fisher_vector import FisherVectorDisplay
 from .display.joint_training import JointTrainingDisplay
-from .display.mixture import FisherVectorDisplay, MixtureDisplay
+from .display.mixture import MixtureDisplay
 from .encoders.fisher import FisherVectorEncoder
 from .encoders.normalization import PowerL2Normalizer
 from .gradient_features.dense_head import DenseHead

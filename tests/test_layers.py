@@ -30,7 +30,7 @@ FLOORS = [
 OPTIONAL = {
     "cupy": {"arrays/libraries.py", "cuda/module.py", "parallel/gpus.py"},
     "torch": {"torch/modules.py"},
-    "matplotlib": {"display/mixture.py", "display/pyplot.py"},
+    "matplotlib": {"display/fisher_vector.py", "display/mixture.py", "display/pyplot.py"},
 }
 
 
