@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.svm import LinearSVC
@@ -158,3 +159,28 @@ def test_what_other_threads_do(name, busy):
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith(("kernel", "map"))])
 def test_batches_of_gradients(name, batch_size):
     assert_same(name, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("native", ["0", ""], ids=["NumPy", "as it is built"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("estimator", "method"),
+    [
+        (JointFisherSVC(**JOINT), "transform"),
+        (JointClassifier(FisherVectorEncoder(**EM), max_iter=2, random_state=0), "transform"),
+        (DiagonalGaussianMixture(**EM), "predict_proba"),
+        (DiagonalGaussianMixture(**EM), "score_samples"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_company_changes_what_is_computed_of_descriptors_by_rounding(
+    estimator, method, dtype, native, monkeypatch
+):
+    monkeypatch.setenv("SKFISHER_NATIVE", native)
+    lengths = [1, 40, 1, 2, 300, 3, 17, 1, 256, 64, 5, 99]
+    bags = [RNG.normal(size=(n, 24)).astype(dtype) for n in lengths]
+    call = getattr(clone(estimator).fit(bags, Y[: len(bags)]), method)
+    whole, alone = call(bags), np.concatenate([call([bag]) for bag in bags])
+    # The guide promises this: products of descriptors, the exponentials and norms after them.
+    atol = 50 * np.finfo(dtype).eps * np.abs(whole).max()
+    np.testing.assert_allclose(alone, whole, rtol=0, atol=atol)
