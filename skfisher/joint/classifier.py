@@ -41,8 +41,8 @@ class JointClassifier(JointEstimator):
         Width of the mapped descriptors; by default that of the descriptors. A smaller one
         starts at their first principal components.
     whiten : bool, default=True
-        Give every principal component the same variance; if not, scale all by one number, as
-        suits descriptors that are white already: of these, rounding makes the components.
+        Give every principal component the same variance; if not, scale all by one number.
+        Descriptors that are white already keep their axes.
     power : float, default=0.5
         Exponent of the power normalisation.
     power_eps : float, default=1e-4

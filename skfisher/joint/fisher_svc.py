@@ -48,8 +48,8 @@ class JointFisherSVC(JointEstimator):
         Width of the mapped descriptors; by default that of the descriptors. A smaller one
         starts at their first principal components.
     whiten : bool, default=True
-        Give every principal component the same variance; if not, scale all by one number, as
-        suits descriptors that are white already: of these, rounding makes the components.
+        Give every principal component the same variance; if not, scale all by one number.
+        Descriptors that are white already keep their axes.
     train : sequence of {"features", "mixture", "classifier"}, default=all of them
         What is trained in the second phase.
     loss : str, default="squared_hinge"

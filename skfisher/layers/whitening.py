@@ -23,6 +23,8 @@ __all__ = ["Whitening", "principal_axes", "whiten", "whiten_bags"]
 CLIP = 0.999
 # Directions of less variance than this share of the largest are noise, and not blown up.
 LEAST_VARIANCE = 1e-6
+# Descriptors whose smallest variance is this share of the largest, or more, are white already.
+WHITE = 0.9
 # Beyond such axes and means, and their inverses, float32 may overflow, or have few digits.
 LARGE = 2.0**100
 
@@ -115,7 +117,8 @@ def principal_axes(bags, *, equal, where=HERE):
     -------
     mean : float64 array of shape (d,)
     axes : float64 array of shape (d, d)
-        Column after column in the order of decreasing variance.
+        Column after column in the order of decreasing variance. Of descriptors that are white
+        already, those of the descriptors, in their order.
     """
     origin = to_host(bags.values[int(bags.starts[0])]).astype(np.float64)
     total, products = sum_units(
@@ -125,12 +128,17 @@ def principal_axes(bags, *, equal, where=HERE):
     n = bags.n_descriptors
     check_spread(origin, total, products.diagonal(), n)
     offset = total / n
-    variances, directions = np.linalg.eigh(products / n - np.outer(offset, offset))
+    covariance = products / n - np.outer(offset, offset)
+    variances, directions = np.linalg.eigh(covariance)
     variances, directions = variances[::-1], directions[:, ::-1]
+    most = max(variances[0], 0.0) or 1.0
+    if variances[-1] >= WHITE * most:
+        # Rounding would choose the axes. A mixture of diagonal Gaussians fares better by those
+        # that made the descriptors white, which are principal axes as likely as not.
+        variances, directions = covariance.diagonal(), np.eye(len(covariance))
     # The sign of a direction is arbitrary: fix it, so that results can be repeated.
     largest = np.abs(directions).argmax(axis=0)
     directions = directions * np.sign(directions[largest, np.arange(len(largest))])
-    most = max(variances[0], 0.0) or 1.0
     if equal:
         scale = np.sqrt(np.maximum(variances, LEAST_VARIANCE * most))
     else:

@@ -25,6 +25,18 @@ def test_axes_are_those_of_pca(bags):
     np.testing.assert_allclose(z.T @ z / 60, np.eye(4), atol=1e-9)
 
 
+@pytest.mark.parametrize("equal", [True, False])
+def test_white_descriptors_keep_their_axes(rng, equal):
+    x = PCA(whiten=True).fit_transform(rng.laplace(size=(3000, 5)) @ rng.normal(size=(5, 5)))
+    sample = rng.permutation(3000)[:2000]  # white to the precision of a sample, and in float32
+    white = Bags.from_lengths((x[sample] + 3).astype(np.float32), [500, 1500])
+    _, axes = principal_axes(white, equal=equal)
+    np.testing.assert_allclose(axes, np.diag(np.diagonal(axes)))
+    np.testing.assert_allclose(np.diagonal(axes), np.ones(5), atol=0.05)
+    z = white.values @ axes
+    assert z.var(axis=0).mean() == pytest.approx(1, rel=1e-5 if equal else 1e-3)
+
+
 def test_one_scale_keeps_distances(bags):
     mean, axes = principal_axes(bags, equal=False)
     z = (bags.values - mean) @ axes
