@@ -174,11 +174,11 @@ def test_batches_of_gradients(name, batch_size):
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_company_changes_what_is_computed_of_descriptors_by_rounding(
-    estimator, method, dtype, native, monkeypatch
+    estimator, method, dtype, native, monkeypatch, rng
 ):
     monkeypatch.setenv("SKFISHER_NATIVE", native)
     lengths = [1, 40, 1, 2, 300, 3, 17, 1, 256, 64, 5, 99]
-    bags = [RNG.normal(size=(n, 24)).astype(dtype) for n in lengths]
+    bags = [rng.normal(size=(n, 24)).astype(dtype) for n in lengths]
     call = getattr(clone(estimator).fit(bags, Y[: len(bags)]), method)
     whole, alone = call(bags), np.concatenate([call([bag]) for bag in bags])
     # The guide promises this: products of descriptors, the exponentials and norms after them.
