@@ -22,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart test test-oldest test-plain test-blas sanitize fuzz-files interrupt-fits lint format docs gpu \
+.PHONY: help quickstart test test-oldest test-blas sanitize fuzz-files interrupt-fits lint format docs gpu \
 	benchmark clean
 .SECONDARY:
 
@@ -37,10 +37,6 @@ test: $(VENV)/.test ## run all tests (PYTEST_ARGS="-n auto" by default)
 
 test-oldest: $(OLDEST)/.test ## run all tests with the oldest supported NumPy, SciPy, scikit-learn, joblib
 	$(ONE_THREAD) $(OLDEST)/bin/python -m pytest $(PYTEST_ARGS)
-
-test-plain: $(VENV)/.test ## run the numerical tests without the native kernels: NumPy serves
-	$(ONE_THREAD) SKFISHER_NATIVE=0 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/ops tests/encoders \
-		tests/codebooks tests/layers tests/training tests/joint tests/test_end_to_end.py
 
 # Kernels of OpenBLAS; it chooses one of them by the CPU.
 BLAS_KERNELS ?= Haswell SkylakeX Prescott

@@ -19,7 +19,8 @@ typedef uint16_t unaligned_uint16 __attribute__((aligned(1), may_alias));
 enum kind { FLOAT32, INT8, UINT8, INT16, UINT16, BOOL };
 
 #define SQRT_2 1.4142135623730951
-#define TILE 65536 /* numbers of a tile: y, y^2 and posteriors */
+#define TILE 65536           /* numbers of a tile: y, y^2 and posteriors */
+#define LARGEST_TILE 4194304 /* the same, where rows are so long that few fit */
 #define CARRY 256  /* rows whose sums are float32 */
 
 /* Descriptors, where bags lie among them, and how they are assigned. Field by field the same as

@@ -102,9 +102,11 @@ def describe():
     library, best = _load()
     if library is None:
         return f"NumPy serves; the native kernels are {best}"
-    name = instruction_set()
+    name, wanted = instruction_set(), os.environ.get("SKFISHER_NATIVE", "")
     if name is None:
         return "NumPy serves: SKFISHER_NATIVE=0"
+    if wanted not in ("", name):
+        return f"native kernels, {name}: there is no SKFISHER_NATIVE={wanted} here"
     return f"native kernels, {name}"
 
 

@@ -22,6 +22,8 @@ static void NAME(measure)(const struct problem *q, struct NAME(workspace) *w)
     w->ldy = NAME(padded)(w->columns);
     size rows = TILE / (w->columns + q->k) / 8 * 8;
     rows = rows < 32 ? 32 : rows > 256 ? 256 : rows;
+    if (rows * (w->columns + q->k) > LARGEST_TILE)
+        rows = 8;
     w->rows = rows < q->n_rows ? rows : (q->n_rows + 7) / 8 * 8;
 }
 

@@ -82,6 +82,8 @@ def test_the_variable_switches_off_and_chooses(native, monkeypatch):
     assert library.describe() == "NumPy serves: SKFISHER_NATIVE=0"
     monkeypatch.setenv("SKFISHER_NATIVE", "baseline")
     assert library.instruction_set() == "baseline"
+    monkeypatch.setenv("SKFISHER_NATIVE", "mmx")
+    assert library.describe().endswith(": there is no SKFISHER_NATIVE=mmx here")
 
 
 def test_float64_and_other_libraries_are_left_to_the_array_code(native, stand_in):

@@ -178,6 +178,12 @@ def test_results_of_any_form(native, rng, form):
     np.testing.assert_array_equal(out, expected)
 
 
+def test_rows_so_long_that_few_fit_in_a_tile(native, rng):
+    case = Case(rng, 2, 70_000, [3, 20])
+    expected = fisher_vector(*case.where(case.wide()), *case.mixture)
+    assert relative(fisher_vector(*case.where(), *case.mixture), expected) < TOLERANCE
+
+
 @pytest.mark.parametrize("include_weights", [True, False])
 @pytest.mark.parametrize(("k", "d"), [(8, 16), (33, 33)])
 def test_normalised_in_the_same_pass(native, rng, k, d, include_weights):
