@@ -112,6 +112,8 @@ def as_numpy(x, name="X"):
         raise TypeError(f"{name} is {describe(x)}, which is no array: {error}") from error
     if array.dtype == np.float64 and isinstance(x, list | tuple):
         check_entries(x, array, name)
+    if array.dtype == np.float64 and hasattr(x, "get_columns"):
+        check_columns(x, name)
     return array
 
 

@@ -49,15 +49,22 @@ def inexact(value, place):
 
 
 def check_columns(x, name):
-    """Refuse a data frame or series of pandas' that float64 does not hold, by its columns."""
-    columns = [x.iloc[:, j] for j in range(x.shape[1])] if x.ndim == 2 else [x]
-    for j, column in enumerate(columns):
+    """Refuse a data frame or series of pandas or polars that float64 does not hold."""
+    for j, column in enumerate(_columns_of_integers(x)):
+        where = None if column is None else first_inexact(column)
+        if where is not None:
+            raise inexact(column[where], f"{name}{[*where, j] if len(x.shape) == 2 else [*where]}")
+
+
+def _columns_of_integers(x):
+    """Yield the columns of integers as arrays, 0 where one is missing, and None for others."""
+    if hasattr(x, "get_columns"):  # polars
+        for column in x.get_columns():
+            yield column.fill_null(0).to_numpy() if column.dtype.is_integer() else None
+        return
+    for column in [x.iloc[:, j] for j in range(x.shape[1])] if x.ndim == 2 else [x]:
         dtype = getattr(column.dtype, "numpy_dtype", column.dtype)
-        if dtype.kind in "iu":
-            where = first_inexact(column.to_numpy(dtype=dtype, na_value=0))
-            if where is not None:
-                row = where[0]
-                raise inexact(column.iloc[row], f"{name}{[row, j] if x.ndim == 2 else [row]}")
+        yield column.to_numpy(dtype=dtype, na_value=0) if dtype.kind in "iu" else None
 
 
 def check_entries(entries, floats, name):

@@ -134,6 +134,14 @@ def test_columns_of_integers_beside_floats_are_not_rounded(dtype):
             read(frame)
 
 
+def test_columns_of_polars_are_not_rounded():
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({"a": [0.5, 1.5, 2.5], "b": [1, None, BEYOND]})
+    for read in (PowerL2Normalizer().fit, lambda x: FisherVectorEncoder(1).fit([x])):
+        with pytest.raises(ValueError, match=rf"\[2, 1\] is {BEYOND}: .* would be rounded"):
+            read(frame)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "uint64"])
 def test_labels_stay_the_integers_they_are(rng, dtype):
