@@ -185,3 +185,25 @@ def test_images_and_sounds_at_any_scale(scale):
     }
     for name, function in functions.items():
         finite_or_refused(function, name)
+
+
+@pytest.mark.parametrize("step", [1e3, 1e150, 1e300])
+def test_a_line_search_never_takes_a_step_to_nan(step):
+    model = JointFisherSVC.sydorov(2, max_iter=3, learning_rate=step, random_state=0)
+    assert finite_or_refused(functools.partial(model.fit, BAGS, Y), step) is model
+    losses = model.history_["loss"]
+    assert np.isfinite(losses).all()
+    assert max(losses) <= losses[0]
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "natural"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_descent_stops_before_nan(solver):
+    model = JointFisherSVC(
+        2, feature_map="linear", max_iter=5, solver=solver, learning_rate=1e200, clip_norm=None,
+        random_state=0,
+    )  # fmt: skip
+    with pytest.warns(ConvergenceWarning, match="was no longer finite"):
+        model.fit(BAGS, Y)
+    assert are_finite(model)
+    assert np.isfinite(model.decision_function(BAGS)).all()

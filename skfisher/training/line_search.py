@@ -56,8 +56,9 @@ def line_search(chain, recipe, model, problem):
     step = 2 * model.state["step"]
     if np.isfinite(objective) and np.isfinite(norm):
         for _ in range(MOST_HALVINGS):
-            moved = chain.pooling.retract(parameters, slopes, step)
-            reached = sum(_loss(chain, recipe, moved, b) / len(problem.bags) for b in batches)
+            with np.errstate(all="ignore"):  # NaN is no objective to take a step for
+                moved = chain.pooling.retract(parameters, slopes, step)
+                reached = sum(_loss(chain, recipe, moved, b) / len(problem.bags) for b in batches)
             if reached <= objective - SUFFICIENT * step * norm**2:
                 return Model(moved, {"step": step}, duals), reached, norm, gradients
             step /= 2
