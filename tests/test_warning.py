@@ -8,7 +8,6 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import cross_val_score
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.svm import LinearSVC
 
 from skfisher import DiagonalGaussianMixture, FisherVectorEncoder, GradientFeatureMap, LinearSDCA
 
@@ -17,11 +16,11 @@ LABELS = [0, 1] * 6
 
 
 def in_a_pipeline():
-    make_pipeline(FisherVectorEncoder(3, max_iter=1), LinearSVC()).fit(BAGS, LABELS)
+    make_pipeline(FisherVectorEncoder(3), LinearSDCA(max_iter=1)).fit(BAGS, LABELS)
 
 
 def in_cross_validation():
-    pipe = make_pipeline(FisherVectorEncoder(3, max_iter=1), LinearSVC())
+    pipe = make_pipeline(FisherVectorEncoder(3), LinearSDCA(max_iter=1))
     cross_val_score(pipe, BAGS, LABELS, cv=2)
 
 
