@@ -89,7 +89,7 @@ class FisherVectorEncoder(CodebookEncoder):
     max_iter : int, default=2
         Iterations of EM at most, from a k-means start. Few make the best encodings: see the
         :ref:`guide <choosing_em>`.
-    variance_floor : float, default=0.1
+    variance_floor : float, default=0.3
         Smallest variance of a component, as a share of the global variance of its
         dimension.
     max_descriptors : int, default=None
@@ -166,7 +166,7 @@ class FisherVectorEncoder(CodebookEncoder):
         normalize=None,
         mixture=None,
         max_iter=2,
-        variance_floor=0.1,
+        variance_floor=0.3,
         max_descriptors=None,
         n_jobs=None,
         device=None,
