@@ -340,8 +340,11 @@ def test_a_frozen_mixture_survives_a_search():
 
 
 def test_a_search_over_the_mixture_itself():
+    own = {
+        name: FisherVectorEncoder().get_params()[name] for name in ("max_iter", "variance_floor")
+    }
     model = pipeline().set_params(
-        fisher__mixture=DiagonalGaussianMixture(random_state=0), classify__C=0.01
+        fisher__mixture=DiagonalGaussianMixture(random_state=0, **own), classify__C=0.01
     )
     inside = GridSearchCV(model, {"fisher__mixture__n_components": [1, 2, 3]}, **FAST)
     plain = GridSearchCV(

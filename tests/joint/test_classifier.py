@@ -160,9 +160,9 @@ class TestSampleWeight:
         np.testing.assert_allclose(
             weighted.baseline_.transform(X), repeated.baseline_.transform(X), atol=1e-12
         )
-        np.testing.assert_allclose(weighted.transform(X), repeated.transform(X), atol=5e-3)
+        np.testing.assert_allclose(weighted.transform(X), repeated.transform(X), atol=2e-2)
         np.testing.assert_allclose(
-            weighted.decision_function(X), repeated.decision_function(X), atol=2e-2
+            weighted.decision_function(X), repeated.decision_function(X), atol=5e-2
         )
 
     def test_heavy_bags_are_learnt_first(self, estimator, problem):
