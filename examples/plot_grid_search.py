@@ -33,9 +33,10 @@ print(X)
 
 # %%
 # The right way: a grid search over the whole chain. For each fold the mixture is fitted to the
-# training bags alone.
+# training bags alone. EM goes on for longer here than it does by default, and variances may become
+# smaller.
 
-encoder = FisherVectorEncoder(random_state=0)
+encoder = FisherVectorEncoder(max_iter=100, variance_floor=1e-3, random_state=0)
 tail = make_pipeline(PowerL2Normalizer(), LinearSVC(C=10))
 folds = StratifiedKFold(5, shuffle=True, random_state=0)
 sizes, powers = [2, 4, 8, 16, 32, 64, 128], [0.5, 1.0]
@@ -66,8 +67,9 @@ for j, power in enumerate(powers):
 
 # %%
 # With few Gaussians it makes no difference. With many, the wrong way reports a failure that is
-# none: on Japanese Vowels with 128 Gaussians and without the power, 43 % where new utterances are
-# classified with 94 %.
+# none: on Japanese Vowels with 128 Gaussians and without the power, 44 % where new utterances are
+# classified with 96 %. With the encoder's defaults, which stay far from the maximum of the
+# likelihood, it is 95 % either way.
 #
 # The reason is what a Fisher vector is, a gradient of the likelihood. EM ends where the gradients
 # of all descriptors it saw sum to zero. Where a Gaussian serves the bags of one class alone, those
