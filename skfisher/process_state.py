@@ -6,9 +6,9 @@ almost anywhere, also on the way into a ``with`` statement or out of it, which i
 it should be: so every step back may be taken before the step there is through, and is taken twice.
 """
 
-import contextlib
 import functools
 import threading
+import traceback
 import warnings
 from contextvars import copy_context
 
@@ -71,21 +71,25 @@ def ignoring(category):
 def restoring(function):
     """Put back what contexts of others, within a function, should have put back.
 
-    That is scikit-learn's configuration, the filters of warnings, and context variables such as
-    ``numpy.errstate`` sets: where an interrupt comes on the way out of these, they stay as they
-    were inside.
+    That is scikit-learn's configuration, the threads of BLAS and OpenMP, the filters of warnings,
+    and context variables such as ``numpy.errstate`` sets: where an interrupt comes on the way out
+    of these, they stay as they were inside.
     """
-    restored = configured()(function)
 
     @functools.wraps(function)
     def call(*args, **kwargs):
-        filters = warnings.filters
+        config, filters, threads = get_config(), warnings.filters, _shared_blas.usual()
+        threads = [*threads, *openmp_threads()]
         try:
-            return copy_context().run(restored, *args, **kwargs)
+            return copy_context().run(function, *args, **kwargs)
         except Exception:
             raise
-        except BaseException:
+        except BaseException as error:
+            # contexts that are generators would else end when the traceback is forgotten
+            traceback.clear_frames(error.__traceback__)
+            set_config(**config)
             warnings.filters = filters
+            _shared_blas.restore(threads)
             raise
 
     return call
@@ -163,16 +167,28 @@ class _Limit:
                 self._holders.discard(holder)
                 self._settle()
         finally:  # an interrupt on the way out of the lock may have left it locked
-            with contextlib.suppress(RuntimeError):  # which says that it is free
-                while True:
-                    self._lock.release()
+            while self._lock._is_owned():  # by this thread, as conditions ask
+                self._lock.release()
+
+    def usual(self):
+        """Return the libraries and how many threads they have while nobody holds them."""
+        usual = self._usual
+        if usual is None:
+            usual = [(library, library.get_num_threads()) for library in _libraries(self._kind)]
+        return usual
+
+    def restore(self, threads):
+        """Set threads of libraries, unless somebody holds them."""
+        with self._lock:
+            if not self._holders:
+                for library, n_threads in threads:
+                    set_threads(library, n_threads)
 
     def _settle(self):
         """Set the number of threads that suits the holders."""
         if self._holders:
             if self._usual is None:
-                libraries = _libraries(self._kind)
-                self._usual = [(library, library.get_num_threads()) for library in libraries]
+                self._usual = self.usual()
             for library, _ in self._usual:  # again, as others may have changed it
                 set_threads(library, 1)
         elif self._usual is not None:

@@ -215,10 +215,14 @@ def _side_by_side(work):
 
     pool = ThreadPoolExecutor(len(work))
     try:
-        for future in [submit(pool, run, generator) for generator in work]:
-            yield from future.result()
-    finally:
-        failed.set()  # also if the caller was interrupted
+        try:
+            for future in [submit(pool, run, generator) for generator in work]:
+                yield from future.result()
+        finally:
+            failed.set()  # also if the caller was interrupted
+            pool.shutdown()
+    finally:  # again, as an interrupt there would leave threads that wait for tasks
+        failed.set()
         pool.shutdown()
 
 

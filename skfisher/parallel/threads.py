@@ -65,16 +65,18 @@ def map_in_threads(function, tasks, n_threads):
             yield _call(function, task)
         return
     # joblib looks for results every 10 ms: as long as encoding some hundred bags takes
-    pool = ThreadPoolExecutor(n_threads)
-    pending = deque()
+    pool, pending = ThreadPoolExecutor(n_threads), deque()
     try:
-        for task in tasks:
-            pending.append(submit(pool, _call, function, task))
-            if len(pending) > 2 * n_threads:
+        try:
+            for task in tasks:
+                pending.append(submit(pool, _call, function, task))
+                if len(pending) > 2 * n_threads:
+                    yield pending.popleft().result()
+            while pending:
                 yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
+        finally:
+            pool.shutdown(cancel_futures=True)
+    finally:  # again, as an interrupt there would leave threads that wait for tasks
         pool.shutdown(cancel_futures=True)
 
 
