@@ -54,7 +54,7 @@ LEAST_WEIGHT, LEAST_STEP_WEIGHT = 1e-12, 1e-6
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedMixture:
     """A mixture, and the same in the coordinates that sums are taken in, when these are needed."""
 
     given: Mixture
@@ -179,7 +179,7 @@ class FisherPooling:
 
     def prepare(self, p, dtype):
         """Return the mixture, as it is and in the coordinates of the sums."""
-        return Prepared(self.mixture_of(p), dtype, p)
+        return PreparedMixture(self.mixture_of(p), dtype, p)
 
     def encode(self, q, x, starts, stops, out=None):
         """Return Fisher vectors, of the dtype of the descriptors and where they are."""

@@ -17,7 +17,7 @@ def takes(x):
 
 
 def statistics_vjp(g, x, starts, stops, coefficients, *, frame=None, with_x=True):
-    """Return ``d_x, d_coefficients``; arguments as of `statistics_gradients` in `ops/`."""
+    """Return ``d_x, d_coefficients``; arguments as of `soft_statistics_vjp` in `ops/`."""
     problem = Prepared(x, starts, stops, coefficients, frame)
     arrays = [np.ascontiguousarray(part, dtype=problem.dtype) for part in g]
     d_x = np.zeros(x.shape, np.float32) if with_x else None

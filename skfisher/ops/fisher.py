@@ -25,7 +25,6 @@ from skfisher.ops.gaussian import (
     framed_logits,
     logit_coefficients_vjp,
     scale_of,
-    to_frame,
 )
 from skfisher.ops.normalization import power_l2_normalize
 from skfisher.ops.soft_assignment import (
@@ -34,13 +33,12 @@ from skfisher.ops.soft_assignment import (
     iter_statistics_vjp,
     new_gradients,
     soft_statistics,
-    statistics_gradients,
+    soft_statistics_vjp,
 )
 
 __all__ = [
     "fisher_from_statistics",
     "fisher_from_statistics_vjp",
-    "fisher_from_sums",
     "fisher_sums",
     "fisher_sums_vjp",
     "fisher_vector",
@@ -176,7 +174,7 @@ def _vector_gradients(
 
 
 def fisher_sums(x, starts, stops, weights, means, variances):
-    """Return the sums of bags that `fisher_from_sums` turns into Fisher vectors.
+    """Return the sums of bags that `fisher_from_statistics` turns into Fisher vectors.
 
     Those of the parts of a bag add up to those of the bag.
 
@@ -213,32 +211,7 @@ def fisher_sums_vjp(g, x, starts, stops, weights, means, variances, *, with_x=Tr
         )
         return d_x, (r1, r2, r0)
     frame, _, coefficients = framed_logits(x, *mixture)
-    return statistics_gradients(g, x, starts, stops, coefficients, frame=frame, with_x=with_x)
-
-
-def fisher_from_sums(sums, counts, weights, means, variances, *, dtype, include_weights=True):
-    """Turn the result of `fisher_sums` into Fisher vectors, as `fisher_vector` does.
-
-    Source: Sánchez et al. (2013), equations (29)-(31).
-
-    Parameters
-    ----------
-    sums : Sums
-    counts : int array of shape (n_bags,)
-        Descriptors per bag.
-    weights, means, variances : arrays of shape (k,), (k, d), (k, d)
-        As given to `fisher_sums`.
-    dtype : dtype
-        Of the descriptors.
-    include_weights : bool
-
-    Returns
-    -------
-    encodings : float64 array of shape (n_bags, n_out)
-    """
-    like = empty((0, means.shape[1]), like=sums.s0, dtype=dtype)
-    _, *parameters, _ = to_frame(like, weights, means, variances)
-    return fisher_from_statistics(sums, counts, *parameters, include_weights=include_weights)
+    return soft_statistics_vjp(g, x, starts, stops, coefficients, frame=frame, with_x=with_x)
 
 
 def fisher_from_statistics(

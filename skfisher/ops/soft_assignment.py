@@ -29,7 +29,6 @@ __all__ = [
     "iter_statistics_vjp",
     "soft_statistics",
     "soft_statistics_vjp",
-    "statistics_gradients",
     "total_statistics",
 ]
 
@@ -91,17 +90,11 @@ def soft_statistics(x, starts, stops, coefficients, *, frame=None):
     return sums
 
 
-def soft_statistics_vjp(g, x, starts, stops, coefficients, *, frame=None):
-    """Return ``d_x, d_coefficients`` for the gradients `g`, `Sums`, at `soft_statistics`."""
-    d_x, d_coefficients = statistics_gradients(g, x, starts, stops, coefficients, frame=frame)
-    dtype = coefficients[0].dtype
-    return d_x, tuple(d.astype(dtype) for d in d_coefficients)
+def soft_statistics_vjp(g, x, starts, stops, coefficients, *, frame=None, with_x=True):
+    """Return ``d_x, d_coefficients`` for the gradients `g`, `Sums`, at `soft_statistics`.
 
-
-def statistics_gradients(g, x, starts, stops, coefficients, *, frame=None, with_x=True):
-    """Return what `soft_statistics_vjp` does, by the coefficients in float64.
-
-    With ``with_x=False`` `d_x` is None, and less is computed.
+    Those by the coefficients are in float64, to be added up. With ``with_x=False`` `d_x` is None,
+    and less is computed.
     """
     if vjp_kernels.takes(x):
         return vjp_kernels.statistics_vjp(

@@ -65,7 +65,7 @@ def flat_statistics_vjp(g, x, linear, quadratic, constant):
     d_x, d_coefficients = soft_assignment.soft_statistics_vjp(
         g, x, STARTS, STOPS, (linear, quadratic, constant)
     )
-    return d_x, *d_coefficients
+    return d_x, *(d.astype(x.dtype) for d in d_coefficients)
 
 
 def np_concatenate(arrays):
@@ -177,7 +177,8 @@ def fisher_op(name, arguments, **options):
 
 def fisher_by_sums(x, *mixture):
     sums = fisher.fisher_sums(x, STARTS, STOPS, *mixture)
-    return fisher.fisher_from_sums(sums, STOPS - STARTS, *mixture, dtype=x.dtype).astype(x.dtype)
+    _, *framed, _ = gaussian.to_frame(x, *mixture)
+    return fisher.fisher_from_statistics(sums, STOPS - STARTS, *framed).astype(x.dtype)
 
 
 def fisher_by_sums_vjp(g, x, *mixture):
