@@ -1,4 +1,4 @@
-"""What every encoder with a codebook has in common."""
+"""What every encoder of bags has in common, with a codebook or without."""
 
 from numbers import Integral
 
@@ -17,27 +17,27 @@ from skfisher.layers.encode import encode_bags
 from skfisher.ops.normalization import power_l2_normalize
 from skfisher.parallel.units import Where
 
-__all__ = ["CodebookEncoder"]
+__all__ = ["BagEncoder", "CodebookEncoder"]
 
 
-class CodebookEncoder(TransformerMixin, BagEstimator):
-    """Base class of encoders that describe a bag by what it adds up to over a codebook.
+class BagEncoder(TransformerMixin, BagEstimator):
+    """Base class of encoders: a bag becomes what a pooling layer reads off sums over it.
 
-    A subclass fits the codebook: it sets an attribute that ends in ``_`` in one step. It has the
-    parameters `normalize`, `n_jobs`, `device` and `random_state`, whatever a user of the encoder
-    alone tunes of the codebook, and takes a codebook itself for the rest. And it says:
+    A subclass fits what the layer needs: it sets an attribute that ends in ``_`` in one step.
+    It has the parameters `normalize`, `n_jobs` and `device`. And it says:
 
     - ``pooling()``, the layer that encodes, which joint training takes too, and
-      ``_parameters(bags)``, those of the codebook, checked against the width of bags;
+      ``_parameters(bags)``, those of the layer, checked against the width of bags;
     - ``_names(dimensions)``, a list of the names of their columns;
-    - ``_why_not_finite(bags, i)``, what is wrong with a bag whose vector is not finite.
+    - ``_why_not_finite(bags, i)``, what is wrong with a bag whose vector is not finite;
+    - ``blocks()``, the labels of the columns that ``normalize="intra"`` scales together, if it
+      takes that.
     """
 
     _encoder_constraints: dict = {
         "normalize": [StrOptions({"power-l2"}), None],
         "n_jobs": [Integral, None],
         "device": [str, list, tuple, None],
-        "random_state": ["random_state"],
     }
 
     @mirrors_input
@@ -62,9 +62,16 @@ class CodebookEncoder(TransformerMixin, BagEstimator):
         encodings = empty(shape, like=bags.values, dtype=float_dtype(bags.dtype))
         encode_bags(chain, parameters, bags, out=encodings)
         self._check_finite(encodings, bags)
-        if self.normalize is not None:
-            power_l2_normalize(encodings, out=encodings)
+        self._normalize(encodings)
         return encodings
+
+    def _normalize(self, encodings):
+        """Normalise encodings in place, as the parameter asks."""
+        if self.normalize is None:
+            return
+        blocks = self.blocks() if self.normalize == "intra" else None
+        power = 0.5 if self.normalize == "power-l2" else 1
+        power_l2_normalize(encodings, power=power, blocks=blocks, out=encodings)
 
     def _check_finite(self, encodings, bags):
         xp = array_module(encodings)
@@ -96,3 +103,16 @@ class CodebookEncoder(TransformerMixin, BagEstimator):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+class CodebookEncoder(BagEncoder):
+    """Base class of encoders that describe a bag by what it adds up to over a codebook.
+
+    A subclass has the parameter `random_state` too, whatever a user of the encoder alone tunes of
+    the codebook, and takes a codebook itself for the rest.
+    """
+
+    _encoder_constraints: dict = {
+        **BagEncoder._encoder_constraints,
+        "random_state": ["random_state"],
+    }
