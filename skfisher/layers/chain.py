@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skfisher.arrays.libraries import asarray, float_dtype, to_host
+from skfisher.arrays.libraries import asarray, float_dtype, to_host, zeros
 from skfisher.bags.bags import Bags
 from skfisher.parallel.threads import cut_bags
 from skfisher.parallel.units import HERE, Where, map_rows, row_units
@@ -160,8 +160,8 @@ class Chain:
         parts = parts.pack()
         return Block(self.rows(prepared.below, parts.values), parts.starts, parts.stops)
 
-    def backward(self, g, prepared, encoded, x, starts, stops, *, train):
-        """Return the gradients by the parameters, a dict, for `g` arriving at the encodings.
+    def backward(self, g, prepared, encoded, x, starts, stops, *, train, with_x=False):
+        """Return the gradients by descriptors and parameters, for `g` arriving at the encodings.
 
         Parameters
         ----------
@@ -170,10 +170,19 @@ class Chain:
             Of the pass forward.
         train : collection of str
             The groups whose gradients are wanted.
+        with_x : bool
+            Whether those by the descriptors are wanted.
+
+        Returns
+        -------
+        d_x : array of shape (n, d), or None
+            0 for rows that are in no bag; those of a row that is in several add up.
+        gradients : dict
         """
         names = self.names(train)
-        if not names:
-            return {}
+        if not (names or with_x):
+            return None, {}
+        d_x = zeros(x.shape, like=x, dtype=float_dtype(x.dtype)) if with_x else None
         gradients, stages = {}, encoded.stages
         for layer, q, below, y in zip(
             self.above[::-1], prepared.above[::-1], stages[-2::-1], stages[:0:-1], strict=True
@@ -186,31 +195,35 @@ class Chain:
         for some in cut_bags(parts.lengths, prepared.n_out):
             block = encoded.block or self._block(prepared, parts[some])
             d_block = [asarray(s[owners[some]], like=block.rows[-1]) for s in d_sums]
-            through_sums, of_below = self._block_vjp(prepared, block, d_block, train)
+            d_rows, through_sums, of_below = self._block_vjp(
+                prepared, block, d_block, train, with_x=with_x
+            )
+            if with_x:
+                add_rows(d_x, parts[some], d_rows, block.starts)
             of_pooling = added(of_pooling, through_sums)
             gradients = added(gradients, of_below)
         gradients |= self.pooling.prepare_vjp(prepared.pooling, of_pooling)
-        return {name: gradients[name] for name in names}
+        return d_x, {name: gradients[name] for name in names}
 
-    def _block_vjp(self, prepared, block, d_sums, train):
-        """Return the gradients of a block by the pooling layer, and by the layers below."""
+    def _block_vjp(self, prepared, block, d_sums, train, *, with_x):
+        """Return the gradients of a block by rows, the pooling layer, and the layers below."""
         rows, starts, stops = block
         trained = [bool(set(train).intersection(layer.groups)) for layer in self.below]
+        wanted = with_x or any(trained)
         g, of_pooling = self.pooling.sums_vjp(
-            prepared.pooling, d_sums, rows[-1], starts, stops, with_x=any(trained)
+            prepared.pooling, d_sums, rows[-1], starts, stops, with_x=wanted
         )
         of_below = {}
         for i in reversed(range(len(self.below))):
-            if not any(trained[: i + 1]):
+            if not (with_x or any(trained[: i + 1])):
                 break
-            g, part = self.below[i].vjp(
-                prepared.below[i], g, rows[i], rows[i + 1], with_x=any(trained[:i])
-            )
+            wanted = with_x or any(trained[:i])
+            g, part = self.below[i].vjp(prepared.below[i], g, rows[i], rows[i + 1], with_x=wanted)
             of_below |= part
-        return [
+        return g if with_x else None, *(
             {name: to_host(g).astype(np.float64) for name, g in part.items()}
             for part in (of_pooling, of_below)
-        ]
+        )
 
     def n_out(self, parameters):
         """Return the width of an encoding."""
@@ -226,6 +239,17 @@ class Chain:
 def added(total, part):
     """Return the sums of what two dicts of arrays hold."""
     return total | {name: total[name] + g if name in total else g for name, g in part.items()}
+
+
+def add_rows(total, bags, rows, firsts):
+    """Add rows, those of bag i from ``firsts[i]`` on, to where the bags lie in `total`."""
+    if (bags.starts[1:] == bags.stops[:-1]).all():
+        total[bags.starts[0] : bags.stops[-1]] += rows
+        return
+    for start, stop, first in zip(
+        bags.starts.tolist(), bags.stops.tolist(), firsts.tolist(), strict=True
+    ):
+        total[start:stop] += rows[first : first + stop - start]
 
 
 def cut_long(bags):

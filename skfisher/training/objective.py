@@ -109,7 +109,7 @@ def _unit_gradient(
     problem = Problem(None, signs, weights)
     terms, d_decision = terms_of(recipe, decision, problem, *duals)
     d_decision *= share
-    gradients = chain.backward(
+    _, gradients = chain.backward(
         d_decision @ coef, prepared, encoded, x, starts, stops, train=recipe.train
     )
     if "coef" in names:

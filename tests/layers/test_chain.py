@@ -60,7 +60,7 @@ def forward(chain, parameters, bags):
 def backward(chain, g, parameters, bags, encoded, *, train):
     prepared = chain.prepare(parameters, bags.dtype)
     rows = bags.values, bags.starts, bags.stops
-    return chain.backward(g, prepared, encoded, *rows, train=train)
+    return chain.backward(g, prepared, encoded, *rows, train=train)[1]
 
 
 ALL = ("features", "mixture")
@@ -266,3 +266,25 @@ def test_drawn_descriptors_are_some_of_their_bag_in_order(rng):
         assert (np.diff(part[:, 0]) > 0).all()
     assert draw_from_each(bags, 30, rng) is bags
     assert draw_from_each(bags, None, rng) is bags
+
+
+@pytest.mark.parametrize("rows_per_part", [2**14, 4])
+def test_the_gradient_by_descriptors_adds_up_where_bags_overlap(rows_per_part, rng, monkeypatch):
+    monkeypatch.setattr(chain_module, "ROWS_PER_PART", rows_per_part)
+    chain, parameters = chain_of(rng)
+    values = bags_of(rng).values
+    bags = Bags(values, np.array([0, 2, 20, 3]), np.array([6, 12, 33, 4]))  # rows 12 to 19 in none
+    encoded = forward(chain, parameters, bags)
+    g = rng.normal(size=encoded.encodings.shape)
+    prepared = chain.prepare(parameters, bags.dtype)
+    rows = bags.values, bags.starts, bags.stops
+    d_x, gradients = chain.backward(g, prepared, encoded, *rows, train=(), with_x=True)
+    assert gradients == {}
+    assert d_x.shape == values.shape
+    assert not d_x[12:20].any()
+
+    def value(p):
+        there = Bags(p["x"], bags.starts, bags.stops)
+        return float((g * forward(chain, parameters, there).encodings).sum())
+
+    assert_gradients(value, {"x": values}, {"x": d_x}, rng)
