@@ -14,10 +14,11 @@ class JointClassifier(JointEstimator):
     r"""An encoder and a linear classifier, with features and encoder trained for the labels.
 
     Each descriptor is whitened, clipped and mapped, :math:`h = \tanh(W z + b)`; the encoder
-    turns bags of mapped descriptors into vectors, which are normalised by power and length,
-    and centred. Training begins with the frozen model, kept as `baseline_`: the encoder as it is
-    without labels, and a linear classifier. From there the loss goes downhill by everything at
-    once, and a classifier with the same C is fitted to the learnt encodings.
+    turns bags of mapped descriptors into vectors. These are normalised by power and length, or as
+    the encoder's `normalize` says where that is "l2" or "intra", and centred. Training begins with
+    the frozen model, kept as `baseline_`: the encoder as it is without labels, and a linear
+    classifier. From there the loss goes downhill by everything at once, and a classifier with the
+    same C is fitted to the learnt encodings.
 
     :class:`JointFisherSVC` is the same for Fisher vectors, with the parameters of their mixture
     in one place.
@@ -44,7 +45,7 @@ class JointClassifier(JointEstimator):
         Give every principal component the same variance; if not, scale all by one number.
         Descriptors that are white already keep their axes.
     power : float, default=0.5
-        Exponent of the power normalisation.
+        Exponent of the power normalisation, where there is one.
     power_eps : float, default=1e-4
         Entries below this size are not raised to the power but scaled, so that the gradient
         stays finite; None for the exact power.

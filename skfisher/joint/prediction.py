@@ -13,7 +13,7 @@ from skfisher.contract.validation import check_bags
 from skfisher.layers.chain import Chain
 from skfisher.layers.encode import encode_bags
 from skfisher.layers.feature_map import FeatureMap
-from skfisher.layers.normalization import Centering, PowerL2
+from skfisher.layers.normalization import Centering, normalization_of
 from skfisher.layers.whitening import Whitening
 from skfisher.parallel.units import Where
 from skfisher.process_state import one_blas_thread
@@ -44,10 +44,11 @@ class FittedJointModel(TransformerMixin):
         below = () if whitened else (self._whitening(),)
         if form["feature_map"] != "identity":
             below += (FeatureMap(form["feature_map"]),)
-        above = (PowerL2(form["power"], form["power_eps"]),)
+        pooling = self._pooling()
+        above = (normalization_of(pooling, form["power"], form["power_eps"]),)
         if form["center"]:
             above += (Centering(),)
-        return Chain(below, self._pooling(), above, Where(self.n_jobs, self.device))
+        return Chain(below, pooling, above, Where(self.n_jobs, self.device))
 
     def _whitening(self):
         return Whitening(self.center_, self.axes_, self._squash, self._unmix)

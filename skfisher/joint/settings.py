@@ -150,8 +150,13 @@ def check_settings(estimator, pooling, n_features):
         (
             not groups,
             f"train={given['train']!r} with feature_map={given['feature_map']!r} names nothing "
-            f"to train: name {of_pooling[0]!r} or 'classifier', or set max_iter=0 for the frozen "
-            "model.",
+            f"to train: name {' or '.join(map(repr, (*of_pooling, 'classifier')))}, or set "
+            "max_iter=0 for the frozen model.",
+        ),
+        (
+            missing,
+            f"solver={given['solver']!r} needs {' and '.join(missing)}, which "
+            f"{type(pooling).__name__} does not have: take another solver.",
         ),
         (
             searches and groups != of_pooling,
@@ -170,11 +175,6 @@ def check_settings(estimator, pooling, n_features):
                 f"{default!r}, or take another solver.",
             )
             for name, value, default in _unused(estimator)
-        ),
-        (
-            missing,
-            f"solver={given['solver']!r} needs {' and '.join(missing)}, which "
-            f"{type(pooling).__name__} does not have: take another solver.",
         ),
         (unknown_rates, f"learning_rate names {_first(unknown_rates)}: it may name {known}."),
         *(

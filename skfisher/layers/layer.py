@@ -106,6 +106,8 @@ class PoolingLayer(Protocol):
     # Taken where it is there:
     #   encode(q, x, starts, stops, out=None), has_kernel(q, x)
     #                                sums and reading in one pass, and whether a CUDA kernel does it
+    #   normalize, blocks(p)         "l2" or "intra": how a classifier wants the encodings, if not
+    #                                by power and length; the labels of the columns of "intra"
     # Asked for by name, and refused with a message where they are missing:
     #   information(p)               solver="natural": a diagonal metric of the parameters
     #   slopes(p, gradients), retract(p, slopes, step)

@@ -1,5 +1,6 @@
 """Power and L2 normalisation, and centring, as layers of encodings."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from skfisher.ops.normalization import power_l2_normalize, power_l2_normalize_vjp
 
-__all__ = ["Centering", "PowerL2"]
+__all__ = ["Centering", "PowerL2", "normalization_of"]
 
 
 @dataclass(frozen=True)
@@ -19,24 +20,44 @@ class PowerL2:
     power : float
     eps : float or None
         Of the smooth power, whose slope at 0 is finite; None for the exact one.
+    blocks : callable, optional
+        Returns the label of each column for the parameters of the chain: columns of one label are
+        scaled to unit length before the whole row is.
     """
 
     power: float = 0.5
     eps: float | None = None
+    blocks: Callable | None = None
     groups: ClassVar = {}
 
     def prepare(self, p, dtype):
-        """Return None: rows share nothing."""
+        """Return the labels of the columns, or None."""
+        return None if self.blocks is None else self.blocks(p)
 
     def apply(self, q, x):
         """Return the normalised rows."""
-        return power_l2_normalize(x, power=self.power, eps=self.eps)
+        return power_l2_normalize(x, power=self.power, blocks=q, eps=self.eps)
 
     def vjp(self, q, g, x, y, *, with_x):
         """Return ``d_x`` or None, and no gradients by parameters."""
         if not with_x:
             return None, {}
-        return power_l2_normalize_vjp(g, x, power=self.power, eps=self.eps), {}
+        return power_l2_normalize_vjp(g, x, power=self.power, blocks=q, eps=self.eps), {}
+
+
+def normalization_of(pooling, power, eps):
+    """Return the layer that normalises what a pooling layer makes.
+
+    By power and length, unless the layer has an attribute `normalize` that says otherwise: "l2",
+    by length alone, or "intra", by the length of each block of its method ``blocks(p)`` and then
+    by that of the whole.
+    """
+    kind = getattr(pooling, "normalize", None)
+    if kind == "l2":
+        return PowerL2(1.0)
+    if kind == "intra":
+        return PowerL2(1.0, blocks=pooling.blocks)
+    return PowerL2(power, eps)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ ROWS = {
     "whitening, unmixed": (Whitening(*WHITENING, True, wave(D_OUT, D_OUT, phase=0.9)), {}),
     "power, L2": (PowerL2(0.5, 0.05), {}),
     "exact power, L2": (PowerL2(0.7), {}),
+    "L2 of blocks and all": (PowerL2(1.0, blocks=lambda _: np.array([0, 1, 1, 0])), {}),
     "centring": (Centering(), CENTER),
 }
 MIXTURE = Mixture(
