@@ -67,12 +67,11 @@ def bag_statistics(x, starts, stops, coefficients, out, *, frame=None):
     call("bag_statistics", problem.dtype, problem.pointer, *out, None)
 
 
-def assignment_sums(x, starts, stops, linear, constant, out, *, hard):
-    """Write S0, and S1 where it is not None, of each bag into `out`; as in `ops/assignment.py`."""
-    s0, s1 = out
-    order = 0 if s1 is None else 1
-    problem = Prepared(x, starts, stops, (linear, None, constant), None, order=order, hard=hard)
-    call("bag_statistics", problem.dtype, problem.pointer, s0, s1, None, None)
+def assignment_sums(x, starts, stops, coefficients, out, *, frame=None, hard):
+    """Write the sums of each bag into `out`, S0 and whichever of S1 and S2 is not None."""
+    order = sum(s is not None for s in out) - 1
+    problem = Prepared(x, starts, stops, coefficients, frame, order=order, hard=hard)
+    call("bag_statistics", problem.dtype, problem.pointer, *out, None)
 
 
 def total_statistics(x, starts, stops, coefficients, out, *, frame=None):

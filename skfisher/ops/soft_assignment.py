@@ -116,8 +116,11 @@ def new_gradients(parameters):
     return tuple(zeros(p.shape, like=p, dtype=np.float64) for p in parameters)
 
 
-def iter_statistics(x, starts, stops, coefficients, *, frame=None):
+def iter_statistics(x, starts, stops, coefficients, *, frame=None, hard=False):
     """Compute the statistics of bags, a group of bags at a time.
+
+    With `hard`, a descriptor belongs to the component of the largest logit alone, the first of
+    equals.
 
     Yields
     ------
@@ -128,7 +131,7 @@ def iter_statistics(x, starts, stops, coefficients, *, frame=None):
     dtype = coefficients[0].dtype
     n_rows = _buffer_rows(x, starts, stops, k, d)
     reader = Rows(n_rows, x, frame, dtype)
-    assign = _Assignment(coefficients, n_rows)
+    assign = _Assignment(coefficients, n_rows, hard=hard)
     total = None
     for chunk in iter_chunks(starts, stops, k, d, like=x):
         y, y2 = reader.read(chunk.starts, chunk.stops)
@@ -183,6 +186,7 @@ def iter_statistics_vjp(
     d_coefficients,
     d_x=None,
     with_sums=True,
+    hard=False,
 ):
     r"""Send gradients at the statistics back to descriptors and coefficients, group by group.
 
@@ -206,6 +210,8 @@ def iter_statistics_vjp(
     with_sums : bool
         Whether the statistics are wanted too, for less than another forward pass; only
         together with `d_coefficients`.
+    hard : bool
+        As for `iter_statistics`: the assignment is held then, and `r` is 0.
 
     Yields
     ------
@@ -217,7 +223,7 @@ def iter_statistics_vjp(
     dtype = coefficients[0].dtype
     n_rows = _buffer_rows(x, starts, stops, k, d)
     reader = Rows(n_rows, x, frame, dtype)
-    assign = _Assignment(coefficients, n_rows, extra=k)
+    assign = _Assignment(coefficients, n_rows, extra=k, hard=hard)
     slopes = empty((2, n_rows, d), like=x, dtype=dtype)
     total = None
     for chunk in iter_chunks(starts, stops, k, d, like=x):
@@ -259,15 +265,15 @@ def _buffer_rows(x, starts, stops, k, d):
 
 
 class _Assignment:
-    """Softmax of the logits of a chunk, in buffers of its own."""
+    """Softmax of the logits of a chunk, or 1 for the largest alone, in buffers of its own."""
 
-    def __init__(self, coefficients, n_rows, *, extra=0):
+    def __init__(self, coefficients, n_rows, *, extra=0, hard=False):
         linear, quadratic, constant = coefficients
         xp = array_module(linear)
         self._linear = xp.ascontiguousarray(linear)
         self._quadratic = xp.ascontiguousarray(quadratic)
         self._constant = constant[:, None]
-        self._k = len(linear)
+        self._k, self._hard = len(linear), hard
         self._block = empty((self._k + extra) * n_rows, like=linear)
         self._scratch = empty(self._k * n_rows, like=linear)
         self.ones = xp.ones(n_rows, dtype=linear.dtype)
@@ -290,6 +296,9 @@ class _Assignment:
         self._multiply(self._linear, y, tiles, logits)
         logits += self._multiply(self._quadratic, y2, tiles, self.scratch(n))
         logits += self._constant
+        if self._hard:
+            logits[...] = logits.argmax(axis=0) == xp.arange(self._k)[:, None]
+            return logits, None, None
         largest = logits.max(axis=0)
         logits -= largest
         xp.exp(logits, out=logits)

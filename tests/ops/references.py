@@ -55,6 +55,40 @@ def fisher_vector(x, starts, stops, weights, means, variances, *, include_weight
     return np.array(out)
 
 
+def distances(row, centers, metric):
+    metrics = np.broadcast_to(metric, centers.shape)
+    return np.array([math.fsum(p * (row - c) ** 2) for c, p in zip(centers, metrics, strict=True)])
+
+
+def distance_logits(centers, metric):
+    """Return linear and constant by the values of the square at 0 and along the axes."""
+    d = centers.shape[1]
+    at_zero = -distances(np.zeros(d), centers, metric)
+    along = np.stack([-distances(axis, centers, metric) for axis in np.eye(d)], axis=1)
+    return along - at_zero[:, None] + metric, at_zero
+
+
+def metric_logits(centers, metrics):
+    linear, constant = distance_logits(centers, metrics)
+    return linear, -metrics, constant
+
+
+def vlad(x, starts, stops, centers, metric, *, moments=1, hard=False):
+    out = []
+    for start, stop in zip(starts, stops, strict=True):
+        blocks = np.zeros((moments, *centers.shape))
+        for row in np.asarray(x[start:stop], dtype=np.float64):
+            logits = -distances(row, centers, metric)
+            a = softmax(logits)
+            if hard:
+                a = np.arange(len(centers)) == logits.argmax()
+            for k, c in enumerate(centers):
+                for m in range(moments):
+                    blocks[m, k] += a[k] * (row - c) ** (m + 1)
+        out.append(blocks.ravel())
+    return np.array(out)
+
+
 def power_l2_normalize(x, power, blocks=None, eps=None):
     out = []
     for row in x:

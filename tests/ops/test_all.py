@@ -8,13 +8,16 @@ import pytest
 
 from skfisher.arrays.libraries import array_module, to_host
 from skfisher.ops import (
+    assignment,
     constraints,
     feature_map,
     fisher,
     gaussian,
+    learned_aggregation,
     losses,
     normalization,
     soft_assignment,
+    vlad,
 )
 
 from . import references
@@ -194,6 +197,76 @@ def fisher_by_sums_vjp(g, x, *mixture):
     return d_x, *(d.astype(x.dtype) for d in d_mixture)
 
 
+def flat(arrays):
+    """Return arrays as one row each, so that an operation has one result."""
+    return np_concatenate([a.reshape(1, -1) for a in arrays])
+
+
+def split(g, shapes):
+    """Return the gradients at the arrays that `flat` was given."""
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+    g = g.reshape(-1)
+    return [
+        g[end - np.prod(s, dtype=int) : end].reshape(s) for end, s in zip(ends, shapes, strict=True)
+    ]
+
+
+def logits_op(f, f_vjp, metric_shape):
+    k, d = 4, 3
+    shapes = [(k, d), (k, d), (k,)] if len(metric_shape) == 2 else [(k, d), (k,)]
+    return Op(
+        f.__name__,
+        lambda *a: flat(f(*a)),
+        lambda g, *a: f_vjp(split(g, shapes), *a),
+        lambda rng: (rng.normal(size=(k, d)), rng.uniform(0.3, 2, size=metric_shape)),
+        lambda *a: flat(getattr(references, f.__name__)(*a)),
+    )
+
+
+def vlad_op(name, *, moments=1, hard=False, metrics=False):
+    """Return NetVLAD, VLAD or NetFV from descriptors to encodings."""
+    options = {"hard": hard, "order": moments}
+
+    def coefficients(centers, metric):
+        if metrics:
+            return learned_aggregation.metric_logits(centers, metric)
+        linear, constant = vlad.distance_logits(centers, metric)
+        return linear, None, constant
+
+    def forward(x, centers, metric):
+        sums = assignment.assignment_sums(
+            x, STARTS, STOPS, coefficients(centers, metric), **options
+        )
+        return vlad.vlad(sums, centers, moments=moments).astype(x.dtype)
+
+    def vjp(g, x, centers, metric):
+        logits = coefficients(centers, metric)
+        sums = assignment.assignment_sums(x, STARTS, STOPS, logits, **options)
+        d_sums, d_centers = vlad.vlad_vjp(g, sums, centers, moments=moments)
+        d_x, (d_linear, d_quadratic, d_constant) = assignment.assignment_sums_vjp(
+            d_sums, x, STARTS, STOPS, logits, hard=hard
+        )
+        if metrics:
+            arriving = d_linear, d_quadratic, d_constant
+            via, d_metric = learned_aggregation.metric_logits_vjp(arriving, centers, metric)
+        else:
+            via, d_metric = vlad.distance_logits_vjp((d_linear, d_constant), centers, metric)
+        return d_x, (d_centers + via).astype(x.dtype), d_metric.astype(x.dtype)
+
+    return Op(
+        name,
+        forward,
+        vjp,
+        lambda rng: (
+            descriptors(rng),
+            rng.normal(size=(4, 3)),
+            rng.uniform(0.3, 2, size=(4, 3) if metrics else 3),
+        ),
+        lambda *a: references.vlad(a[0], STARTS, STOPS, *a[1:], moments=moments, hard=hard),
+        per_bag=True,
+    )
+
+
 OPS = [
     Op(
         "log_joint",
@@ -238,6 +311,13 @@ OPS = [
             ("-offset", lambda rng: (descriptors(rng, 20), *offset_mixture(rng))),
         ]
     ),
+    logits_op(vlad.distance_logits, vlad.distance_logits_vjp, (3,)),
+    logits_op(learned_aggregation.metric_logits, learned_aggregation.metric_logits_vjp, (4, 3)),
+    vlad_op("vlad", hard=True),
+    vlad_op("vlad-soft"),
+    vlad_op("vlad-soft-two-moments", moments=2),
+    vlad_op("vlad-hard-two-moments", moments=2, hard=True),
+    vlad_op("learned_aggregation", metrics=True),
     normalize(0.5),
     normalize(0.3),
     normalize(1.0),
