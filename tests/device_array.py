@@ -34,6 +34,7 @@ FUNCTIONS = {
     "einsum": (),
     "empty": ("dtype", "order"),
     "empty_like": ("dtype", "order", "shape"),
+    "eye": ("dtype",),
     "full": ("dtype", "order"),
     "hstack": ("dtype", "casting"),
     "matmul": ("out", "axes", "axis", "keepdims", "casting", "dtype", "order"),
@@ -52,6 +53,7 @@ FUNCTIONS = {
     "add.reduceat": ("axis", "dtype", "out"),
     "fft.irfft": ("n", "axis", "norm"),
     "fft.rfft": ("n", "axis", "norm"),
+    "linalg.eigh": ("UPLO",),
 }
 # Methods of CuPy's arrays and their arguments in order; None where they go by position alone.
 METHODS = {
@@ -281,7 +283,7 @@ class StandIn(ModuleType):
     ndarray = DeviceArray
     finfo, float32, float64, int32, int64 = np.finfo, np.float32, np.float64, np.int32, np.int64
     inf, nan = np.inf, np.nan
-    fft = Namespace("fft.")
+    fft, linalg = Namespace("fft."), Namespace("linalg.")
 
     def __init__(self, n_devices=1):
         super().__init__("cupy")

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import scipy.linalg
 from scipy.special import expit, logsumexp
 from scipy.stats import norm
 
@@ -144,3 +145,55 @@ def loss(name, decision, signs, weights, duals=None):
         else:
             out.append(sum(w[c] * PHI[name](y[c] * row[c]) for c in range(len(row))))
     return np.array(out)
+
+
+def second_order_sums(x, starts, stops, shift):
+    out = []
+    for start, stop in zip(starts, stops, strict=True):
+        bag = np.asarray(x[start:stop], dtype=np.float64) - shift
+        s2 = sum(np.outer(row, row) for row in bag)
+        out.append(np.concatenate([bag.sum(axis=0), s2.ravel()]))
+    return np.array(out)
+
+
+def bag_moments(s1, s2, counts):
+    means = [s / n for s, n in zip(s1, counts, strict=True)]
+    covariances = [s / n - np.outer(m, m) for s, n, m in zip(s2, counts, means, strict=True)]
+    return np.array(
+        [np.append(m, c.ravel()) for m, c in zip(means, covariances, strict=True)]
+    )  # fmt: skip
+
+
+def matrix_function(p, *, function, power=None):
+    if function == "log":
+        return scipy.linalg.funm(p, np.log)
+    return scipy.linalg.fractional_matrix_power(p, power)
+
+
+def newton_schulz(p, *, n_iter, scaling):
+    c = np.trace(p) if scaling == "trace" else np.linalg.norm(p)
+    y, z = p / c, np.eye(len(p))
+    for _ in range(n_iter):
+        m = (3 * np.eye(len(p)) - z @ y) / 2
+        y, z = y @ m, m @ z
+    return math.sqrt(c) * y
+
+
+def matrix_norm(p, norm):
+    if norm == "trace":
+        return np.trace(p)
+    return np.linalg.norm(p, {"frobenius": "fro", "spectral": 2}[norm])
+
+
+def gaussian_embedding(means, covariances):
+    out = []
+    for mean, covariance in zip(means, covariances, strict=True):
+        top = np.hstack([covariance + np.outer(mean, mean), mean[:, None]])
+        out.append(np.vstack([top, np.append(mean, 1)]))
+    return np.array(out)
+
+
+def triangle(p):
+    return np.array(
+        [p[i, j] * (1 if i == j else math.sqrt(2)) for i in range(len(p)) for j in range(i, len(p))]
+    )

@@ -1,8 +1,5 @@
 """What every operation promises: its gradient, its dtype, and no side effects."""
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import numpy as np
 import pytest
 
@@ -21,20 +18,8 @@ from skfisher.ops import (
 )
 
 from . import references
-
-STARTS = np.array([0, 1, 8, 12, 16, 20])
-STOPS = np.array([1, 8, 12, 16, 20, 33])
-
-
-class Op(NamedTuple):
-    """An operation, its VJP, arguments for both, and a loop that computes the same."""
-
-    name: str
-    forward: Callable
-    vjp: Callable | None
-    arguments: Callable  # rng -> tuple of float64 arrays, those with gradients
-    reference: Callable
-    per_bag: bool = False  # rows of the result belong to bags, and x comes first
+from .matrix_operations import MATRIX_OPS
+from .operation import STARTS, STOPS, Op
 
 
 def mixture(rng, k=4, d=3):
@@ -289,6 +274,7 @@ OPS = [
         lambda rng: (descriptors(rng), *coefficients(rng)),
         lambda *a: references.soft_statistics(a[0], STARTS, STOPS, *a[1:]),
         per_bag=True,
+        wide=True,
     ),
     fisher_op("fisher_vector", lambda rng: (descriptors(rng), *mixture(rng))),
     fisher_op("fisher_vector-offset", lambda rng: (descriptors(rng, 20), *offset_mixture(rng))),
@@ -334,6 +320,7 @@ OPS = [
     loss_op("dual", DUALS),
     loss_op("logistic"),
     loss_op("log_loss"),
+    *MATRIX_OPS,
     parameter_map("softmax"),
     parameter_map("normalized_sigmoid"),
     parameter_map("floored_exp", floor=0.1),
@@ -384,8 +371,7 @@ def test_keeps_dtype_and_inputs(op, dtype, xp):
     arguments = arguments_of(op, xp, dtype)
     copies = [a.copy() for a in arguments]
     y = op.forward(*arguments)
-    statistics_in_float64 = op.name == "soft_statistics"
-    assert y.dtype == (np.float64 if statistics_in_float64 else dtype)
+    assert y.dtype == (np.float64 if op.wide else dtype)
     g = xp.ones_like(y)
     for gradient in op.vjp(g, *arguments) if op.vjp else ():
         assert gradient.dtype == dtype
