@@ -37,14 +37,15 @@ class Pieces(NamedTuple):
         rows = firsts[owners, None] + np.minimum(within, last)
         return cls(len(lengths), owners, rows, within <= last)
 
-    def sums(self, assigned, y, y2):
-        """Return the sums over each bag of `assigned` (k, n), times 1, `y` and `y2`."""
+    def sums(self, assigned, *others):
+        """Return the sums over each bag of `assigned` (k, n), times 1 and arrays like `y`."""
+        y = others[0]
         rows, inside = (asarray(p, like=y) for p in (self.rows, self.inside))
         left = (assigned[:, rows] * inside).transpose(1, 0, 2)
         # adds up the pieces of each bag
         membership = self.owners == np.arange(self.n_bags)[:, None]
         membership = asarray(membership, like=y, dtype=y.dtype)
-        parts = (left.sum(axis=2), left @ y[rows], left @ y2[rows])
+        parts = (left.sum(axis=2), *(left @ other[rows] for other in others))
         return [
             (membership @ part.reshape(len(part), -1)).reshape(-1, *part.shape[1:])
             for part in parts

@@ -21,10 +21,13 @@ from skfisher.native import statistics as kernels
 from skfisher.native import vjp as vjp_kernels
 from skfisher.ops.bag_products import Pieces
 from skfisher.ops.chunks import Rows, chunk_rows, equal_lengths, iter_chunks, iter_row_chunks
-from skfisher.ops.tiles import Tiles
+from skfisher.ops.tiles import tiles_of
 
 __all__ = [
+    "Assignment",
     "Sums",
+    "add_rows",
+    "buffer_rows",
     "iter_statistics",
     "iter_statistics_vjp",
     "soft_statistics",
@@ -129,13 +132,13 @@ def iter_statistics(x, starts, stops, coefficients, *, frame=None, hard=False):
     """
     k, d = coefficients[0].shape
     dtype = coefficients[0].dtype
-    n_rows = _buffer_rows(x, starts, stops, k, d)
+    n_rows = buffer_rows(x, starts, stops, k, d)
     reader = Rows(n_rows, x, frame, dtype)
-    assign = _Assignment(coefficients, n_rows, hard=hard)
+    assign = Assignment(coefficients, n_rows, hard=hard)
     total = None
     for chunk in iter_chunks(starts, stops, k, d, like=x):
         y, y2 = reader.read(chunk.starts, chunk.stops)
-        tiles = _tiles(chunk.lengths, y)
+        tiles = tiles_of(chunk.lengths, y)
         posteriors, _, _ = assign(y, y2, tiles)
         part = _sums_per_bag(posteriors, y, y2, chunk.lengths, tiles)
         total = part if chunk.first else total.plus(part)
@@ -161,14 +164,14 @@ def total_statistics(x, starts, stops, coefficients, *, frame=None):
             x, starts, stops, coefficients, total, frame=frame
         )
         return total, log_likelihood
-    n_rows = _buffer_rows(x, starts, stops, k, d)
+    n_rows = buffer_rows(x, starts, stops, k, d)
     reader = Rows(n_rows, x, frame, dtype)
-    assign = _Assignment(coefficients, n_rows)
+    assign = Assignment(coefficients, n_rows)
     log_likelihood = 0.0
     for run_starts, run_stops in iter_row_chunks(starts, stops, chunk_rows(k, d, like=x)):
         y, y2 = reader.read(run_starts, run_stops)
         lengths = np.array([len(y)])
-        tiles = _tiles(lengths, y)
+        tiles = tiles_of(lengths, y)
         posteriors, largest, log_sum = assign(y, y2, tiles)
         total = total.plus(_sums_per_bag(posteriors, y, y2, lengths, tiles))
         log_likelihood += float(largest.sum(dtype=np.float64) + log_sum.sum(dtype=np.float64))
@@ -221,15 +224,15 @@ def iter_statistics_vjp(
     xp = array_module(x)
     k, d = coefficients[0].shape
     dtype = coefficients[0].dtype
-    n_rows = _buffer_rows(x, starts, stops, k, d)
+    n_rows = buffer_rows(x, starts, stops, k, d)
     reader = Rows(n_rows, x, frame, dtype)
-    assign = _Assignment(coefficients, n_rows, extra=k, hard=hard)
+    assign = Assignment(coefficients, n_rows, extra=k, hard=hard)
     slopes = empty((2, n_rows, d), like=x, dtype=dtype)
     total = None
     for chunk in iter_chunks(starts, stops, k, d, like=x):
         y, y2 = reader.read(chunk.starts, chunk.stops)
         n = len(y)
-        tiles = _tiles(chunk.lengths, y)
+        tiles = tiles_of(chunk.lengths, y)
         posteriors, _, _ = assign(y, y2, tiles)
         both, r = assign.with_extra(n)  # posteriors over r, in one block of memory
         if chunk.first:
@@ -254,17 +257,17 @@ def iter_statistics_vjp(
             d_y = _slopes_per_bag(both, c, coefficients, y, chunk, slopes)
             if frame is not None:
                 d_y /= frame.scale
-            _add_rows(d_x, chunk, d_y)
+            add_rows(d_x, chunk, d_y)
         if chunk.last:
             yield chunk.bags, total
 
 
-def _buffer_rows(x, starts, stops, k, d):
+def buffer_rows(x, starts, stops, k, d):
     """Return the rows of the largest chunk, or more; never more than there are."""
     return min(chunk_rows(k, d, like=x), int((stops - starts).sum()))
 
 
-class _Assignment:
+class Assignment:
     """Softmax of the logits of a chunk, or 1 for the largest alone, in buffers of its own."""
 
     def __init__(self, coefficients, n_rows, *, extra=0, hard=False):
@@ -286,6 +289,7 @@ class _Assignment:
         return block, block[self._k :]
 
     def scratch(self, n):
+        """Return a buffer (k, n), whose numbers the next call overwrites."""
         return self._scratch[: self._k * n].reshape(self._k, n)
 
     def __call__(self, y, y2, tiles):
@@ -313,11 +317,6 @@ class _Assignment:
         if tiles is not None:
             return tiles.multiply(matrix, y, out)
         return array_module(y).matmul(matrix, y.T, out=out)
-
-
-def _tiles(lengths, like):
-    """Return the tiles of bags on the host, None on a device, where products are large."""
-    return None if is_cupy(like) else Tiles(lengths)
 
 
 def _sums_per_bag(assigned, y, y2, lengths, tiles):
@@ -387,7 +386,7 @@ def _stack(per_bag, shared):
     return stacked
 
 
-def _add_rows(d_x, chunk, d_y):
+def add_rows(d_x, chunk, d_y):
     """Add to rows where the bags of a chunk lie; a row may be in several of them."""
     if is_cupy(d_x) and disjoint(chunk.starts, chunk.stops):
         d_x[row_indices(chunk.starts, chunk.stops)] += d_y

@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Tiles"]
+from skfisher.arrays.libraries import is_cupy
+
+__all__ = ["Tiles", "tiles_of"]
 
 TILE_ROWS = 256
 
@@ -106,3 +108,8 @@ class Tiles:
 def _columns(array, length):
     """Return views (n_tiles, k, length) of the columns of an array (k, n_tiles * length)."""
     return array.reshape(len(array), -1, length).transpose(1, 0, 2)
+
+
+def tiles_of(lengths, like):
+    """Return the tiles of bags on the host, None on a device, where products are large."""
+    return None if is_cupy(like) else Tiles(lengths)
