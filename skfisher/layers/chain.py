@@ -160,7 +160,9 @@ class Chain:
         parts = parts.pack()
         return Block(self.rows(prepared.below, parts.values), parts.starts, parts.stops)
 
-    def backward(self, g, prepared, encoded, x, starts, stops, *, train, with_x=False):
+    def backward(
+        self, g, prepared, encoded, x, starts, stops, *, train, with_x=False, d_shares=None
+    ):
         """Return the gradients by descriptors and parameters, for `g` arriving at the encodings.
 
         Parameters
@@ -172,6 +174,8 @@ class Chain:
             The groups whose gradients are wanted.
         with_x : bool
             Whether those by the descriptors are wanted.
+        d_shares : array of shape (n_bags, k), optional
+            A gradient that arrives at the shares of a pooling layer with a penalty.
 
         Returns
         -------
@@ -191,6 +195,10 @@ class Chain:
             gradients |= part
         counts = stops - starts
         d_sums, of_pooling = self.pooling.read_vjp(prepared.pooling, g, encoded.sums, counts)
+        if d_shares is not None:
+            also, part = self.pooling.shares_vjp(prepared.pooling, d_shares, encoded.sums, counts)
+            d_sums = tuple(a + b for a, b in zip(d_sums, also, strict=True))
+            of_pooling = added(of_pooling, part)
         owners, parts = cut_long(Bags(x, starts, stops))
         for some in cut_bags(parts.lengths, prepared.n_out):
             block = encoded.block or self._block(prepared, parts[some])

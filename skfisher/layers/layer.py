@@ -108,6 +108,13 @@ class PoolingLayer(Protocol):
     #                                sums and reading in one pass, and whether a CUDA kernel does it
     #   normalize, blocks(p)         "l2" or "intra": how a classifier wants the encodings, if not
     #                                by power and length; the labels of the columns of "intra"
+    #   noisy(q, noise)              training: `q` for bags that come with a normal number each,
+    #                                which `read` and `read_vjp` may look at
+    #   shares(q, sums, counts), penalty(q, total), shares_vjp(q, g, sums, counts)
+    #                                training: what a term of the loss looks at of each bag, an
+    #                                array (n_bags, k); that term and its gradient by the sum of
+    #                                the shares of a batch; and, as `read_vjp`, what becomes of
+    #                                gradients at the shares
     # Asked for by name, and refused with a message where they are missing:
     #   information(p)               solver="natural": a diagonal metric of the parameters
     #   slopes(p, gradients), retract(p, slopes, step)

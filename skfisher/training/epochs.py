@@ -78,8 +78,10 @@ def _descend(chain, recipe, model, problem, epoch):
             batch = batch.weighted(weights)
         batch = batch._replace(bags=draw_from_each(batch.bags, recipe.max_descriptors, rng))
         loss, gradients, losses = batch_gradient(
-            chain, recipe, parameters, batch, None if duals is None else duals[index]
-        )
+            chain, recipe, parameters, batch,
+            duals=None if duals is None else duals[index],
+            noise=rng.normal(size=len(index)) if hasattr(chain.pooling, "noisy") else None,
+        )  # fmt: skip
         waiting = sampler.observe(waiting, index, losses)
         memories = []
         for link, memory in zip(solver.links, state["links"], strict=True):

@@ -45,7 +45,7 @@ class Problem(NamedTuple):
         return self._replace(weights=weights * factors)
 
 
-def batch_gradient(chain, recipe, parameters, batch, duals=None):
+def batch_gradient(chain, recipe, parameters, batch, duals=None, noise=None):
     """Return the objective of a batch, its gradients by what is trained, and each bag's loss.
 
     Some bags at a time go forward and back, so that their descriptors between layers are kept.
@@ -59,33 +59,65 @@ def batch_gradient(chain, recipe, parameters, batch, duals=None):
     batch : Problem
     duals : array of the shape of the signs, optional
         For ``loss="dual"``.
+    noise : array of shape (n_bags,), optional
+        For a pooling layer that takes some in training.
 
     Returns
     -------
     objective : float
-        Mean loss of the bags, and the penalty.
+        Mean loss of the bags, and the penalties.
     gradients : dict
     losses : array of shape (n_bags,)
     """
     bags = batch.bags
     names = trained_names(chain, recipe)
-    beside = [np.arange(len(bags)), batch.signs]
-    beside += [a for a in (batch.weights, duals) if a is not None]
-    step = functools.partial(
-        _unit_gradient, chain, recipe, parameters, chain.prepare(parameters, bags.dtype),
-        names, len(bags), batch.weights is not None,
-    )  # fmt: skip
+    beside = {
+        "index": np.arange(len(bags)), "signs": batch.signs,
+        "weights": batch.weights, "duals": duals, "noise": noise,
+    }  # fmt: skip
+    beside = {name: values for name, values in beside.items() if values is not None}
     slices = cut_bags(bags.lengths, chain.n_out(parameters))
     row_bytes, bag_bytes = chain.scratch(parameters, bags.n_features)
     scratch = row_bytes, bag_bytes * max(some.stop - some.start for some in slices)
     units = bag_units(bags, slices, chain.where)
-    objective, terms, *found = sum_units(step, units, beside=beside, scratch=scratch)
+    prepared = chain.prepare(parameters, bags.dtype)
+    penalty, d_shares = _penalty(chain, prepared, units, noise, scratch)
+    step = functools.partial(
+        _unit_gradient, chain, recipe, parameters, prepared, names, len(bags), tuple(beside),
+        d_shares,
+    )  # fmt: skip
+    objective, terms, *found = sum_units(step, units, beside=[*beside.values()], scratch=scratch)
+    objective += penalty
     gradients = dict(zip(names, found, strict=True))
     if "coef" in gradients:
         coef = parameters["coef"]
         objective += recipe.alpha * float((coef**2).sum())
         gradients["coef"] = gradients["coef"] + 2 * recipe.alpha * coef
     return float(objective), gradients, terms
+
+
+def _penalty(chain, prepared, units, noise, scratch):
+    """Return the term that a pooling layer adds to the loss of a batch, and its gradient.
+
+    It depends on all bags of the batch at once, which therefore go forward once more.
+    """
+    if not hasattr(chain.pooling, "penalty"):
+        return 0.0, None
+    step = functools.partial(_unit_shares, chain, prepared)
+    (total,) = sum_units(step, units, beside=() if noise is None else [noise], scratch=scratch)
+    return chain.pooling.penalty(prepared.pooling, total)
+
+
+def _unit_shares(chain, prepared, x, starts, stops, noise=None):
+    prepared = _noisy(chain, prepared, noise)
+    sums = chain.sums(prepared, x, starts, stops)
+    return (chain.pooling.shares(prepared.pooling, sums, stops - starts).sum(axis=0),)
+
+
+def _noisy(chain, prepared, noise):
+    if noise is None:
+        return prepared
+    return prepared._replace(pooling=chain.pooling.noisy(prepared.pooling, noise))
 
 
 def trained_names(chain, recipe):
@@ -97,26 +129,29 @@ def trained_names(chain, recipe):
 
 
 def _unit_gradient(
-    chain, recipe, parameters, prepared, names, n_bags, weighted, x, starts, stops, *beside
+    chain, recipe, parameters, prepared, names, n_bags, columns, d_shares, x, starts, stops, *beside
 ):
     """Return the objective of some bags out of `n_bags`, their losses, and the gradients."""
-    index, signs, *rest = beside
+    of_bags = dict(zip(columns, beside, strict=True))
+    prepared = _noisy(chain, prepared, of_bags.get("noise"))
     share = recipe.weight_scale / n_bags
-    weights, *duals = rest if weighted else (None, *rest)
     coef = parameters["coef"]
     encoded = chain.forward(prepared, x, starts, stops)
     decision = linear_map(encoded.encodings, coef, parameters["intercept"])
-    problem = Problem(None, signs, weights)
-    terms, d_decision = terms_of(recipe, decision, problem, *duals)
+    problem = Problem(None, of_bags["signs"], of_bags.get("weights"))
+    terms, d_decision = terms_of(recipe, decision, problem, of_bags.get("duals"))
     d_decision *= share
+    if d_shares is not None:
+        d_shares = np.broadcast_to(d_shares, (len(starts), len(d_shares)))
     _, gradients = chain.backward(
-        d_decision @ coef, prepared, encoded, x, starts, stops, train=recipe.train
-    )
+        d_decision @ coef, prepared, encoded, x, starts, stops,
+        train=recipe.train, d_shares=d_shares,
+    )  # fmt: skip
     if "coef" in names:
         gradients["coef"] = d_decision.T @ encoded.encodings
         gradients["intercept"] = d_decision.sum(axis=0)
     losses_of_all = np.zeros(n_bags)  # of the other bags 0, so that they add up too
-    losses_of_all[index] = terms
+    losses_of_all[of_bags["index"]] = terms
     return share * float(terms.sum()), losses_of_all, *(gradients[name] for name in names)
 
 
