@@ -22,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart test test-oldest test-blas sanitize fuzz-files interrupt-fits lint format docs gpu \
+.PHONY: help quickstart test test-oldest test-blas test-torch sanitize fuzz-files interrupt-fits lint format docs gpu \
 	benchmark clean
 .SECONDARY:
 
@@ -43,6 +43,13 @@ BLAS_KERNELS ?= Haswell SkylakeX Prescott
 
 test-blas: $(VENV)/.test ## run the numerical tests under each kernel of BLAS that the CPU has
 	$(BIN)/python -m tests.blas_kernels $(BLAS_KERNELS) -- $(PYTEST_ARGS)
+
+# Which PyTorch to test with, as pip reads it.
+TORCH ?= torch
+
+test-torch: $(VENV)/.test $(VENV)/.torch ## run the tests of what PyTorch has to do with
+	$(ONE_THREAD) $(BIN)/python -m pytest tests/torch tests/arrays/test_tensors.py \
+		tests/gradient_features/test_dense_head.py $(PYTEST_ARGS)
 
 sanitize: $(VENV)/.test ## run native and CUDA kernels on the CPU under the sanitizers of addresses and undefined behaviour
 	$(ONE_THREAD) ASAN_OPTIONS=detect_leaks=0,handle_segv=0 \
@@ -96,6 +103,11 @@ NATIVE := setup.py $(wildcard skfisher/native/*.[ch])
 $(VENV)/.%: pyproject.toml $(NATIVE) | $(BIN)/pip
 	@echo 'Installing skfisher[$*] into $(VENV)'
 	@$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
+$(VENV)/.torch: pyproject.toml $(VENV)/.test
+	@echo 'Installing $(TORCH) into $(VENV)'
+	@$(BIN)/python -m pip install --quiet '$(TORCH)'
 	@touch $@
 
 # The lower bounds of pyproject.toml become exact versions.

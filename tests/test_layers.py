@@ -26,12 +26,14 @@ FLOORS = [
     ["joint/", "gradient_features/"],
     ["display/", "datasets.py", "show_versions.py", "__init__.py"],
 ]
-# These may be imported where and how the table says, and nowhere else.
+# These are imported by functions of the files that the table names, and nowhere else. Modules of
+# PyTorch are of a file that PyTorch is imported at the top of: it is read when they are asked for.
 OPTIONAL = {
     "cupy": {"arrays/libraries.py", "cuda/module.py", "parallel/gpus.py"},
-    "torch": {"torch/modules.py"},
+    "torch": {"torch/modules.py", "torch/layers.py", "torch/operator.py", "torch/rows.py"},
     "matplotlib": {"display/fisher_vector.py", "display/mixture.py", "display/pyplot.py"},
 }
+MODULES_OF_TORCH = {"torch/layers.py", "torch/operator.py", "torch/rows.py"}
 
 
 def floor(name):
@@ -168,4 +170,4 @@ def test_optional_packages_are_imported_in_functions_of_few_files(package):
         if module.split(".")[0] == package
     }
     assert {name for name, _ in found} <= OPTIONAL[package]
-    assert all(inside for _, inside in found)
+    assert all(inside for name, inside in found if name not in MODULES_OF_TORCH)

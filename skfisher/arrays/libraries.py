@@ -20,6 +20,7 @@ __all__ = [
     "detached",
     "device_of",
     "empty",
+    "external_stream",
     "finished",
     "float_dtype",
     "from_dlpack",
@@ -183,6 +184,18 @@ def current_device(index):
 
     # an object for each use: it remembers the device to go back to
     return cupy.cuda.Device(index)
+
+
+@contextlib.contextmanager
+def external_stream(pointer, index):
+    """Make a stream of another library that of CuPy, given its address; nothing for None."""
+    if pointer is None:
+        yield
+        return
+    import cupy
+
+    with current_device(index), cupy.cuda.ExternalStream(pointer, index):
+        yield
 
 
 def device_of(x):

@@ -186,7 +186,7 @@ class Chain:
         names = self.names(train)
         if not (names or with_x):
             return None, {}
-        d_x = zeros(x.shape, like=x, dtype=float_dtype(x.dtype)) if with_x else None
+        d_x = None
         gradients, stages = {}, encoded.stages
         for layer, q, below, y in zip(
             self.above[::-1], prepared.above[::-1], stages[-2::-1], stages[:0:-1], strict=True
@@ -206,7 +206,10 @@ class Chain:
             d_rows, through_sums, of_below = self._block_vjp(
                 prepared, block, d_block, train, with_x=with_x
             )
-            if with_x:
+            if with_x and d_x is None and len(d_rows) == len(x) and bags_fill(parts[some]):
+                d_x = d_rows
+            elif with_x:
+                d_x = zeros(x.shape, like=d_rows) if d_x is None else d_x
                 add_rows(d_x, parts[some], d_rows, block.starts)
             of_pooling = added(of_pooling, through_sums)
             gradients = added(gradients, of_below)
@@ -247,6 +250,12 @@ class Chain:
 def added(total, part):
     """Return the sums of what two dicts of arrays hold."""
     return total | {name: total[name] + g if name in total else g for name, g in part.items()}
+
+
+def bags_fill(bags):
+    """Tell whether bags follow each other from the first row of their values to the last."""
+    borders = np.append(bags.starts, len(bags.values))
+    return borders[0] == 0 and np.array_equal(borders[1:], bags.stops)
 
 
 def add_rows(total, bags, rows, firsts):

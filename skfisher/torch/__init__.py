@@ -1,1 +1,26 @@
-"""The bridge to PyTorch."""
+"""The bridge to PyTorch: pooling layers as modules, and modules read as dense layers.
+
+PyTorch is imported when a module of it is asked for, not before.
+"""
+
+import importlib
+
+__all__ = ["FisherVector", "PowerL2"]
+
+
+def __getattr__(name):
+    if name not in __all__:
+        raise AttributeError(f"module 'skfisher.torch' has no attribute {name!r}.")
+    try:
+        layers = importlib.import_module("skfisher.torch.layers")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ImportError(
+            f"skfisher.torch.{name} needs PyTorch, which is not installed: install skfisher[torch]."
+        ) from error
+    return getattr(layers, name)
+
+
+def __dir__():
+    return __all__
