@@ -15,7 +15,7 @@ from skfisher.torch.rows import as_rows
 
 __all__ = ["FisherVector", "PowerL2"]
 
-# Rows of a standard normal distribution that a codebook is first fitted to, for each of its entries.
+# Rows of a normal distribution, for each entry of a codebook, that it is fitted to at first.
 FIRST_ROWS = 16
 
 

@@ -281,5 +281,5 @@ def test_bad_input_is_named(x, form, message):
 
 
 def test_other_dtypes_are_refused():
-    with pytest.raises(TypeError, match="descriptors have dtype torch.int64"):
+    with pytest.raises(TypeError, match=r"descriptors have dtype torch\.int64"):
         FisherVector(K, D)(torch.zeros(2, 3, D, dtype=torch.int64))
