@@ -5,8 +5,10 @@ on; below it the stand-ins here accept the same calls and do nothing.
 """
 
 import copy
+import sys
 from contextlib import nullcontext
 
+import numpy as np
 import sklearn
 from sklearn.base import _fit_context
 from sklearn.utils._array_api import get_namespace
@@ -19,7 +21,7 @@ from sklearn.utils._param_validation import (
 from sklearn.utils._set_output import _get_output_config, _wrap_data_with_container
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
-from sklearn.utils.validation import _get_feature_names as get_feature_names
+from sklearn.utils.validation import _get_feature_names
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -39,6 +41,7 @@ __all__ = [
     "copy_without_callbacks",
     "get_feature_names",
     "get_namespace",
+    "keep_index",
     "set_threads",
     "validate_parameter_constraints",
     "wants_data_frame",
@@ -54,6 +57,17 @@ def set_threads(library, n_threads):
     getattr(library, "_real_set_num_threads", library.set_num_threads)(n_threads)
 
 
+def get_feature_names(x):
+    """Return the names of the columns of a data frame; None if they are no strings.
+
+    Old versions of scikit-learn read those of polars by a protocol that polars 2 lacks.
+    """
+    names, columns = _get_feature_names(x), getattr(x, "columns", None)
+    if names is None and isinstance(columns, list) and {type(name) for name in columns} == {str}:
+        names = np.asarray(columns, dtype=object)
+    return names
+
+
 def wrap_output(output, X, estimator):
     """Return what `transform` made of `X` in the container that ``set_output`` asks for."""
     return _wrap_data_with_container("transform", output, X, estimator)
@@ -62,6 +76,18 @@ def wrap_output(output, X, estimator):
 def wants_data_frame(estimator):
     """Tell whether ``set_output`` asks the estimator for a data frame."""
     return _get_output_config("transform", estimator)["dense"] != "default"
+
+
+def keep_index(output, X, estimator):
+    """Return an array made of a series `X` with its index, if ``set_output`` asks for pandas.
+
+    Old versions of scikit-learn, which then name the columns, keep the index of a frame alone.
+    """
+    pandas = sys.modules.get("pandas")
+    container = _get_output_config("transform", estimator)["dense"]
+    if container != "pandas" or pandas is None or not isinstance(X, pandas.Series):
+        return output
+    return pandas.DataFrame(output, index=X.index, copy=False)
 
 
 class NullCallbackContext:

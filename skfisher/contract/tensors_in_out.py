@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from skfisher._compat import wants_data_frame
+from skfisher._compat import keep_index, wants_data_frame
 from skfisher.arrays.dense import check_unmasked, listed
 from skfisher.arrays.libraries import device_of, is_cupy, to_host
 from skfisher.arrays.tensors import as_array, as_tensor, is_tensor
@@ -37,7 +37,7 @@ def reads_input(method, *, mirror=False):
     @restoring
     @functools.wraps(method)
     def call(self, X, *args, **kwargs):
-        X = listed(X)
+        given, X = X, listed(X)
         of_tensors = mirror and _is_of_tensors(X)
         X = _read("X", X)
         args = [
@@ -47,9 +47,9 @@ def reads_input(method, *, mirror=False):
         kwargs = {name: _read_beside(X, name, value) for name, value in kwargs.items()}
         with device_of(_values_of(X)):
             result = method(self, X, *args, **kwargs)
-        is_array = is_cupy(result) or (of_tensors and isinstance(result, np.ndarray))
+        is_array = is_cupy(result) or isinstance(result, np.ndarray)
         if is_frame_made and is_array and wants_data_frame(self):
-            return to_host(result)
+            return keep_index(to_host(result), given, self)
         return _mirrored(result) if of_tensors else result
 
     return call

@@ -184,6 +184,19 @@ def test_a_column_of_bags(bags):
     np.testing.assert_array_equal(frame, found)
 
 
+@pytest.mark.parametrize(
+    "estimator", [FisherVectorEncoder(2, random_state=0), JointFisherSVC(2, max_iter=1)], ids=repr
+)
+def test_encodings_of_a_series_of_bags_keep_its_index(estimator):
+    fitted = clone(estimator).fit(ARRAYS, Y)
+    series = table_with_bags(ARRAYS)["bag"]
+    plain = fitted.transform(series)
+    frame = fitted.set_output(transform="pandas").transform(series)
+    assert list(frame.index) == list(series.index)
+    assert list(frame.columns) == list(fitted.get_feature_names_out())
+    np.testing.assert_array_equal(frame, plain)
+
+
 def test_a_column_of_bags_through_transformers_of_descriptors():
     steps = DescriptorTransformer(PCA(2)), PositionAppender(), FisherVectorEncoder(2)
     columns = ColumnTransformer([("fv", make_pipeline(*steps), "bag")])
