@@ -71,7 +71,7 @@ def initial_mixture(values, rows, n_components, moments, floor, *, method, seed)
     # one scale for all dimensions: it keeps distances
     scale = math.sqrt(moments.variance.sum()) or 1.0
     sample = (to_host(values[rows]).astype(np.float64) - moments.mean) / scale
-    labels = one_blas_thread(cluster)(sample, n_components, method, seed)
+    labels, _ = one_blas_thread(cluster)(sample, n_components, method, seed)
     return _mixture_of_labels(sample, labels, n_components, moments, floor, scale)
 
 

@@ -40,11 +40,13 @@ def cluster(x, n_clusters, method, seed):
     -------
     labels : int array of shape (n,)
         Some clusters are empty where fewer descriptors than `n_clusters` are distinct.
+    centers : float64 array of shape (n_clusters, d)
+        To the nearest of which the labels assign; an empty cluster has a descriptor as its centre.
     """
     centers = x[_plus_plus(x, n_clusters, np.random.default_rng(seed))]
     labels = _nearest(x, centers)
     if method == "k-means++":
-        return labels
+        return labels, centers
     columns = np.ascontiguousarray(x.T)
     least = TOL * float(x.var(axis=0).mean())
     for _ in range(MAX_ITER):
@@ -54,7 +56,7 @@ def cluster(x, n_clusters, method, seed):
         labels = _nearest(x, centers)
         if shift <= least or (labels == before).all():
             break
-    return labels
+    return labels, centers
 
 
 def _plus_plus(x, n_clusters, rng):

@@ -13,11 +13,13 @@ import pytest
 from skfisher import Bags, FisherVectorEncoder, JointClassifier
 from skfisher.arrays.libraries import to_host
 from skfisher.codebooks.em import Mixture
+from skfisher.layers.bag_of_words import BagOfWordsPooling
 from skfisher.layers.chain import Chain
 from skfisher.layers.feature_map import FeatureMap
 from skfisher.layers.fisher import FisherPooling
 from skfisher.layers.layer import PoolingLayer, RowLayer, lacks
 from skfisher.layers.normalization import Centering, PowerL2
+from skfisher.layers.vlad import VLADPooling
 from skfisher.layers.whitening import Whitening
 
 D, D_OUT, K = 4, 3, 3
@@ -104,11 +106,31 @@ class MeanPooling:
         return [f"mean_d{j}" for j in range(len(p["bias"]))]
 
 
+def codebook(Layer, offset=0.0, **options):
+    layer = Layer(K, **options)
+    p = layer.free(wave(K, D, phase=0.6) + offset, 0.8)
+    # about where training starts, but for nothing that is special there
+    p = {name: value + wave(*value.shape, phase=0.4, size=0.1) for name, value in p.items()}
+    return layer, p
+
+
 POOLINGS = {
     "Fisher": fisher(),
     "Fisher, sigmoid": fisher(weight_map="sigmoid"),
     "Fisher without weights": fisher(include_weights=False),
     "Fisher far from the origin": fisher(MIXTURE._replace(means=MIXTURE.means + 40)),
+    "VLAD": codebook(VLADPooling, assignment="hard"),
+    "VLAD, squares": codebook(VLADPooling, assignment="hard", moments=2),
+    "NetVLAD": codebook(VLADPooling),
+    "NetVLAD far from the origin": codebook(VLADPooling, 40),
+    "NetVLAD, free": codebook(VLADPooling, tied=False),
+    "NetVLAD, free, far from the origin": codebook(VLADPooling, 40, tied=False),
+    "NetFV": codebook(VLADPooling, moments=2),
+    "NetFV far from the origin": codebook(VLADPooling, 40, moments=2),
+    "learned aggregation, VLAD": codebook(VLADPooling, metric="diagonal"),
+    "learned aggregation, bag of words": codebook(BagOfWordsPooling, metric="diagonal"),
+    "learned aggregation far from the origin": codebook(BagOfWordsPooling, 40, metric="diagonal"),
+    "bag of words": codebook(BagOfWordsPooling),
     "mean": (MeanPooling(), {"bias": wave(D)}),
 }
 rows = pytest.mark.parametrize(("layer", "p"), ROWS.values(), ids=ROWS)
@@ -118,7 +140,8 @@ poolings = pytest.mark.parametrize(("layer", "p"), POOLINGS.values(), ids=POOLIN
 def descriptors(layer, p, dtype=np.float64):
     """Return descriptors near what the layer has learnt."""
     x = wave(int(STOPS[-1]), D, phase=0.2)
-    return (x + p["means"].mean() if "means" in p else x).astype(dtype)
+    where = [p[name] for name in ("means", "centers") if name in p]
+    return (x + where[0].mean() if where else x).astype(dtype)
 
 
 def encode(layer, p, x, starts=STARTS, stops=STOPS):
@@ -277,8 +300,8 @@ def test_a_start_needs_no_labels_and_has_the_width_of_the_rows(layer, p):
     assert np.isfinite(encode(layer, first, x)).all()
 
 
-@pytest.mark.parametrize("name", [n for n in POOLINGS if n.startswith("Fisher")])
-def test_layers_of_fisher_vectors_work_on_other_devices(stand_in, name):
+@pytest.mark.parametrize("name", [n for n in POOLINGS if n != "mean"])
+def test_pooling_layers_work_on_other_devices(stand_in, name):
     layer, p = POOLINGS[name]
     x = descriptors(layer, p)
     g = wave(len(LENGTHS), layer.n_out(p))
