@@ -10,6 +10,7 @@ from .descriptors.transformer import DescriptorTransformer
 from .display.fisher_vector import FisherVectorDisplay
 from .display.joint_training import JointTrainingDisplay
 from .display.mixture import MixtureDisplay
+from .encoders.compact_bilinear import CompactBilinearPooling
 from .encoders.fisher import FisherVectorEncoder
 from .encoders.normalization import PowerL2Normalizer
 from .gradient_features.dense_head import DenseHead
@@ -23,6 +24,7 @@ from .version import __version__ as __version__
 
 __all__ = [
     "Bags",
+    "CompactBilinearPooling",
     "DenseHead",
     "DescriptorTransformer",
     "DiagonalGaussianMixture",

@@ -63,6 +63,7 @@ METHODS = {
     "argmin": ("axis", "out", "dtype", "keepdims"),
     "astype": ("dtype", "order", "casting", "subok", "copy"),
     "clip": ("min", "max", "out"),
+    "conj": (),
     "copy": ("order",),
     "cumsum": ("axis", "dtype", "out"),
     "fill": ("value",),

@@ -21,6 +21,7 @@ from sklearn.pipeline import make_pipeline
 
 from skfisher import (
     Bags,
+    CompactBilinearPooling,
     DenseHead,
     DescriptorTransformer,
     DiagonalGaussianMixture,
@@ -318,6 +319,12 @@ CASES = {
     "mixture": (
         DiagonalGaussianMixture(2, tol=0, **EM),
         ["predict_proba", "score_samples", "predict", "score", "bic", "aic"],
+        BAGS,
+    ),
+    "sketch": (CompactBilinearPooling(8, random_state=0), ["transform"], BAGS),
+    "sketch, kernel": (
+        CompactBilinearPooling(8, degree=3, kernel="rbf", normalize="l2", random_state=0),
+        ["transform"],
         BAGS,
     ),
     "joint, any encoder": (

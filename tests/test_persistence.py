@@ -24,6 +24,7 @@ from sklearn.svm import LinearSVC
 import skfisher
 from skfisher import (
     Bags,
+    CompactBilinearPooling,
     DescriptorTransformer,
     DiagonalGaussianMixture,
     FisherVectorEncoder,
@@ -76,6 +77,11 @@ CASES = {
     "mixture, from scikit-learn": (
         lambda: DiagonalGaussianMixture.from_sklearn(gaussian_mixture().fit(BAGS.values)),
         "predict_proba",
+        BAGS,
+    ),
+    "sketch": (
+        lambda: CompactBilinearPooling(8, random_state=0).fit(BAGS),
+        "transform",
         BAGS,
     ),
     "encoder": (lambda: FisherVectorEncoder(2, random_state=0).fit(BAGS), "transform", BAGS),

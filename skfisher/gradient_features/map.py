@@ -19,8 +19,8 @@ from skfisher.ops.outer_products import (
     energetic_pairs,
     pair_features,
     principal_axes,
-    tensor_sketch,
 )
+from skfisher.ops.sketch import tensor_sketch
 from skfisher.process_state import one_blas_thread
 
 __all__ = ["GradientFeatureMap"]
@@ -315,7 +315,7 @@ class GradientFeatureMap(GradientFeatures):
         pairs = enumerate(self._pairs_of_factors(parts))
         if self.method == "tensor_sketch":
             sketches = [
-                tensor_sketch(a, e, self.buckets_[k], self.signs_[k], self.n_components)
+                tensor_sketch((a, e), self.buckets_[k], self.signs_[k], self.n_components)
                 for k, (a, e) in pairs
             ]
             return scale * sum(sketches)  # sketches of different parts are uncorrelated

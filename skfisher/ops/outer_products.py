@@ -1,15 +1,13 @@
 r"""Short vectors whose inner products are close to those of outer products.
 
-A sample's gradient :math:`a u^\top` has d D entries. Both maps work on the factors: one keeps
-the coordinates with most energy after a rotation of each factor, the other sketches without
-looking at the data.
+A sample's gradient :math:`a u^\top` has d D entries. Two maps work on the factors: this one keeps
+the coordinates with most energy after a rotation of each factor, that of `skfisher.ops.sketch`
+does not look at the data.
 """
 
 import numpy as np
 
-from skfisher.arrays.libraries import array_module, zeros
-
-__all__ = ["count_sketch", "energetic_pairs", "pair_features", "principal_axes", "tensor_sketch"]
+__all__ = ["energetic_pairs", "pair_features", "principal_axes"]
 
 
 def principal_axes(second_moment, n_axes):
@@ -82,60 +80,3 @@ def pair_features(activations, errors, left_axes, right_axes, pairs):
     """
     left, right = pairs
     return (activations @ left_axes)[:, left] * (errors @ right_axes)[:, right]
-
-
-def count_sketch(x, buckets, signs, n_buckets):
-    """Add up signed columns by bucket.
-
-    Source: Charikar, Chen and Farach-Colton (2002).
-
-    Parameters
-    ----------
-    x : array of shape (n, d)
-    buckets : ndarray of shape (d,), int, on the host
-    signs : ndarray of shape (d,), -1 or 1, on the host
-    n_buckets : int
-
-    Returns
-    -------
-    sketch : array of shape (n, n_buckets), of the dtype and library of `x`
-    """
-    xp = array_module(x)
-    sketch = zeros((len(x), n_buckets), like=x)
-    order = np.argsort(buckets, kind="stable")
-    starts = np.flatnonzero(np.diff(buckets[order], prepend=-1))
-    depth = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
-    for level in range(depth.max() + 1):  # within a level no two columns share a bucket
-        columns = order[depth == level]
-        signed = x[:, xp.asarray(columns)] * xp.asarray(signs[columns], dtype=x.dtype)
-        sketch[:, xp.asarray(buckets[columns])] += signed
-    return sketch
-
-
-def tensor_sketch(activations, errors, buckets, signs, n_buckets):
-    r"""Return sketches of outer products, without forming these.
-
-    The count sketch of :math:`a u^\top` under the sum of two bucket functions is the circular
-    convolution of the count sketches of a and u. Inner products are unbiased, their variance
-    falls as 1 / n_buckets.
-
-    Source: Pham and Pagh (2013).
-
-    Parameters
-    ----------
-    activations : array of shape (n, d)
-    errors : array of shape (n, D)
-    buckets : (ndarray of shape (d,), ndarray of shape (D,))
-        Independent and uniform in 0 ... n_buckets - 1.
-    signs : (ndarray of shape (d,), ndarray of shape (D,))
-        Independent signs.
-    n_buckets : int
-
-    Returns
-    -------
-    sketch : array of shape (n, n_buckets), of the dtype of `activations`
-    """
-    fft = array_module(activations).fft
-    left = fft.rfft(count_sketch(activations, buckets[0], signs[0], n_buckets), axis=1)
-    left *= fft.rfft(count_sketch(errors, buckets[1], signs[1], n_buckets), axis=1)
-    return fft.irfft(left, n=n_buckets, axis=1).astype(activations.dtype, copy=False)

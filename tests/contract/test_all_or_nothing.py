@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skfisher
 from skfisher import (
+    CompactBilinearPooling,
     DenseHead,
     DescriptorTransformer,
     DiagonalGaussianMixture,
@@ -104,6 +105,7 @@ CASES = {
         DiagonalGaussianMixture.score_samples,
         partial_fit,
     ),
+    "sketch": (lambda _: CompactBilinearPooling(8, random_state=0), bags, encode, fit),
     "encoder": (lambda _: FisherVectorEncoder(**MIXTURE), bags, encode, fit),
     "encoder, mixture": (
         lambda _: FisherVectorEncoder(mixture=DiagonalGaussianMixture(**MIXTURE)),

@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 
 from skfisher import (
     Bags,
+    CompactBilinearPooling,
     DenseHead,
     DescriptorTransformer,
     DiagonalGaussianMixture,
@@ -35,6 +36,7 @@ HEAD = DenseHead([RNG.normal(size=(4, 5)), RNG.normal(size=(5, 20))])
 NAN = float("nan")
 
 OF_BAGS = {
+    "CompactBilinearPooling": CompactBilinearPooling(8, random_state=0),
     "FisherVectorEncoder": FisherVectorEncoder(2, random_state=0),
     "DiagonalGaussianMixture": DiagonalGaussianMixture(2, random_state=0),
     "JointClassifier": JointClassifier(FisherVectorEncoder(2), max_iter=1, random_state=0),

@@ -7,6 +7,7 @@ import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skfisher import (
+    CompactBilinearPooling,
     DiagonalGaussianMixture,
     FisherVectorEncoder,
     JointClassifier,
@@ -15,6 +16,8 @@ from skfisher import (
 )
 
 ESTIMATORS = [
+    CompactBilinearPooling(n_components=16),
+    CompactBilinearPooling(n_components=16, degree=3, kernel="rbf", normalize="l2"),
     DiagonalGaussianMixture(n_components=3),
     DiagonalGaussianMixture(n_components=2, batch_size=4),
     FisherVectorEncoder(n_components=3),

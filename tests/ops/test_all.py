@@ -20,6 +20,7 @@ from skfisher.ops import (
 from . import references
 from .matrix_operations import MATRIX_OPS
 from .operation import STARTS, STOPS, Op
+from .pooling_operations import POOLING_OPS
 
 
 def mixture(rng, k=4, d=3):
@@ -321,6 +322,7 @@ OPS = [
     loss_op("logistic"),
     loss_op("log_loss"),
     *MATRIX_OPS,
+    *POOLING_OPS,
     parameter_map("softmax"),
     parameter_map("normalized_sigmoid"),
     parameter_map("floored_exp", floor=0.1),

@@ -4,11 +4,9 @@ import numpy as np
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skfisher.ops.outer_products import (
-    count_sketch,
     energetic_pairs,
     pair_features,
     principal_axes,
-    tensor_sketch,
 )
 
 
@@ -40,41 +38,3 @@ def test_pairs_with_most_energy_are_chosen_among_all_parts():
     assert_array_equal(energies[1], [5, 4])
     pairs, energies = energetic_pairs([first, second], 100)
     assert [len(e) for e in energies] == [4, 2]
-
-
-def test_count_sketch_adds_signed_columns_by_bucket(rng):
-    x = rng.normal(size=(5, 40)).astype(np.float32)
-    buckets, signs = rng.integers(8, size=40), rng.choice([-1, 1], size=40)
-    buckets[buckets == 3] = 4  # an empty bucket
-    expected = np.zeros((5, 8))
-    for j in range(40):
-        expected[:, buckets[j]] += signs[j] * x[:, j]
-    sketch = count_sketch(x, buckets, signs, 8)
-    assert sketch.dtype == np.float32
-    assert_allclose(sketch, expected, atol=1e-5)
-
-
-def test_tensor_sketch_is_the_count_sketch_of_the_outer_product(rng):
-    # under the bucket h1(i) + h2(j) mod m and the sign s1(i) s2(j)
-    a, e = rng.normal(size=(5, 12)), rng.normal(size=(5, 9))
-    for m in (7, 16):
-        buckets = rng.integers(m, size=12), rng.integers(m, size=9)
-        signs = rng.choice([-1, 1], size=12), rng.choice([-1, 1], size=9)
-        expected = np.zeros((5, m))
-        for i, j in np.ndindex(12, 9):
-            bucket = (buckets[0][i] + buckets[1][j]) % m
-            expected[:, bucket] += signs[0][i] * signs[1][j] * a[:, i] * e[:, j]
-        assert_allclose(tensor_sketch(a, e, buckets, signs, m), expected, atol=1e-13)
-
-
-def test_tensor_sketch_is_unbiased(rng):
-    a, e = rng.normal(size=(4, 12)), rng.normal(size=(4, 9))
-    exact = (a @ a.T) * (e @ e.T)
-    products = []
-    for _ in range(600):
-        buckets = rng.integers(32, size=12), rng.integers(32, size=9)
-        signs = rng.choice([-1, 1], size=12), rng.choice([-1, 1], size=9)
-        z = tensor_sketch(a, e, buckets, signs, 32)
-        products.append(z @ z.T)
-    spread = np.std(products, axis=0) / np.sqrt(len(products))
-    assert (abs(np.mean(products, axis=0) - exact) < 5 * spread + 1e-12).all()
