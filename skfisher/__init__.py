@@ -10,9 +10,12 @@ from .descriptors.transformer import DescriptorTransformer
 from .display.fisher_vector import FisherVectorDisplay
 from .display.joint_training import JointTrainingDisplay
 from .display.mixture import MixtureDisplay
+from .encoders.average import MeanPooling
+from .encoders.bag_of_words import BagOfWordsEncoder
 from .encoders.compact_bilinear import CompactBilinearPooling
 from .encoders.fisher import FisherVectorEncoder
 from .encoders.normalization import PowerL2Normalizer
+from .encoders.vlad import VLADEncoder
 from .gradient_features.dense_head import DenseHead
 from .gradient_features.kernel import GradientFeatureKernel
 from .gradient_features.map import GradientFeatureMap
@@ -23,6 +26,7 @@ from .svm.linear_sdca import LinearSDCA
 from .version import __version__ as __version__
 
 __all__ = [
+    "BagOfWordsEncoder",
     "Bags",
     "CompactBilinearPooling",
     "DenseHead",
@@ -37,9 +41,11 @@ __all__ = [
     "JointFisherSVC",
     "JointTrainingDisplay",
     "LinearSDCA",
+    "MeanPooling",
     "MixtureDisplay",
     "PositionAppender",
     "PowerL2Normalizer",
+    "VLADEncoder",
     "show_versions",
 ]
 

@@ -13,6 +13,7 @@ import sklearn
 from numpy.testing import assert_allclose
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.mixture import GaussianMixture
@@ -20,6 +21,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from skfisher import (
+    BagOfWordsEncoder,
     Bags,
     CompactBilinearPooling,
     DenseHead,
@@ -32,9 +34,11 @@ from skfisher import (
     JointClassifier,
     JointFisherSVC,
     LinearSDCA,
+    MeanPooling,
     MixtureDisplay,
     PositionAppender,
     PowerL2Normalizer,
+    VLADEncoder,
 )
 from skfisher.arrays import libraries
 from skfisher.arrays.libraries import cuda_devices, cuda_usable, parse_device
@@ -325,6 +329,31 @@ CASES = {
     "sketch, kernel": (
         CompactBilinearPooling(8, degree=3, kernel="rbf", normalize="l2", random_state=0),
         ["transform"],
+        BAGS,
+    ),
+    "VLAD": (VLADEncoder(2, random_state=0), ["transform"], BAGS),
+    "VLAD, hard, squares": (
+        VLADEncoder(3, assignment="hard", moments=2, normalize=None, random_state=0),
+        ["transform"],
+        BAGS,
+    ),
+    "VLAD, words given": (
+        VLADEncoder(codebook=KMeans(3, n_init=1, random_state=0), normalize="intra"),
+        ["transform"],
+        BAGS,
+    ),
+    "bag of words": (BagOfWordsEncoder(3, random_state=0), ["transform"], BAGS),
+    "bag of words, metrics": (
+        BagOfWordsEncoder(3, assignment="soft", metric="diagonal", random_state=0),
+        ["transform"],
+        BAGS,
+    ),
+    "mean": (MeanPooling(), ["transform"], BAGS),
+    "mean, deviation": (MeanPooling("mean_std", normalize="power-l2"), ["transform"], BAGS),
+    "maximum": (MeanPooling("max"), ["transform"], BAGS),
+    "joint, NetVLAD": (
+        JointClassifier(VLADEncoder(2), **JOINT),
+        ["decision_function", "transform", "predict"],
         BAGS,
     ),
     "joint, any encoder": (

@@ -15,6 +15,7 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 
 from skfisher import (
+    BagOfWordsEncoder,
     Bags,
     DenseHead,
     DescriptorTransformer,
@@ -26,8 +27,10 @@ from skfisher import (
     JointClassifier,
     JointFisherSVC,
     LinearSDCA,
+    MeanPooling,
     PositionAppender,
     PowerL2Normalizer,
+    VLADEncoder,
 )
 from skfisher.descriptors import deltas, mfcc
 
@@ -43,6 +46,17 @@ OF_BAGS = {
     "mixture": (DiagonalGaussianMixture(2, random_state=0), OF_ROWS),
     "online": (DiagonalGaussianMixture(2, batch_size=3, max_iter=5, random_state=0), OF_ROWS),
     "encoder": (FisherVectorEncoder(2, random_state=0), ["transform"]),
+    "VLAD": (VLADEncoder(2, random_state=0), ["transform"]),
+    "VLAD, plain": (VLADEncoder(2, moments=2, normalize=None, random_state=0), ["transform"]),
+    "VLAD, hard": (VLADEncoder(2, assignment="hard", random_state=0), ["transform"]),
+    "bag of words": (BagOfWordsEncoder(2, random_state=0), ["transform"]),
+    "learned aggregation": (
+        BagOfWordsEncoder(2, assignment="soft", metric="diagonal", random_state=0),
+        ["transform"],
+    ),
+    "mean": (MeanPooling(), ["transform"]),
+    "mean and deviation": (MeanPooling("mean_std"), ["transform"]),
+    "maximum": (MeanPooling("max"), ["transform"]),
     "joint": (JointFisherSVC(2, **JOINT), ["transform", *DECIDE]),
     "linear": (JointFisherSVC(2, feature_map="linear", **JOINT), ["transform", *DECIDE]),
     "not whitened": (

@@ -13,6 +13,7 @@ import joblib
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, clone
+from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA, IncrementalPCA
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -23,6 +24,7 @@ from sklearn.svm import LinearSVC
 
 import skfisher
 from skfisher import (
+    BagOfWordsEncoder,
     Bags,
     CompactBilinearPooling,
     DescriptorTransformer,
@@ -34,8 +36,10 @@ from skfisher import (
     JointClassifier,
     JointFisherSVC,
     LinearSDCA,
+    MeanPooling,
     PositionAppender,
     PowerL2Normalizer,
+    VLADEncoder,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -120,6 +124,19 @@ CASES = {
         "transform",
         BAGS,
     ),
+    "VLAD": (lambda: VLADEncoder(2, random_state=0).fit(BAGS), "transform", BAGS),
+    "VLAD, partial_fit": (
+        lambda: VLADEncoder(2, random_state=0).partial_fit(BAGS[:10]).partial_fit(BAGS[10:]),
+        "transform",
+        BAGS,
+    ),
+    "VLAD, words of scikit-learn": (
+        lambda: VLADEncoder(codebook=KMeans(2, n_init=1, random_state=0)).fit(BAGS),
+        "transform",
+        BAGS,
+    ),
+    "bag of words": (lambda: BagOfWordsEncoder(2, random_state=0).fit(BAGS), "transform", BAGS),
+    "mean": (lambda: MeanPooling("mean_std").fit(BAGS), "transform", BAGS),
     "normalizer": (lambda: PowerL2Normalizer(blocks=2).fit(TABLE), "transform", TABLE),
     "descriptors": (lambda: DescriptorTransformer(PCA(2)).fit(BAGS), "transform", BAGS),
     "descriptors, incremental": (
@@ -155,6 +172,13 @@ CASES = {
             FisherVectorEncoder(2), batch_size=10, max_iter=2, loss="log_loss", random_state=0
         ).fit(BAGS, Y),
         "predict_proba",
+        BAGS,
+    ),
+    "joint, NetVLAD": (
+        lambda: JointClassifier(
+            VLADEncoder(2, tied=False), batch_size=10, max_iter=2, random_state=0
+        ).fit(BAGS, Y),
+        "decision_function",
         BAGS,
     ),
     "linear SVM": (

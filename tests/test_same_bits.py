@@ -12,6 +12,7 @@ from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
 from skfisher import (
+    BagOfWordsEncoder,
     DenseHead,
     DescriptorTransformer,
     DiagonalGaussianMixture,
@@ -21,6 +22,8 @@ from skfisher import (
     JointClassifier,
     JointFisherSVC,
     LinearSDCA,
+    MeanPooling,
+    VLADEncoder,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -56,6 +59,17 @@ CASES = {
     ),
     "encoder, normalised": (
         FisherVectorEncoder(normalize="power-l2", **EM), BAGS, None, "transform",
+    ),
+    "VLAD": (VLADEncoder(8, random_state=0), BAGS, None, "transform"),
+    "VLAD, hard": (
+        VLADEncoder(8, assignment="hard", normalize=None, random_state=0), BAGS, None, "transform",
+    ),
+    "bag of words": (
+        BagOfWordsEncoder(8, assignment="soft", random_state=0), BAGS, None, "transform",
+    ),
+    "mean": (MeanPooling("mean_std"), BAGS, None, "transform"),
+    "joint, NetVLAD": (
+        JointClassifier(VLADEncoder(8), max_iter=2, random_state=0), BAGS, Y, "decision_function",
     ),
     "transformer": (PlainTransformer(PCA(6), random_state=0), BAGS, None, "transform"),
     "joint": (JointFisherSVC(**JOINT), BAGS, Y, "decision_function"),

@@ -90,6 +90,11 @@ class Chain:
         return {name: value for name, value in parameters.items() if name not in free}
 
     @property
+    def join(self):
+        """What makes the sums of a bag of those of its parts."""
+        return getattr(self.pooling, "join", np.add)
+
+    @property
     def pools_alone(self):
         """Whether there is nothing but a pooling layer that knows how to encode in one pass."""
         return not (self.below or self.above) and hasattr(self.pooling, "encode")
@@ -146,7 +151,7 @@ class Chain:
         sums = tuple(map(np.concatenate, zip(*found, strict=True)))
         if len(parts) > len(starts):
             firsts = np.searchsorted(owners, np.arange(len(starts)))
-            sums = tuple(np.add.reduceat(s, firsts, axis=0) for s in sums)
+            sums = tuple(self.join.reduceat(s, firsts, axis=0) for s in sums)
         return sums, block if len(slices) == 1 else None
 
     def read(self, prepared, sums, counts):

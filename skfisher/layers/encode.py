@@ -84,7 +84,7 @@ def _sums_of_long_bags(chain, prepared, bags, numbers, scratch):
     found = map_units(functools.partial(_sums, chain, prepared), units, scratch=scratch)
     for i, of_bag in itertools.groupby(zip(owners, found, strict=True), lambda pair: pair[0]):
         parts = [sums for _, sums in of_bag]
-        yield i, tuple(functools.reduce(np.add, sums) for sums in zip(*parts, strict=True))
+        yield i, tuple(functools.reduce(chain.join, sums) for sums in zip(*parts, strict=True))
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite is named by the caller

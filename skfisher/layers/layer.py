@@ -106,6 +106,8 @@ class PoolingLayer(Protocol):
     # Taken where it is there:
     #   encode(q, x, starts, stops, out=None), has_kernel(q, x)
     #                                sums and reading in one pass, and whether a CUDA kernel does it
+    #   join                         what makes the sums of a bag of those of its parts, a ufunc, if
+    #                                they do not add up
     #   normalize, blocks(p)         "l2" or "intra": how a classifier wants the encodings, if not
     #                                by power and length; the labels of the columns of "intra"
     #   noisy(q, noise)              training: `q` for bags that come with a normal number each,

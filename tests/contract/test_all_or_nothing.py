@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skfisher
 from skfisher import (
+    BagOfWordsEncoder,
     CompactBilinearPooling,
     DenseHead,
     DescriptorTransformer,
@@ -22,8 +23,10 @@ from skfisher import (
     JointClassifier,
     JointFisherSVC,
     LinearSDCA,
+    MeanPooling,
     PositionAppender,
     PowerL2Normalizer,
+    VLADEncoder,
 )
 from skfisher.contract.estimator import BagEstimator
 
@@ -114,6 +117,22 @@ CASES = {
         fit,
     ),
     "encoder, part": (lambda _: FisherVectorEncoder(**MIXTURE), bags, encode, partial_fit),
+    "VLAD": (lambda _: VLADEncoder(2, random_state=0), bags, encode, fit),
+    "VLAD, words of scikit-learn": (
+        lambda _: VLADEncoder(codebook=MiniBatchKMeans(2, n_init=1, random_state=0)),
+        bags,
+        encode,
+        fit,
+    ),
+    "VLAD, part": (lambda _: VLADEncoder(2, random_state=0), bags, encode, partial_fit),
+    "bag of words": (lambda _: BagOfWordsEncoder(2, random_state=0), bags, encode, fit),
+    "bag of words, part": (
+        lambda _: BagOfWordsEncoder(2, random_state=0),
+        bags,
+        encode,
+        partial_fit,
+    ),
+    "mean": (lambda _: MeanPooling(), bags, encode, fit),
     "joint": (lambda _: JointFisherSVC(**JOINT), bags, decide, fit),
     "joint, early": (lambda _: JointFisherSVC(early_stopping=True, **JOINT), bags, decide, fit),
     "joint, warm": (lambda _: JointFisherSVC(warm_start=True, **JOINT), bags, decide, fit),

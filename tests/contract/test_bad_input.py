@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA
 
 from skfisher import (
+    BagOfWordsEncoder,
     Bags,
     CompactBilinearPooling,
     DenseHead,
@@ -24,8 +25,10 @@ from skfisher import (
     JointClassifier,
     JointFisherSVC,
     LinearSDCA,
+    MeanPooling,
     PositionAppender,
     PowerL2Normalizer,
+    VLADEncoder,
 )
 
 RNG = np.random.default_rng(0)
@@ -39,6 +42,9 @@ OF_BAGS = {
     "CompactBilinearPooling": CompactBilinearPooling(8, random_state=0),
     "FisherVectorEncoder": FisherVectorEncoder(2, random_state=0),
     "DiagonalGaussianMixture": DiagonalGaussianMixture(2, random_state=0),
+    "VLADEncoder": VLADEncoder(2, random_state=0),
+    "BagOfWordsEncoder": BagOfWordsEncoder(2, random_state=0),
+    "MeanPooling": MeanPooling(),
     "JointClassifier": JointClassifier(FisherVectorEncoder(2), max_iter=1, random_state=0),
     "JointFisherSVC": JointFisherSVC(2, max_iter=1, random_state=0),
     "DescriptorTransformer": DescriptorTransformer(PCA(2)),

@@ -7,12 +7,15 @@ import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skfisher import (
+    BagOfWordsEncoder,
     CompactBilinearPooling,
     DiagonalGaussianMixture,
     FisherVectorEncoder,
     JointClassifier,
     JointFisherSVC,
     LinearSDCA,
+    MeanPooling,
+    VLADEncoder,
 )
 
 ESTIMATORS = [
@@ -27,6 +30,14 @@ ESTIMATORS = [
     JointFisherSVC.sydorov(n_components=3, batch_size=100),
     JointClassifier(FisherVectorEncoder(3), batch_size=100),
     FisherVectorEncoder(mixture=DiagonalGaussianMixture(n_components=2, random_state=0)),
+    VLADEncoder(n_components=3),
+    VLADEncoder(n_components=3, assignment="hard", moments=2, normalize="intra"),
+    BagOfWordsEncoder(n_components=3),
+    BagOfWordsEncoder(n_components=3, assignment="soft", metric="diagonal", normalize=None),
+    MeanPooling(),
+    MeanPooling("mean_std"),
+    MeanPooling("max"),
+    JointClassifier(VLADEncoder(3), batch_size=100),
     # to the last digit: one check compares solutions to 1e-7
     LinearSDCA(tol=0, max_iter=400),
     LinearSDCA(loss="hinge", tol=0, max_iter=300),

@@ -13,6 +13,7 @@ import pytest
 from skfisher import Bags, FisherVectorEncoder, JointClassifier
 from skfisher.arrays.libraries import to_host
 from skfisher.codebooks.em import Mixture
+from skfisher.layers.average import AveragePooling
 from skfisher.layers.bag_of_words import BagOfWordsPooling
 from skfisher.layers.chain import Chain
 from skfisher.layers.feature_map import FeatureMap
@@ -66,7 +67,7 @@ def sketch(**options):
 
 
 @dataclass(frozen=True)
-class MeanPooling:
+class BiasedMean:
     """The mean of a bag plus a bias: the smallest pooling layer there is."""
 
     n_start_rows = n_least_rows = 1
@@ -140,7 +141,9 @@ POOLINGS = {
     "sketch": sketch(),
     "sketch, cube": sketch(degree=3),
     "sketch, kernel": sketch(degree=3, gamma=0.7),
-    "mean": (MeanPooling(), {"bias": wave(D)}),
+    "mean": (AveragePooling(), {"origin": wave(D)}),
+    "mean and deviation": (AveragePooling(deviations=True), {"origin": wave(D)}),
+    "mean and bias": (BiasedMean(), {"bias": wave(D)}),
 }
 rows = pytest.mark.parametrize(("layer", "p"), ROWS.values(), ids=ROWS)
 poolings = pytest.mark.parametrize(("layer", "p"), POOLINGS.values(), ids=POOLINGS)
@@ -309,7 +312,7 @@ def test_a_start_needs_no_labels_and_has_the_width_of_the_rows(layer, p):
     assert np.isfinite(encode(layer, first, x)).all()
 
 
-@pytest.mark.parametrize("name", [n for n in POOLINGS if n != "mean"])
+@pytest.mark.parametrize("name", [n for n in POOLINGS if n != "mean and bias"])
 def test_pooling_layers_work_on_other_devices(stand_in, name):
     layer, p = POOLINGS[name]
     x = descriptors(layer, p)
@@ -346,11 +349,11 @@ class MeanEncoder(FisherVectorEncoder):
     """An encoder that is not of this package's own."""
 
     def pooling(self):
-        return MeanPooling()
+        return BiasedMean()
 
 
 def test_a_chain_of_any_layers_trains():
-    chain = Chain((FeatureMap("tanh"),), MeanPooling(), (Centering(),))
+    chain = Chain((FeatureMap("tanh"),), BiasedMean(), (Centering(),))
     assert set(chain.groups) == {"features", "pooling"}
     rng = np.random.default_rng(0)
     y = np.arange(40) % 2
@@ -360,7 +363,7 @@ def test_a_chain_of_any_layers_trains():
     assert list(model.get_feature_names_out()) == [f"mean_d{j}" for j in range(D)]
     assert set(model.history_) == {"loss", "gradient_norm", "seconds"}
     assert model.history_["loss"][-1] < model.history_["loss"][0]
-    with pytest.raises(ValueError, match="solver='natural' needs information, which MeanPooling"):
+    with pytest.raises(ValueError, match="solver='natural' needs information, which BiasedMean"):
         JointClassifier(MeanEncoder(), solver="natural").fit(X, y)
     with pytest.raises(ValueError, match="'line_search' needs slopes and retract"):
         JointClassifier(MeanEncoder(), solver="line_search", train="pooling").fit(X, y)

@@ -1,6 +1,7 @@
 """The operations once more as plain loops over samples and components."""
 
 import math
+import statistics
 
 import numpy as np
 import scipy.linalg
@@ -53,6 +54,14 @@ def fisher_vector(x, starts, stops, weights, means, variances, *, include_weight
             f_variances.append(np.mean(gamma[:, [k]] * (z**2 - 1), axis=0) / math.sqrt(2 * w))
         blocks = [*f_means, *f_variances]
         out.append(np.concatenate([f_w, *blocks] if include_weights else blocks))
+    return np.array(out)
+
+
+def mean_and_deviation(x, starts, stops):
+    out = []
+    for start, stop in zip(starts, stops, strict=True):
+        columns = x[start:stop].T.tolist()
+        out.append([*map(statistics.fmean, columns), *map(statistics.pstdev, columns)])
     return np.array(out)
 
 

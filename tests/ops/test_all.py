@@ -6,6 +6,7 @@ import pytest
 from skfisher.arrays.libraries import array_module, to_host
 from skfisher.ops import (
     assignment,
+    average,
     constraints,
     feature_map,
     fisher,
@@ -253,6 +254,30 @@ def vlad_op(name, *, moments=1, hard=False, metrics=False):
     )
 
 
+ORIGIN = np.array([0.3, -1.0, 2.0])
+
+
+def moments(x):
+    """Return the sums over bags of ``x - ORIGIN`` and of its square."""
+    xp = array_module(x)
+    y = x.astype(np.float64) - xp.asarray(ORIGIN)
+    bags = [y[start:stop] for start, stop in zip(STARTS, STOPS, strict=True)]
+    return [xp.stack([(bag**power).sum(axis=0) for bag in bags]) for power in (1, 2)]
+
+
+def mean_and_deviation(x):
+    origin = array_module(x).asarray(ORIGIN)
+    return average.mean_and_deviation(*moments(x), STOPS - STARTS, origin).astype(x.dtype)
+
+
+def mean_and_deviation_vjp(g, x):
+    xp = array_module(x)
+    d_s1, d_s2 = average.mean_and_deviation_vjp(g, *moments(x), STOPS - STARTS)
+    owners = xp.asarray(np.repeat(np.arange(len(STARTS)), STOPS - STARTS))
+    y = x.astype(np.float64) - xp.asarray(ORIGIN)
+    return ((d_s1[owners] + 2 * y * d_s2[owners]).astype(x.dtype),)
+
+
 OPS = [
     Op(
         "log_joint",
@@ -300,6 +325,14 @@ OPS = [
     ),
     logits_op(vlad.distance_logits, vlad.distance_logits_vjp, (3,)),
     logits_op(learned_aggregation.metric_logits, learned_aggregation.metric_logits_vjp, (4, 3)),
+    Op(
+        "mean_and_deviation",
+        mean_and_deviation,
+        mean_and_deviation_vjp,
+        lambda rng: (descriptors(rng),),
+        lambda x: references.mean_and_deviation(x, STARTS, STOPS),
+        per_bag=True,
+    ),
     vlad_op("vlad", hard=True),
     vlad_op("vlad-soft"),
     vlad_op("vlad-soft-two-moments", moments=2),
