@@ -131,8 +131,8 @@ def main():
         path.write_text(
             f"# Modules of PyTorch\n\n{platform.processor() or platform.machine()}, "
             f"{os.cpu_count()} cores; one thread; torch {torch.__version__}. Command: "
-            f"`python benchmarks/torch_layers.py --save --repeats {arguments.repeats}`. Forward and "
-            "backward, median CPU time; memory beyond the input, of which the gradient by the "
+            f"`python benchmarks/torch_layers.py --save --repeats {arguments.repeats}`. Forward "
+            "and backward, median CPU time; memory beyond the input, of which the gradient by the "
             "descriptors is as large.\n\n" + "\n".join(lines) + "\n"
         )
 

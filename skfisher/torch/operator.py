@@ -246,7 +246,7 @@ def _forward(chain, prepared, x, starts, stops):
 
 
 def _backward(chain, prepared, shapes, train, with_x, x, starts, stops, g, sums):
-    """Return the first row of the bags, and the gradients by the rows from there and by the rest."""
+    """Return the first row of the bags, the gradients by the rows from there, and the others."""
     first, stop = int(starts.min()), int(stops.max())
     x, starts, stops = x[first:stop], starts - first, stops - first
     cuts = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
