@@ -10,7 +10,7 @@ from skfisher.codebooks.em import Mixture
 from skfisher.codebooks.mixture import DiagonalGaussianMixture
 from skfisher.encoders.fisher import FisherVectorEncoder
 from skfisher.layers.fisher import FisherPooling
-from skfisher.torch.operator import Operation, normalize, pool
+from skfisher.torch.operator import Operation, normalize, pooled
 from skfisher.torch.rows import as_rows
 
 __all__ = ["FisherVector", "PowerL2"]
@@ -80,9 +80,7 @@ class Pooling(nn.Module):
             rows.device.type
         ):
             rows = rows.float()
-        values = self._values()
-        keep = torch.is_grad_enabled() and any(v.requires_grad for v in (rows, *values))
-        return pool(rows, starts, stops, values, self._name, keep)[0]
+        return pooled(rows, starts, stops, self._values(), self._name)
 
     def start(self, batches, *, of=None, seed=0):
         """Fit the codebook to descriptors, without labels, in the place of the random one.

@@ -2,6 +2,8 @@
 
 One operator serves all layers: it is told by name which one it is to be, as operators take
 tensors, numbers and text. `torch.compile` sees it from outside, by the shapes of what it returns.
+Where nothing is compiled, `pooled` calls the same functions without the operator, which would
+cost small batches as much time as their work.
 """
 
 import functools
@@ -19,7 +21,7 @@ from skfisher.ops.normalization import power_l2_normalize, power_l2_normalize_vj
 from skfisher.parallel.threads import cut_bags
 from skfisher.parallel.units import Where, bag_units, map_units
 
-__all__ = ["Operation", "normalize", "pool"]
+__all__ = ["Operation", "normalize", "pool", "pooled"]
 
 
 class Operation(NamedTuple):
@@ -63,8 +65,7 @@ class Registered(NamedTuple):
 _REGISTERED: dict[str, Registered] = {}
 
 
-@torch.library.custom_op("skfisher::pool", mutates_args=())
-def pool(
+def _pool(
     x: torch.Tensor,
     starts: torch.Tensor,
     stops: torch.Tensor,
@@ -86,6 +87,9 @@ def pool(
     return torch.from_numpy(encodings).to(x.device, x.dtype), torch.from_numpy(sums)
 
 
+pool = torch.library.custom_op("skfisher::pool", _pool, mutates_args=())
+
+
 @pool.register_fake
 def _(x, starts, stops, values, name, keep_sums):
     entry, n_bags = _REGISTERED[name], starts.shape[0]
@@ -93,8 +97,7 @@ def _(x, starts, stops, values, name, keep_sums):
     return x.new_empty((n_bags, entry.n_out)), starts.new_empty(sums, dtype=torch.float64)
 
 
-@torch.library.custom_op("skfisher::pool_backward", mutates_args=())
-def pool_backward(
+def _pool_backward(
     g: torch.Tensor,
     sums: torch.Tensor,
     x: torch.Tensor,
@@ -131,6 +134,9 @@ def pool_backward(
     return found
 
 
+pool_backward = torch.library.custom_op("skfisher::pool_backward", _pool_backward, mutates_args=())
+
+
 @pool_backward.register_fake
 def _(g, sums, x, starts, stops, values, name, with_x, with_values):
     trained = values[: len(_REGISTERED[name].operation.trained)]
@@ -149,12 +155,75 @@ def _setup(ctx, inputs, output):
 def _gradient(ctx, g, _):
     if not ctx.kept:
         raise RuntimeError("the sums of this pass were not kept, so that there is no gradient.")
+    d_x, d_values = _gradients(pool_backward, ctx, g, any(ctx.needs_input_grad[3]))
+    return d_x, None, None, d_values, None, None
+
+
+def _gradients(backward, ctx, g, with_values):
+    """Return the gradients by descriptors and by all parameters; None where none is wanted."""
     sums, x, starts, stops, *values = ctx.saved_tensors
-    with_x, with_values = ctx.needs_input_grad[0], any(ctx.needs_input_grad[3])
-    d_x, *d_values = pool_backward(g, sums, x, starts, stops, values, ctx.name, with_x, with_values)
-    missing = [None] * (ctx.n_values - len(d_values))
-    d_values = [*d_values, *missing] if with_values else [None] * ctx.n_values
-    return d_x if with_x else None, None, None, d_values, None, None
+    with_x = ctx.needs_input_grad[0]
+    d_x, *found = backward(g, sums, x, starts, stops, values, ctx.name, with_x, with_values)
+    found = found if with_values else []
+    return d_x if with_x else None, found + [None] * (ctx.n_values - len(found))
+
+
+class _Pooled(torch.autograd.Function):
+    """What `pool` is when it is not compiled."""
+
+    @staticmethod
+    def forward(ctx, x, starts, stops, name, *values):
+        encodings, sums = _pool(x, starts, stops, values, name, True)
+        _setup(ctx, (x, starts, stops, values, name, True), (encodings, sums))
+        return encodings
+
+    @staticmethod
+    def backward(ctx, g):
+        again = torch.is_grad_enabled()  # by create_graph=True
+        with torch.no_grad():
+            d_x, d_values = _gradients(_pool_backward, ctx, g, any(ctx.needs_input_grad[4:]))
+        if again:
+            _, x, _, _, *values = ctx.saved_tensors
+            d_x, *d_values = (
+                d if d is None else _Once.apply(d, g, x, *values) for d in (d_x, *d_values)
+            )
+        return d_x, None, None, None, *d_values
+
+
+class _Once(torch.autograd.Function):
+    """A gradient, which has none of its own by what it was computed from."""
+
+    @staticmethod
+    def forward(ctx, d, *_):
+        return d.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        _no_second_gradient(ctx, g)
+
+
+def pooled(x, starts, stops, values, name):
+    """Return the encodings of bags.
+
+    Parameters
+    ----------
+    x : torch.Tensor of shape (n, d)
+    starts, stops : int64 tensors of shape (n_bags,), on the CPU
+    values : list of torch.Tensor
+        The parameters, in the order of the operation.
+    name : str
+        What `Operation.register` returned.
+
+    Returns
+    -------
+    encodings : torch.Tensor of shape (n_bags, n_out)
+    """
+    needed = torch.is_grad_enabled() and any(v.requires_grad for v in (x, *values))
+    if torch.compiler.is_compiling():
+        return pool(x, starts, stops, values, name, needed)[0]
+    if needed:
+        return _Pooled.apply(x, starts, stops, name, *values)
+    return _pool(x, starts, stops, values, name, False)[0]
 
 
 def _no_second_gradient(ctx, *g):
