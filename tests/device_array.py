@@ -20,7 +20,7 @@ SUM = ("axis", "dtype", "out", "keepdims")
 # Functions of CuPy and their keywords.
 FUNCTIONS = {
     **dict.fromkeys(
-        """abs add arctanh copysign exp exp2 expm1 isfinite isnan log log1p log2 logaddexp
+        """abs add arctanh copysign divide exp exp2 expm1 isfinite isnan log log1p log2 logaddexp
         maximum minimum multiply sqrt square subtract tanh""".split(),
         UFUNC,
     ),

@@ -93,6 +93,8 @@ def as_numpy(x, name="X"):
     ValueError
         If it is ragged, or a masked array with masked entries.
     """
+    if type(x) is np.ndarray:
+        return x
     check_unmasked(x, name)
     if isinstance(x, np.memmap):
         return x
@@ -314,6 +316,8 @@ def listed(x, name="X", *, of="2-D arrays, one per bag"):
     TypeError
         If it is something to iterate over that has no order, no length, or keys.
     """
+    if type(x) is list or (type(x) is np.ndarray and x.dtype.kind in "biuf"):
+        return x
     if isinstance(x, list | tuple | str | bytes) or issparse(x):
         return x
     if isinstance(x, Mapping):

@@ -18,7 +18,7 @@ from skfisher.bags.feature_names import names_of, shared_names
 from skfisher.bags.files import MANIFEST, read_arrays, write_arrays
 from skfisher.bags.mapped import is_mapped, sendable
 from skfisher.bags.ragged import as_indices, gather, stack
-from skfisher.bags.stacked import Stacked, are_alike
+from skfisher.bags.stacked import Stacked, alike_lengths, stacked_small
 
 __all__ = ["Bags"]
 
@@ -168,22 +168,42 @@ class Bags:
         return cls._stacked(arrays)
 
     @classmethod
-    def _stacked(cls, arrays, n_features=None, feature_names=None, name="X", *, copy=True):
-        """Stack arrays; where they differ, blame those of another width or names than wanted.
-
-        With ``copy=False`` they may stay where they are, and `values` is no array.
-        """
+    def _stacked(cls, arrays, n_features=None, feature_names=None, name="X"):
+        """Stack arrays; where they differ, blame those of another width or names than wanted."""
         arrays = list(arrays)
-        if are_alike(arrays):
-            values, lengths = Stacked(arrays), [len(array) for array in arrays]
-            values, names = values[:] if copy else values, None
-        else:
-            values, lengths = stack(arrays, name, n_features=n_features)
-            names = shared_names(arrays, feature_names, name)
-        stops = np.cumsum(lengths)
-        bags = object.__new__(cls)
-        bags.values, bags.starts, bags.stops = values, stops - lengths, stops
+        bags = cls._of_alike(arrays)
+        if bags is not None:
+            return bags
+        values, lengths = stack(arrays, name, n_features=n_features)
+        names = shared_names(arrays, feature_names, name)
+        bags = cls._of_lengths(values, np.array(lengths))
         return bags._marked(any(map(is_tensor, arrays)), names)
+
+    @classmethod
+    def _of_alike(cls, arrays, *, copy=True):
+        """Stack arrays that are alike; return None if they are not.
+
+        With ``copy=False`` they may stay where they are. Their `values` are then no array, but
+        what `skfisher.parallel.units` reads.
+        """
+        if len(arrays) > 1 and (small := stacked_small(arrays)) is not None:
+            return cls._of_lengths(*small)
+        lengths = alike_lengths(arrays)
+        if lengths is None:
+            return None
+        bags = cls._of_lengths(arrays[0], lengths)
+        if len(arrays) > 1 or not arrays[0].flags.c_contiguous:
+            stacked = Stacked(arrays, bags.stops)
+            bags.values = stacked[:] if copy else stacked
+        return bags
+
+    @classmethod
+    def _of_lengths(cls, values, lengths):
+        """Cut values into consecutive bags; trusts its arguments."""
+        bags = object.__new__(cls)
+        bags.values, bags.stops = values, lengths.cumsum()
+        bags.starts = bags.stops - lengths
+        return bags
 
     @classmethod
     def from_lengths(cls, values, lengths):

@@ -1,35 +1,73 @@
 """Arrays in a list as if they were one, stacked: a copy of all of them is never made."""
 
+import operator
+
 import numpy as np
 
-__all__ = ["Stacked", "are_alike"]
+__all__ = ["Stacked", "alike_lengths", "stacked_small"]
 
 
-def are_alike(arrays):
-    """Tell whether arrays are NumPy's, of numbers, 2-D, not empty, of one width and one dtype."""
-    first = arrays[0] if len(arrays) else None
-    if type(first) is not np.ndarray or first.ndim != 2 or first.shape[1] == 0:
+SHAPE, DTYPE, SIZE = map(operator.attrgetter, ("shape", "dtype", "size"))
+# Arrays that have fewer numbers, up to so many bytes in all: to stack them takes less time than to
+# look at each.
+SMALL, STACKED_BYTES = 2**10, 2**25
+
+
+def alike_lengths(arrays):
+    """Return the lengths of arrays that are alike, or None if they are not.
+
+    They are NumPy's, of numbers, two-dimensional, not empty, of one width and one dtype.
+    """
+    if not _are_plain(arrays):
+        return None
+    # in C over all arrays: there may be very many of few descriptors
+    shapes = list(map(SHAPE, arrays))
+    if len(set(map(DTYPE, arrays))) > 1 or set(map(len, shapes)) != {2}:
+        return None
+    lengths, widths = zip(*shapes, strict=True)
+    return None if len(set(widths)) > 1 or 0 in lengths else np.array(lengths)
+
+
+def stacked_small(arrays):
+    """Return arrays that are alike, stacked, and their lengths, if they are small; else None."""
+    if not _are_plain(arrays):
+        return None
+    size = sum(map(SIZE, arrays))
+    if size >= SMALL * len(arrays) or size * arrays[0].itemsize > STACKED_BYTES:
+        return None
+    try:
+        lengths = np.fromiter(map(len, arrays), np.int64, len(arrays))
+        values = np.concatenate(arrays, dtype=arrays[0].dtype, casting="no")
+    except (TypeError, ValueError):  # of other dtypes, widths or dimensions
+        return None
+    return (values, lengths) if lengths.all() else None
+
+
+def _are_plain(arrays):
+    """Tell whether all are arrays of NumPy, and the first is one of descriptors."""
+    if len(set(map(type, arrays))) != 1 or type(arrays[0]) is not np.ndarray:
         return False
-    dtype, width = first.dtype, first.shape[1]
-    if dtype.kind not in "biuf" or dtype.itemsize > 8 or not dtype.isnative:
-        return False
-    return all(
-        type(a) is np.ndarray and a.ndim == 2 and a.shape[1] == width and a.dtype == dtype
-        for a in arrays
-    ) and all(map(len, arrays))
+    dtype, shape = arrays[0].dtype, arrays[0].shape
+    is_number = dtype.kind in "biuf" and dtype.itemsize <= 8 and dtype.isnative
+    return is_number and len(shape) == 2 and shape[1] > 0
 
 
 class Stacked:
     """The rows of arrays that are alike, one array after the other.
 
     What is asked for is copied, unless it lies in one array.
+
+    Parameters
+    ----------
+    arrays : list of arrays
+    stops : int array
+        Where each of them ends.
     """
 
     ndim, device = 2, "cpu"
 
-    def __init__(self, arrays):
-        self.arrays = arrays
-        self._ends = np.cumsum([len(array) for array in arrays])
+    def __init__(self, arrays, stops):
+        self.arrays, self._ends = arrays, stops
         self.shape = int(self._ends[-1]), arrays[0].shape[1]
         self.dtype = arrays[0].dtype
 

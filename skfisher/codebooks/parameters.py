@@ -5,6 +5,7 @@ from sklearn.mixture import GaussianMixture
 
 from skfisher.arrays.dense import as_numpy
 from skfisher.arrays.libraries import is_cupy, to_host
+from skfisher.arrays.remembered import remembering
 from skfisher.codebooks.em import Mixture
 
 __all__ = ["parameters_of"]
@@ -48,8 +49,19 @@ def parameters_of(estimator, prefix=""):
         given.append(values)
         if values.dtype.kind not in "fiub":
             raise ValueError(f"{name} has dtype {values.dtype}, but should hold real numbers.")
-    _check_shapes([p.shape for p in given], names)
+    weights_sum = _check(tuple(names), *given)
     weights, means, variances = (p.astype(np.float64, copy=False) for p in given)
+    return Mixture(weights if weights_sum is None else weights / weights_sum, means, variances)
+
+
+@remembering
+def _check(names, weights, means, variances):
+    """Check the parameters; return what to divide the weights by, or None."""
+    _check_shapes([p.shape for p in (weights, means, variances)], names)
+    dtype = weights.dtype
+    weights, means, variances = (
+        p.astype(np.float64, copy=False) for p in (weights, means, variances)
+    )
     for values, name in zip((weights, means, variances), names, strict=True):
         with np.errstate(over="ignore", invalid="ignore"):
             total = values.sum()
@@ -60,7 +72,7 @@ def parameters_of(estimator, prefix=""):
     if variances.min() < LEAST_VARIANCE:
         wanted = f"at least {LEAST_VARIANCE:.0e}, as a variance"
         _refuse(names[2], variances, variances < LEAST_VARIANCE, wanted)
-    return Mixture(_with_sum_1(weights, given[0].dtype, names[0]), means, variances)
+    return _sum_to_divide_by(weights, dtype, names[0])
 
 
 def _check_shapes(shapes, names):
@@ -80,7 +92,7 @@ def _refuse(name, values, wrong, wanted):
         raise ValueError(f"{name}{where} is {values[tuple(where)]:g}, but should be {wanted}.")
 
 
-def _with_sum_1(weights, dtype, name):
+def _sum_to_divide_by(weights, dtype, name):
     total = float(weights.sum())
     rounding = float(np.finfo(dtype).eps) if dtype.kind == "f" else 0.0
     if abs(total - 1) > max(ROUNDING, rounding):
@@ -89,4 +101,4 @@ def _with_sum_1(weights, dtype, name):
             "their sum."
         )
     exact = abs(total - 1) <= len(weights) * np.finfo(np.float64).eps
-    return weights if exact else weights / total
+    return None if exact else total

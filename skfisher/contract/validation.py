@@ -3,7 +3,6 @@
 A message names the sample, what was found, what was wanted, and the way out.
 """
 
-import functools
 import math
 from numbers import Number
 
@@ -15,7 +14,7 @@ from skfisher.arrays.exact import check_exact, first_inexact, inexact
 from skfisher.arrays.libraries import array_module, device_of, finished, is_cupy
 from skfisher.bags.bags import Bags
 from skfisher.bags.feature_names import check_features, names_of
-from skfisher.bags.stacked import Stacked, are_alike
+from skfisher.bags.stacked import Stacked
 from skfisher.contract.extremes import place_of
 from skfisher.process_state import configured
 
@@ -23,6 +22,10 @@ __all__ = ["check_bags", "check_table"]
 
 FINITE_BLOCK_BYTES = 2**23
 DEVICE_BLOCK_BYTES = 2**28
+STACKED_BLOCK_BYTES = 2**18
+# Arrays of a list that have so many numbers are looked at one by one; and arrays up to this size,
+# also beyond the one bag that is in them.
+ONE_BY_ONE, SMALL = 2**10, 2**13
 
 
 def check_bags(estimator, X, *, reset, min_descriptors=1, name="X", copy=True):
@@ -67,12 +70,12 @@ def check_bags(estimator, X, *, reset, min_descriptors=1, name="X", copy=True):
     on_bags, X = True, listed(X, name)
     if isinstance(X, Bags):
         bags = X
-    else:
+    elif not isinstance(X, (list, tuple)) or (bags := Bags._of_alike(X, copy=copy)) is None:
         members = _as_members(X, name)
         if members is not None:
             seen = {} if reset else vars(estimator)
             bags = Bags._stacked(
-                members, seen.get("n_features_in_"), seen.get("feature_names_in_"), name, copy=copy
+                members, seen.get("n_features_in_"), seen.get("feature_names_in_"), name
             )
         elif len(getattr(X, "shape", ())) == 3:
             bags = _cut_cube(X, name)
@@ -83,17 +86,15 @@ def check_bags(estimator, X, *, reset, min_descriptors=1, name="X", copy=True):
         values = bags.values.astype(np.float64)
         bags = Bags(values, bags.starts, bags.stops)._marked(bags.of_tensors, bags.feature_names)
 
-    who = type(estimator).__name__
     if on_bags:
         _check_shape(bags, estimator, reset, name)
-    n_descriptors = int(bags.lengths.sum())
-    if n_descriptors < min_descriptors:
-        needy, remedy = who, "pass more data"
+    if min_descriptors > 1 and bags.n_descriptors < min_descriptors:
+        needy, remedy = type(estimator).__name__, "pass more data"
         if getattr(estimator, "n_components", None) == min_descriptors:
             needy, remedy = f"n_components={min_descriptors}", f"lower n_components or {remedy}"
         raise ValueError(
             f"{needy} needs at least {min_descriptors} descriptors to fit, got "
-            f"{n_descriptors} in n_samples={len(bags)} bags: {remedy}."
+            f"{bags.n_descriptors} in n_samples={len(bags)} bags: {remedy}."
         )
     with device_of(bags.values):
         _check_finite(bags, name)
@@ -145,7 +146,7 @@ def _check_finite_table(X, name):
     with np.errstate(over="ignore", invalid="ignore"):
         total = X.sum()  # finite only if all are
     xp = array_module(X)
-    if not xp.isfinite(total):
+    if not math.isfinite(total):
         bad = ~xp.isfinite(X)
         if bad.any():
             i = int(bad.any(axis=1).argmax())
@@ -158,8 +159,6 @@ def _as_members(X, name):
     """Return the list of bags that `X` is, or None if it is no such list."""
     if not isinstance(X, list | tuple):
         return None
-    if are_alike(X):
-        return X
     if len(X) == 0:
         raise ValueError(f"{name} holds 0 sample(s): a minimum of 1 bag is required.")
     depths = [nesting(member) for member in X]
@@ -292,10 +291,10 @@ def _check_shape(bags, estimator, reset, name):
         raise ValueError(f"{name} holds 0 sample(s): {who} needs a minimum of 1 bag.")
     if bags.n_features == 0:
         raise ValueError(f"{name} has 0 feature(s) per descriptor: {who} needs a minimum of 1.")
-    empty = bags.lengths == 0
-    if empty.any():
+    lengths = bags.lengths
+    if not lengths.all():
         raise ValueError(
-            f"{name}[{empty.argmax()}] is empty: every bag needs at least 1 descriptor. "
+            f"{name}[{(lengths == 0).argmax()}] is empty: every bag needs at least 1 descriptor. "
             "Drop it, or give it a zero descriptor."
         )
     wanted = bags.n_features if reset else getattr(estimator, "n_features_in_", bags.n_features)
@@ -310,25 +309,42 @@ def _check_finite(bags, name):
     """Refuse NaN, infinity and integers too large, looking at the descriptors of the bags alone."""
     # on the host what fits the cache, on a device what makes few of them
     block_bytes = DEVICE_BLOCK_BYTES if is_cupy(bags.values) else FINITE_BLOCK_BYTES
+    if isinstance(bags.values, Stacked):
+        block_bytes = STACKED_BLOCK_BYTES
     n_rows = max(1, block_bytes // (bags.n_features * bags.dtype.itemsize))
     if bags.dtype.kind != "f":
         finished(bags.values)  # as floats are when looked at; threads may read them now
         if bags.dtype.itemsize == 8:
             _check_exact(bags, n_rows, name)
         return
-    xp = array_module(bags.values)
-    # A sum is finite only if all its terms are; it is several times as fast as looking
-    # at each, which is left for sums that overflow. float16 sums would do so at once.
-    wide = np.float32 if bags.dtype.itemsize == 2 else None
-    first, blocks, total_of = 0, bags.blocks(n_rows), functools.partial(xp.sum, dtype=wide)
-    if isinstance(bags.values, Stacked) and wide is None:
-        # of many small arrays the sum of squares: it takes less time to call
-        blocks, total_of = bags.values.arrays, lambda block: np.vdot(block, block)
     with np.errstate(over="ignore", invalid="ignore"):
-        for block in blocks:
-            if not math.isfinite(total_of(block)):
+        if _is_surely_finite(bags):
+            return
+        xp = array_module(bags.values)
+        # A sum is finite only if all its terms are; it is several times as fast as looking
+        # at each, which is left for sums that overflow. float16 sums would do so at once.
+        wide, first = np.float32 if bags.dtype.itemsize == 2 else None, 0
+        for block in bags.blocks(n_rows):
+            if not math.isfinite(xp.sum(block, dtype=wide)):
                 _refuse_infinite(block, first, bags, name)
             first += len(block)
+
+
+def _is_surely_finite(bags):
+    """Tell whether descriptors are finite, of arrays that are best looked at one by one.
+
+    Those of a list need not be stacked then. The sum of squares takes less time to call than the
+    sum.
+    """
+    values = bags.values
+    if bags.dtype.itemsize == 2:
+        return False
+    if isinstance(values, Stacked):
+        is_fast = values.shape[0] * values.shape[1] >= ONE_BY_ONE * len(bags)
+        return is_fast and math.isfinite(sum(map(np.vdot, values.arrays, values.arrays)))
+    if not isinstance(values, np.ndarray) or values.size > SMALL or len(bags) > 1:
+        return False
+    return math.isfinite(np.vdot(values, values))
 
 
 def _check_exact(bags, n_rows, name):

@@ -1,5 +1,6 @@
 """What every encoder of bags has in common, with a codebook or without."""
 
+import math
 from numbers import Integral
 
 import numpy as np
@@ -77,7 +78,7 @@ class BagEncoder(TransformerMixin, BagEstimator):
         xp = array_module(encodings)
         with np.errstate(over="ignore", invalid="ignore"):
             total = encodings.sum()  # finite only if all are
-        if not xp.isfinite(total):
+        if not math.isfinite(total):
             finite = xp.isfinite(encodings).all(axis=1)
             if not finite.all():
                 raise ValueError(self._why_not_finite(bags, int(finite.argmin())))

@@ -43,7 +43,6 @@ def encode_bags(chain, parameters, bags, *, out=None):
     n_out, lengths = prepared.n_out, bags.lengths
     if out is None:
         out = np.empty((len(bags), n_out), dtype=float_dtype(bags.dtype))
-    row_bytes, bag_bytes = chain.scratch(parameters, bags.n_features)
     rows = None
     if isinstance(bags.values, Stacked):
         rows = max(1, STACKED_NUMBERS // bags.n_features)
@@ -51,17 +50,18 @@ def encode_bags(chain, parameters, bags, *, out=None):
     is_long = [s.stop - s.start == 1 and lengths[s.start] > LONG_BAG for s in slices]
     whole = [s for s, long in zip(slices, is_long, strict=True) if not long]
     if whole:
-        most_bags = max(s.stop - s.start for s in whole)
-        map_rows(
-            functools.partial(_encode, chain, prepared),
-            bag_units(bags, whole, chain.where),
-            out=out,
-            at_once=functools.partial(_at_once, chain, prepared),
-            scratch=(row_bytes, most_bags * (bag_bytes + 16 * n_out)),
-        )
+        units = bag_units(bags, whole, chain.where)
+        at_once, scratch = None, (0, 0)
+        if units.devices:
+            row_bytes, bag_bytes = chain.scratch(parameters, bags.n_features)
+            most_bags = max(s.stop - s.start for s in whole)
+            scratch = row_bytes, most_bags * (bag_bytes + 16 * n_out)
+            at_once = functools.partial(_at_once, chain, prepared)
+        encode = functools.partial(_encode, chain, prepared)
+        map_rows(encode, units, out=out, at_once=at_once, scratch=scratch)
     if any(is_long):
         numbers = [s.start for s, long in zip(slices, is_long, strict=True) if long]
-        scratch = row_bytes, bag_bytes
+        scratch = chain.scratch(parameters, bags.n_features)
         for i, sums in _sums_of_long_bags(chain, prepared, bags, numbers, scratch):
             encodings = chain.read(prepared, sums, lengths[i : i + 1])[-1]
             out[i : i + 1] = asarray(encodings, like=out)

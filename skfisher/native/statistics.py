@@ -6,28 +6,44 @@ import numpy as np
 
 from skfisher.native.library import KINDS, Fisher, Problem, address, call, takes
 
-__all__ = ["assignment_sums", "bag_statistics", "fisher_vectors", "takes", "total_statistics"]
+__all__ = [
+    "Model",
+    "Prepared",
+    "assignment_sums",
+    "bag_statistics",
+    "fisher_vectors",
+    "takes",
+    "total_statistics",
+]
 
 
-class Prepared:
-    """A problem as the kernels read it, and the arrays that it points into."""
+class Model:
+    """What all bags are assigned by, as the kernels read it: structs, and what they point into.
 
-    def __init__(self, x, starts, stops, coefficients, frame, *, order=2, hard=False):
+    Parameters
+    ----------
+    coefficients : linear, quadratic, constant
+    frame : Frame, optional
+    order, hard
+        As in `struct problem` of kernels.c.
+    terms : weights (k,), inverse_sqrt (k,) and the factors of the sums (k, 5, d), optional
+        Of Fisher vectors.
+    """
+
+    def __init__(self, coefficients, frame=None, *, order=2, hard=False, terms=None):
         linear, quadratic, constant = coefficients
         self.dtype = linear.dtype
         self.k, self.d = linear.shape
-        self._arrays = [x]
-        self.struct = Problem(
-            x=address(x), kind=KINDS.index(x.dtype),
-            row_stride=x.strides[0], column_stride=x.strides[1],
-            starts=self._keep(starts, np.int64), stops=self._keep(stops, np.int64),
-            n_bags=len(starts), n_rows=int((stops - starts).sum()),
+        self._arrays = []
+        self.problem = Problem(
             k=self.k, d=self.d, order=order, hard=hard,
             linear=self._keep(linear), quadratic=self._keep(quadratic),
             constant=self._keep(constant),
             shift=None if frame is None else self._keep(frame.shift),
             inverse_scale=None if frame is None else self._keep(1 / frame.scale),
         )  # fmt: skip
+        if terms is not None:
+            self.fisher = Fisher(*(self._keep(array, np.float64) for array in terms))
 
     def _keep(self, array, dtype=None):
         """Return the address of a contiguous copy that lives as long as this object."""
@@ -37,69 +53,64 @@ class Prepared:
         self._arrays.append(array)
         return address(array)
 
-    @property
-    def pointer(self):
-        return ctypes.byref(self.struct)
 
+class Prepared:
+    """Bags and a model as the kernels read them, with the arrays that they point into."""
 
-class FisherTerms:
-    """What Fisher vectors are linear combinations of sums with, as the kernels read it."""
-
-    def __init__(self, terms, *, include_weights, normalize=False):
-        weights, inverse_sqrt, of_means, of_variances = terms
-        self._arrays = (
-            np.ascontiguousarray(weights),
-            np.ascontiguousarray(inverse_sqrt),
-            np.stack([*of_means, *of_variances], axis=1),
-        )
-        self.struct = Fisher(
-            *map(address, self._arrays), include_weights=include_weights, normalize=normalize
-        )
+    def __init__(self, x, starts, stops, model):
+        self.dtype, self.k, self.d = model.dtype, model.k, model.d
+        starts, stops = (np.ascontiguousarray(a, dtype=np.int64) for a in (starts, stops))
+        self._alive = x, starts, stops, model
+        self.struct = problem = Problem.from_buffer_copy(model.problem)
+        problem.x, problem.kind = address(x), KINDS.index(x.dtype)
+        problem.row_stride, problem.column_stride = x.strides
+        problem.starts, problem.stops = address(starts), address(stops)
+        problem.n_bags, problem.n_rows = len(starts), int((stops - starts).sum())
 
     @property
     def pointer(self):
+        """What functions of the library are given."""
         return ctypes.byref(self.struct)
 
 
 def bag_statistics(x, starts, stops, coefficients, out, *, frame=None):
     """Write the sums of each bag into `out`, contiguous float64 arrays S0, S1 and S2."""
-    problem = Prepared(x, starts, stops, coefficients, frame)
+    problem = Prepared(x, starts, stops, Model(coefficients, frame))
     call("bag_statistics", problem.dtype, problem.pointer, *out, None)
 
 
 def assignment_sums(x, starts, stops, coefficients, out, *, frame=None, hard):
     """Write the sums of each bag into `out`, S0 and whichever of S1 and S2 is not None."""
     order = sum(s is not None for s in out) - 1
-    problem = Prepared(x, starts, stops, coefficients, frame, order=order, hard=hard)
+    problem = Prepared(x, starts, stops, Model(coefficients, frame, order=order, hard=hard))
     call("bag_statistics", problem.dtype, problem.pointer, *out, None)
 
 
 def total_statistics(x, starts, stops, coefficients, out, *, frame=None):
     """Write the sums of all descriptors into `out`, as for one bag; return their likelihood."""
-    problem = Prepared(x, starts, stops, coefficients, frame)
+    problem = Prepared(x, starts, stops, Model(coefficients, frame))
     log_likelihood = np.empty(1)
     call("total_statistics", problem.dtype, problem.pointer, *out, log_likelihood)
     return float(log_likelihood[0])
 
 
-def fisher_vectors(
-    x, starts, stops, coefficients, terms, out, *, frame=None, include_weights, normalize
-):
+def fisher_vectors(x, starts, stops, model, out, *, include_weights, normalize):
     """Write Fisher vectors into `out` and return it; arguments as in `skfisher.ops.fisher`.
 
     Parameters
     ----------
-    terms : weights (k,), then inverse_sqrt (k,) and the factors of the sums, two tuples of (k, d)
+    model : Model
+        With the terms of Fisher vectors.
     normalize : bool
         Whether to take the signed square root and scale to unit length at once.
     """
-    problem = Prepared(x, starts, stops, coefficients, frame)
+    problem = Prepared(x, starts, stops, model)
     direct = out.dtype == np.float32 and out.strides[1:] == (4,)
     result = out if direct else np.empty(out.shape, np.float32)
-    fisher = FisherTerms(terms, include_weights=include_weights, normalize=normalize)
-    fisher.struct.out, fisher.struct.stride = address(result), result.strides[0] // 4
-    nowhere = [None] * 3
-    call("bag_statistics", problem.dtype, problem.pointer, *nowhere, fisher.pointer)
+    fisher = Fisher.from_buffer_copy(model.fisher)
+    fisher.include_weights, fisher.normalize = include_weights, normalize
+    fisher.out, fisher.stride = address(result), result.strides[0] // 4
+    call("bag_statistics", problem.dtype, problem.pointer, None, None, None, ctypes.byref(fisher))
     if not direct:
         out[...] = result
     return out

@@ -5,8 +5,8 @@ import ctypes
 import numpy as np
 
 from skfisher.native import statistics
-from skfisher.native.library import Gradient, address, call
-from skfisher.native.statistics import FisherTerms, Prepared
+from skfisher.native.library import Fisher, Gradient, address, call
+from skfisher.native.statistics import Model, Prepared
 
 __all__ = ["fisher_vectors_vjp", "statistics_vjp", "takes"]
 
@@ -18,7 +18,7 @@ def takes(x):
 
 def statistics_vjp(g, x, starts, stops, coefficients, *, frame=None, with_x=True):
     """Return ``d_x, d_coefficients``; arguments as of `soft_statistics_vjp` in `ops/`."""
-    problem = Prepared(x, starts, stops, coefficients, frame)
+    problem = Prepared(x, starts, stops, Model(coefficients, frame))
     arrays = [np.ascontiguousarray(part, dtype=problem.dtype) for part in g]
     d_x = np.zeros(x.shape, np.float32) if with_x else None
     d_coefficients = _empty_coefficients(problem)
@@ -29,9 +29,8 @@ def statistics_vjp(g, x, starts, stops, coefficients, *, frame=None, with_x=True
 
 
 def fisher_vectors_vjp(
-    g, x, starts, stops, coefficients, terms, *,
-    frame=None, include_weights, with_x=True, with_parameters=True,
-):  # fmt: skip
+    g, x, starts, stops, model, *, include_weights, with_x=True, with_parameters=True
+):
     """Return gradients for those arriving at `fisher_vectors`, whose arguments these are.
 
     Returns
@@ -42,9 +41,10 @@ def fisher_vectors_vjp(
         By weights, means and variances with the sums held fixed, but for the factors that
         `skfisher.ops.fisher` multiplies them with.
     """
-    problem = Prepared(x, starts, stops, coefficients, frame)
+    problem = Prepared(x, starts, stops, model)
     g = np.ascontiguousarray(g, dtype=np.float32)
-    fisher = FisherTerms(terms, include_weights=include_weights)
+    fisher = Fisher.from_buffer_copy(model.fisher)
+    fisher.include_weights = include_weights
     d_x = np.zeros(x.shape, np.float32) if with_x else None
     d_coefficients = _empty_coefficients(problem) if with_parameters else {}
     direct = {}
@@ -53,7 +53,7 @@ def fisher_vectors_vjp(
         shapes = {"d_weights": k, "d_means": (k, d), "d_variances": (k, d)}
         direct = {name: np.zeros(shape) for name, shape in shapes.items()}
     gradient = Gradient(
-        fisher=ctypes.pointer(fisher.struct), g=address(g), stride=g.shape[1], d_x=address(d_x),
+        fisher=ctypes.pointer(fisher), g=address(g), stride=g.shape[1], d_x=address(d_x),
         **_addresses(d_coefficients), **_addresses(direct),
     )  # fmt: skip
     call("statistics_vjp", problem.dtype, problem.pointer, ctypes.byref(gradient))

@@ -83,7 +83,10 @@ def iter_chunks(starts, stops, n_components, n_features, *, like=None):
     """Cut bags into chunks: short bags together, long bags into parts of nearly equal length."""
     rows = chunk_rows(n_components, n_features, like=like)
     most_bags = chunk_bags(n_components, n_features, like=like)
-    ends = np.cumsum(stops - starts)
+    ends = (stops - starts).cumsum()
+    if ends[-1] <= rows and len(starts) <= most_bags:
+        yield Chunk(slice(0, len(starts)), starts, stops, True, True)
+        return
     bag = 0
     while bag < len(starts):
         length = int(stops[bag] - starts[bag])
@@ -150,8 +153,8 @@ class Rows:
     def read(self, starts, stops):
         """Return ``y`` and ``y^2`` of the rows of these runs, valid until the next call."""
         xp = array_module(self._x)
-        n = int((stops - starts).sum())
         one_run = len(starts) == 1 or bool((starts[1:] == stops[:-1]).all())
+        n = int(stops[-1] - starts[0]) if one_run else int((stops - starts).sum())
         as_it_is = self._frame is None and self._x.dtype == self._dtype
         if one_run and as_it_is and self._x.flags.c_contiguous:
             y = self._x[int(starts[0]) : int(stops[-1])]

@@ -12,10 +12,12 @@ Encodings hold ``[F_w (K), F_mu (K D, component-major), F_v (K D)]``.
 """
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from skfisher.arrays.libraries import array_module, empty, float_dtype, zeros
+from skfisher.arrays.libraries import array_module, empty, float_dtype, is_cupy, to_host, zeros
+from skfisher.arrays.remembered import remembering
 from skfisher.cuda import statistics as kernels
 from skfisher.cuda import vjp as vjp_kernels
 from skfisher.native import statistics as native
@@ -88,21 +90,18 @@ def fisher_vector(
             x, starts, stops, weights, means, variances, include_weights=include_weights, out=out
         )
         return power_l2_normalize(encodings, out=out) if normalize else encodings
-    frame, parameters, coefficients = framed_logits(x, weights, means, variances)
     n_out = means.size * 2 + (len(weights) if include_weights else 0)
     if out is None:
         out = empty((len(starts), n_out), like=x, dtype=float_dtype(x.dtype))
     if native.takes(x):
+        _, model = _native_model(x.dtype, weights, means, variances)
         return native.fisher_vectors(
-            x, starts, stops, coefficients, (parameters[0], *_terms(*parameters)), out,
-            frame=frame, include_weights=include_weights, normalize=normalize,
-        )  # fmt: skip
+            x, starts, stops, model, out, include_weights=include_weights, normalize=normalize
+        )
+    frame, _, coefficients, terms = _prepared(x, weights, means, variances)
     counts = stops - starts
     for bags, sums in iter_statistics(x, starts, stops, coefficients, frame=frame):
-        fisher_from_statistics(
-            sums, counts[bags], *parameters,
-            include_weights=include_weights, out=out[bags],
-        )  # fmt: skip
+        _combine(sums, counts[bags], terms, out[bags], include_weights=include_weights)
         if normalize:
             out[bags] = power_l2_normalize(out[bags])
     return out
@@ -127,13 +126,14 @@ def fisher_vector_vjp(
             g, x, starts, stops, weights, means, variances,
             include_weights=include_weights, with_x=with_x, with_parameters=with_parameters,
         )  # fmt: skip
-    frame, parameters, coefficients = framed_logits(x, weights, means, variances)
     if native_vjp.takes(x):
+        (frame, parameters), model = _native_model(x.dtype, weights, means, variances)
         d_x, d_coefficients, direct = native_vjp.fisher_vectors_vjp(
-            g, x, starts, stops, coefficients, (parameters[0], *_terms(*parameters)), frame=frame,
+            g, x, starts, stops, model,
             include_weights=include_weights, with_x=with_x, with_parameters=with_parameters,
         )  # fmt: skip
     else:
+        frame, parameters, coefficients = framed_logits(x, weights, means, variances)
         d_x, d_coefficients, direct = _vector_gradients(
             g, x, starts, stops, coefficients, parameters, frame,
             include_weights, with_x, with_parameters,
@@ -236,48 +236,84 @@ def fisher_from_statistics(
     -------
     encodings : array of shape (n_bags, n_out)
     """
-    xp = array_module(means)
     k, d = means.shape
-    n_bags = len(sums.s0)
-    first = k if include_weights else 0
     if out is None:
-        out = xp.empty((n_bags, first + 2 * k * d))
-    inverse_sqrt, of_means, of_variances = _terms(weights, means, variances)
-    of_means, of_variances = ([t.ravel() for t in terms] for terms in (of_means, of_variances))
+        n_out = 2 * k * d + (k if include_weights else 0)
+        out = empty((len(sums.s0), n_out), like=means, dtype=np.float64)
+    terms = _terms(weights, means, variances)
+    _combine(sums, counts, terms, out, include_weights=include_weights)
+    return out
+
+
+class Terms(NamedTuple):
+    """What a Fisher vector, times T, is a linear combination of sums with.
+
+    ``F_w = (S0 - T w) i``, ``F_mu = S1 a - S0 b`` and ``F_v = S2 c - S1 e + S0 f``.
+    """
+
+    weights: Any  # w, of shape (k,)
+    inverse_sqrt: Any  # i
+    factors: Any  # a, b, c, e, f, of shape (5, k, d)
+
+
+def _terms(weights, means, variances):
+    xp = array_module(means)
+    inverse_sqrt = _inverse_sqrt(weights)
+    factors = empty((5, *means.shape), like=means, dtype=np.float64)
+    per_mean = xp.divide(inverse_sqrt[:, None], xp.sqrt(variances), out=factors[0])
+    xp.multiply(per_mean, means, out=factors[1])
+    per_variance = xp.divide(inverse_sqrt[:, None], SQRT_2 * variances, out=factors[2])
+    xp.multiply(2 * per_variance, means, out=factors[3])
+    xp.multiply(per_variance, means**2 - variances, out=factors[4])
+    return Terms(weights, inverse_sqrt, factors)
+
+
+def _prepared(x, weights, means, variances):
+    """Return what `framed_logits` does, and the terms."""
+    if is_cupy(x):
+        framed = framed_logits(x, weights, means, variances)
+        return *framed, _terms(*framed[1])
+    return _prepared_on_host(x.dtype, *map(to_host, (weights, means, variances)))
+
+
+@remembering
+def _prepared_on_host(dtype, *mixture):
+    framed = framed_logits(np.empty((0, 0), dtype), *mixture)
+    return *framed, _terms(*framed[1])
+
+
+@remembering
+def _native_model(dtype, *mixture):
+    """Return the frame, the parameters in it, and all that as native kernels read it."""
+    frame, parameters, coefficients = framed_logits(np.empty((0, 0), dtype), *mixture)
+    weights, inverse_sqrt, factors = _terms(*parameters)
+    terms = weights, inverse_sqrt, factors.transpose(1, 0, 2)
+    return (frame, parameters), native.Model(coefficients, frame, terms=terms)
+
+
+def _combine(sums, counts, terms, out, *, include_weights):
+    """Write the Fisher vectors that sums stand for to `out`."""
+    weights, inverse_sqrt, factors = terms
+    xp = array_module(factors)
+    _, k, d = factors.shape
+    n_bags = len(sums.s0)
+    a, b, c, e, f = factors.reshape(5, k * d)
     inverse_counts = 1 / xp.asarray(counts, dtype=np.float64)[:, None]
     if include_weights:
         out[:, :k] = (sums.s0 * inverse_counts - weights) * inverse_sqrt
+        out = out[:, k:]
     # Flat arrays, one product with a constant at a time and no new arrays: for short bags this
     # takes as long as the sums themselves.
     s0 = xp.repeat(sums.s0, d, axis=1)
     s1, s2 = (s.reshape(n_bags, k * d) for s in (sums.s1, sums.s2))
-    f = s1 * of_means[0]
-    product = s0 * of_means[1]
-    f -= product
-    f *= inverse_counts
-    out[:, first : first + k * d] = f
-    xp.multiply(s2, of_variances[0], out=f)
-    f -= xp.multiply(s1, of_variances[1], out=product)
-    f += xp.multiply(s0, of_variances[2], out=product)
-    f *= inverse_counts
-    out[:, first + k * d :] = f
-    return out
-
-
-def _terms(weights, means, variances):
-    """Return the factors of the sums in a Fisher vector, times T: it is linear in them.
-
-    ``F_w = (S0 - T w) i``, ``F_mu = S1 a - S0 b`` and ``F_v = S2 c - S1 e + S0 f`` for
-    ``i, (a, b), (c, e, f)``.
-    """
-    xp = array_module(means)
-    inverse_sqrt = _inverse_sqrt(weights)
-    per_mean = inverse_sqrt[:, None] / xp.sqrt(variances)
-    per_variance = inverse_sqrt[:, None] / (SQRT_2 * variances)
-    of_variances = (
-        per_variance, 2 * per_variance * means, per_variance * (means**2 - variances)
-    )  # fmt: skip
-    return inverse_sqrt, (per_mean, per_mean * means), of_variances
+    total = s1 * a
+    product = s0 * b
+    total -= product
+    xp.multiply(total, inverse_counts, out=out[:, : k * d])
+    xp.multiply(s2, c, out=total)
+    total -= xp.multiply(s1, e, out=product)
+    total += xp.multiply(s0, f, out=product)
+    xp.multiply(total, inverse_counts, out=out[:, k * d :])
 
 
 def fisher_from_statistics_vjp(g, sums, counts, weights, means, variances, *, include_weights=True):

@@ -14,7 +14,8 @@ import math
 
 import numpy as np
 
-from skfisher.arrays.libraries import array_module, asarray, float_dtype, to_host
+from skfisher.arrays.libraries import array_module, asarray, float_dtype, is_cupy, to_host
+from skfisher.arrays.remembered import remembering
 from skfisher.ops.chunks import Frame
 
 __all__ = [
@@ -207,9 +208,16 @@ def framed_logits(x, weights, means, variances):
     parameters : weights, means and variances in the frame, float64
     coefficients : those of `logit_coefficients`, of the dtype to work in
     """
-    frame, *parameters, dtype = to_frame(x, weights, means, variances)
-    coefficients = [c.astype(dtype) for c in logit_coefficients(*parameters)]
-    return frame, parameters, coefficients
+    if is_cupy(x):
+        frame, *parameters, dtype = to_frame(x, weights, means, variances)
+        return frame, parameters, [c.astype(dtype) for c in logit_coefficients(*parameters)]
+    return _framed_logits(x.dtype, *map(to_host, (weights, means, variances)))
+
+
+@remembering
+def _framed_logits(dtype, weights, means, variances):
+    frame, *parameters, dtype = frame_on_host(dtype, weights, means, variances)
+    return frame, parameters, [c.astype(dtype) for c in logit_coefficients(*parameters)]
 
 
 def scale_of(frame):

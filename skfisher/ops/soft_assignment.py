@@ -172,9 +172,10 @@ def total_statistics(x, starts, stops, coefficients, *, frame=None):
         y, y2 = reader.read(run_starts, run_stops)
         lengths = np.array([len(y)])
         tiles = tiles_of(lengths, y)
-        posteriors, largest, log_sum = assign(y, y2, tiles)
+        posteriors, largest, total_of_exp = assign(y, y2, tiles)
         total = total.plus(_sums_per_bag(posteriors, y, y2, lengths, tiles))
-        log_likelihood += float(largest.sum(dtype=np.float64) + log_sum.sum(dtype=np.float64))
+        log_sum = xp.log(total_of_exp).sum(dtype=np.float64)
+        log_likelihood += float(largest.sum(dtype=np.float64) + log_sum)
     return total, log_likelihood
 
 
@@ -279,13 +280,13 @@ class Assignment:
         self._k, self._hard = len(linear), hard
         self._block = empty((self._k + extra) * n_rows, like=linear)
         self._scratch = empty(self._k * n_rows, like=linear)
-        self.ones = xp.ones(n_rows, dtype=linear.dtype)
+        self._n_rows = n_rows
         # Added to exponentials: products with denormal numbers take many times longer.
         self._least = 1e-30 if linear.dtype == np.float32 else 1e-290
 
     def with_extra(self, n):
         """Return the block (k + extra, n) that starts with the posteriors, and its rest."""
-        block = self._block[: len(self._block) // len(self.ones) * n].reshape(-1, n)
+        block = self._block[: len(self._block) // self._n_rows * n].reshape(-1, n)
         return block, block[self._k :]
 
     def scratch(self, n):
@@ -293,7 +294,10 @@ class Assignment:
         return self._scratch[: self._k * n].reshape(self._k, n)
 
     def __call__(self, y, y2, tiles):
-        """Return posteriors (k, n), valid until the next call, and max and log sum (n,)."""
+        """Return posteriors (k, n), valid until the next call, and max and sum (n,).
+
+        The log-likelihood of a descriptor is the max and the logarithm of the sum.
+        """
         xp = array_module(y)
         n = len(y)
         logits = self._block[: self._k * n].reshape(self._k, n)
@@ -310,7 +314,7 @@ class Assignment:
         # NumPy adds up a single column in another order than those of a wider array.
         total = logits.sum(axis=0) if n > 1 else xp.cumsum(logits, axis=0)[-1]
         logits *= 1 / total
-        return logits, largest, xp.log(total)
+        return logits, largest, total
 
     @staticmethod
     def _multiply(matrix, y, tiles, out):

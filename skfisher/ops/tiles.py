@@ -36,10 +36,11 @@ class Tiles:
 
     def __init__(self, lengths):
         n_bags, length = len(lengths), int(lengths[0])
-        self._whole = length <= TILE_ROWS and bool((lengths <= TILE_ROWS).all())  # bags are tiles
-        if self._whole and (n_bags == 1 or bool((lengths == length).all())):
+        one = n_bags == 1
+        self._whole = length <= TILE_ROWS and (one or bool((lengths <= TILE_ROWS).all()))
+        if self._whole and (one or bool((lengths == length).all())):
             self._borders = range(n_bags + 1)
-            self._firsts = np.arange(0, n_bags * length, length)
+            self._firsts = [0] if one else np.arange(0, n_bags * length, length)
             self._runs = [Run(slice(0, n_bags), slice(0, n_bags * length), n_bags, length)]
             return
         n_whole, rest = np.divmod(lengths, TILE_ROWS)

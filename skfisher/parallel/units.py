@@ -108,12 +108,16 @@ class Units:
     def __init__(self, bags, parts, lengths, slices, where):
         self.values, self.parts, self.slices, self.where = bags.values, parts, slices, where
         self.lengths = lengths
-        self.n_rows = int(sum(of_unit.sum() for of_unit in lengths))
         self.devices = cuda_devices(where.device, bags.values)
         if self.devices:
             starts, stops = (np.concatenate(borders) for borders in zip(*parts, strict=True))
             n_rows = np.array([of_unit.sum() for of_unit in lengths])
             self.on_gpus = gpus.Units(bags.values, starts, stops, n_rows, self.devices)
+
+    @property
+    def n_rows(self):
+        """The number of rows of all units."""
+        return int(sum(of_unit.sum() for of_unit in self.lengths))
 
     def hold(self):
         """Move the rows to the devices, to stay there, where half the free memory is enough."""
@@ -211,7 +215,7 @@ def map_rows(f, units, *, out=None, shape=(), dtype=None, tile=None, at_once=Non
     if out is None and dtype is not None:
         out = empty((n_rows, *shape), like=units.values, dtype=dtype)
     # in place where that can be, at the price of a copy elsewhere
-    in_place = isinstance(out, np.ndarray) and not units.devices and workers_share_memory()
+    in_place = isinstance(out, np.ndarray) and not units.devices and _share_memory(units)
     outs = [out[rows] for rows in units.slices] if in_place else [None] * len(units.slices)
     # not named: an exception's traceback would keep its threads and limits alive
     for rows, view, (block,) in zip(
@@ -252,12 +256,17 @@ def _keep_freed_memory():
     np.empty(2**24, dtype=np.uint8)
 
 
+def _share_memory(units):
+    """Tell whether units are worked on in this process: one alone always is."""
+    return len(units.parts) == 1 or workers_share_memory()
+
+
 def _run_on_host(f, units, beside, outs):
     _keep_freed_memory()
     values, (n_jobs, device) = units.values, units.where
     if is_cupy(values) and n_jobs not in (None, 1):
         finished(values)  # threads have streams of their own
-    if isinstance(values, Stacked) and not workers_share_memory():
+    if isinstance(values, Stacked) and not _share_memory(units):
         values = values[:]  # which processes share
     tasks = [
         (f, values, *parts, device, outs and outs[i], *_of_unit(beside, units.slices[i]))

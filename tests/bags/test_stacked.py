@@ -8,7 +8,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from skfisher import Bags, DescriptorTransformer, DiagonalGaussianMixture, FisherVectorEncoder
-from skfisher.bags.stacked import Stacked, are_alike
+from skfisher.bags.stacked import Stacked, alike_lengths, stacked_small
 
 
 def arrays(dtype=np.float64, lengths=(3, 1, 40, 2, 7)):
@@ -18,7 +18,7 @@ def arrays(dtype=np.float64, lengths=(3, 1, 40, 2, 7)):
 
 def test_rows_are_those_of_the_stacked_array():
     parts = arrays()
-    whole, lazy = np.concatenate(parts), Stacked(parts)
+    whole, lazy = np.concatenate(parts), Stacked(parts, np.cumsum([len(part) for part in parts]))
     assert (lazy.shape, lazy.dtype, len(lazy)) == (whole.shape, whole.dtype, len(whole))
     for first in range(len(whole) + 1):
         for last in range(len(whole) + 2):
@@ -34,10 +34,10 @@ def test_rows_are_those_of_the_stacked_array():
     "odd", [np.ones((2, 5)), np.ones((2, 4), np.float32), np.ones((0, 4)), np.ones(4), [[1.0] * 4]]
 )
 def test_arrays_that_are_not_alike(odd):
-    assert are_alike(arrays())
-    assert not are_alike([*arrays(), odd])
-    assert not are_alike([odd, *arrays()])
-    assert not are_alike([])
+    assert alike_lengths(arrays()) is not None
+    assert None is alike_lengths([*arrays(), odd])
+    assert None is alike_lengths([odd, *arrays()])
+    assert None is alike_lengths([])
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.uint8])
@@ -98,3 +98,31 @@ def test_a_list_is_not_copied_as_a_whole():
     peak = tracemalloc.get_traced_memory()[1] - encodings.nbytes
     tracemalloc.stop()
     assert peak < n_bytes / 2
+
+
+@pytest.mark.parametrize("odd", [np.ones((2, 5)), np.ones((2, 4), np.float32), np.array(1.0)])
+def test_small_arrays_are_stacked_at_once(odd):
+    values, lengths = stacked_small(arrays())
+    np.testing.assert_array_equal(values, np.concatenate(arrays()))
+    np.testing.assert_array_equal(lengths, [3, 1, 40, 2, 7])
+    assert stacked_small([*arrays(), odd]) is None
+    assert stacked_small([*arrays(), np.ones((0, 4))]) is None
+    assert stacked_small([np.ones((500, 4))] * 3) is None
+
+
+def test_an_infinite_descriptor_of_a_list_is_named_whatever_the_sizes():
+    encoder = FisherVectorEncoder(2, random_state=0).fit(arrays())
+    for length in (2, 500, 5000):
+        bags = [np.ones((length, 4)) for _ in range(3)]
+        bags[1][length - 1, 2] = np.inf
+        with pytest.raises(
+            ValueError, match=rf"X\[1\] contains infinity in descriptor {length - 1}"
+        ):
+            encoder.transform(bags)
+        with pytest.raises(
+            ValueError, match=rf"X\[0\] contains infinity in descriptor {length - 1}"
+        ):
+            encoder.transform(bags[1:2])
+        bags[1][length - 1, 2] = 1e200  # finite, unlike its square
+        with pytest.raises(ValueError, match=r"X\[1\] has a descriptor so far|X\[1\]"):
+            encoder.transform(bags)

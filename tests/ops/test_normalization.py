@@ -152,3 +152,23 @@ def test_results_of_kernels_are_written_in_place_too(device_library, rng):
     y = power_l2_normalize(x).get()
     assert power_l2_normalize(x, out=x) is x
     assert_array_equal(x.get(), y)
+
+
+@pytest.mark.parametrize("scale", [1e-320, 1e-300, 1e-150, 1, 1e150, 1e307])
+def test_rows_of_any_size_have_unit_length(scale):
+    # the sum of |x| overflows, or is no normal number, where the scale is extreme
+    x = np.random.default_rng(0).normal(size=(5, 40)) * scale
+    y = power_l2_normalize(x)
+    expected = np.sign(x) * np.sqrt(np.abs(x) / np.abs(x).max(axis=1, keepdims=True))
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(y, expected, rtol=1e-14, atol=1e-15)
+
+
+def test_rows_of_zeros_beside_others_stay_zero():
+    x = np.array([[0.0, 0.0], [9.0, -16.0]])
+    np.testing.assert_allclose(power_l2_normalize(x), [[0, 0], [0.6, -0.8]], rtol=1e-15)
+
+
+def test_the_order_of_rows_in_memory_leaves_no_trace():
+    x = np.random.default_rng(0).normal(size=(7, 300))
+    np.testing.assert_array_equal(power_l2_normalize(x), power_l2_normalize(np.asfortranarray(x)))
