@@ -103,6 +103,13 @@ class MixtureLayer:
         }
         return self.free(mixture, constants)
 
+    def constants_of(self, mixture):
+        """Return the constants for a mixture whose descriptors are not at hand."""
+        weights, means, variances = mixture
+        spread = weights @ (variances + means**2) - (weights @ means) ** 2
+        floor = np.minimum(self.variance_floor / 10 * spread, variances.min(axis=0) / 2)
+        return {"variance_floor": floor, "global_variance": spread}
+
     def _first_mixture(self, bags, seed):
         mixture = self.mixture
         if mixture is None:

@@ -1,19 +1,25 @@
 """Modules of PyTorch that pool descriptors into encodings, with gradients computed here."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from sklearn.mixture import GaussianMixture
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skfisher.bags.bags import Bags
 from skfisher.codebooks.em import Mixture
 from skfisher.codebooks.mixture import DiagonalGaussianMixture
+from skfisher.encoders.compact_bilinear import CompactBilinearPooling
 from skfisher.encoders.fisher import FisherVectorEncoder
+from skfisher.encoders.vlad import VLADEncoder
 from skfisher.layers.fisher import FisherPooling
+from skfisher.layers.sketch import SketchPooling
 from skfisher.torch.operator import Operation, normalize, pooled
 from skfisher.torch.rows import as_rows
 
-__all__ = ["FisherVector", "PowerL2"]
+__all__ = ["VLAD", "CompactBilinear", "FisherVector", "PowerL2"]
 
 # Rows of a normal distribution, for each entry of a codebook, that it is fitted to at first.
 FIRST_ROWS = 16
@@ -23,7 +29,8 @@ class Pooling(nn.Module):
     """Base class of modules that pool the descriptors of bags.
 
     Parameters are those of a pooling layer, free of constraints; what is trained of them is
-    `torch.nn.Parameter`, the rest are buffers.
+    `torch.nn.Parameter`, the rest are buffers. A subclass says which `estimator` it is the module
+    of, and by ``_read(encoder)`` the layer and the parameters of a fitted one.
     """
 
     def __init__(self, layer, n_features, *, n_entries=1, device=None, dtype=None):
@@ -31,15 +38,17 @@ class Pooling(nn.Module):
         layer.check(n_features)
         n_rows = max(layer.n_least_rows, FIRST_ROWS * n_entries)
         rows = torch.randn(n_rows, n_features, dtype=torch.float64).numpy()
-        p = layer.start(Bags.from_lengths(rows, [n_rows]), int(torch.randint(2**31 - 1, ())))
+        seed = int(torch.randint(2**31 - 1, ()))
+        self._build(layer, layer.start(Bags.from_lengths(rows, [n_rows]), seed), n_features)
+        self.to(device, dtype or torch.get_default_dtype())
+
+    def _build(self, layer, p, n_features):
         trained = tuple(name for names in layer.groups.values() for name in names)
         constants = tuple(name for name in p if name not in trained)
         for name in trained:
-            value = torch.tensor(p[name], device=device, dtype=dtype or torch.get_default_dtype())
-            self.register_parameter(name, nn.Parameter(value))
+            self.register_parameter(name, nn.Parameter(torch.tensor(p[name])))
         for name in constants:
-            value = torch.tensor(p[name], device=device, dtype=dtype or torch.get_default_dtype())
-            self.register_buffer(name, value)
+            self.register_buffer(name, torch.tensor(p[name]))
         self._operation = Operation(layer, trained, constants, n_features)
         self._name = self._operation.register(self._values())
 
@@ -47,9 +56,46 @@ class Pooling(nn.Module):
         super().__setstate__(state)
         self._name = self._operation.register(self._values())
 
+    @classmethod
+    def from_estimator(cls, encoder, *, device=None, dtype=None):
+        """Return the module of a fitted encoder.
+
+        Parameters
+        ----------
+        encoder : estimator
+            Of the class that the module is named after, fitted. Its `normalize` is not part of
+            the module: let `PowerL2` follow.
+        device, dtype
+            Of the parameters.
+
+        Returns
+        -------
+        module : Pooling
+
+        Raises
+        ------
+        TypeError
+            If the encoder is of another class.
+        sklearn.exceptions.NotFittedError
+            If it is not fitted.
+        """
+        if not isinstance(encoder, cls.estimator):
+            raise TypeError(
+                f"{cls.__name__}.from_estimator reads a {cls.estimator.__name__}, got "
+                f"{type(encoder).__name__}."
+            )
+        check_is_fitted(encoder)
+        module = cls.__new__(cls)
+        nn.Module.__init__(module)
+        module._build(*cls._read(encoder), encoder.n_features_in_)
+        return module.to(device, dtype or torch.get_default_dtype())
+
     def _values(self):
         names = (*self._operation.trained, *self._operation.constants)
         return [getattr(self, name) for name in names]
+
+    def _parameters_now(self):
+        return self._operation.parameters(self._values())
 
     def _load(self, p):
         with torch.no_grad():
@@ -122,7 +168,7 @@ class Pooling(nn.Module):
     @property
     def n_features_out(self):
         """Width of the encodings."""
-        return self._operation.layer.n_out(self._operation.parameters(self._values()))
+        return self._operation.layer.n_out(self._parameters_now())
 
     def extra_repr(self):
         """Return the widths."""
@@ -180,34 +226,18 @@ class FisherVector(Pooling):
         )
         super().__init__(layer, n_features, n_entries=n_components, device=device, dtype=dtype)
 
+    estimator = FisherVectorEncoder
+
     @classmethod
-    def from_estimator(cls, encoder, *, device=None, dtype=None):
-        """Return the module of a fitted encoder.
-
-        Parameters
-        ----------
-        encoder : FisherVectorEncoder
-            Fitted. Its `normalize` is not part of the module.
-        device, dtype
-            Of the parameters.
-
-        Returns
-        -------
-        module : FisherVector
-        """
+    def _read(cls, encoder):
         mixture = Mixture(encoder.weights_, encoder.means_, encoder.variances_)
-        k, d = mixture.means.shape
-        options = {name: getattr(encoder, name) for name in ("include_weights", "max_iter")}
-        module = cls(
-            k, d, **options, variance_floor=encoder.variance_floor, device=device, dtype=dtype
+        layer = FisherPooling(
+            n_components=len(mixture.weights),
+            include_weights=encoder.include_weights,
+            max_iter=encoder.max_iter,
+            variance_floor=encoder.variance_floor,
         )
-        mean = mixture.weights @ mixture.means
-        spread = mixture.weights @ (mixture.variances + mixture.means**2) - mean**2
-        least = mixture.variances.min(axis=0)
-        floor = np.minimum(spread * encoder.variance_floor / 10, least / 2)
-        layer = module._operation.layer
-        module._load(layer.free(mixture, {"variance_floor": floor, "global_variance": spread}))
-        return module
+        return layer, layer.free(mixture, layer.constants_of(mixture))
 
     def to_estimator(self):
         """Return a fitted encoder of the same mixture.
@@ -217,7 +247,7 @@ class FisherVector(Pooling):
         encoder : FisherVectorEncoder
         """
         layer = self._operation.layer
-        weights, means, variances = layer.mixture_of(self._operation.parameters(self._values()))
+        weights, means, variances = layer.mixture_of(self._parameters_now())
         mixture = GaussianMixture(len(weights), covariance_type="diag")
         mixture.weights_, mixture.means_, mixture.covariances_ = weights, means, variances
         mixture.precisions_cholesky_ = 1 / np.sqrt(variances)
@@ -231,6 +261,162 @@ class FisherVector(Pooling):
         return encoder.fit([means])
 
 
+class VLAD(Pooling):
+    r"""Residuals of descriptors from the centres that they are assigned to, summed: NetVLAD.
+
+    .. math:: V_k = \sum_t a_{tk} (x_t - c_k), \qquad a_t = \operatorname{softmax}(W x_t + b)
+
+    Tied, :math:`W = 2 \alpha c` and :math:`b = -\alpha |c|^2`, assignment by distances to the
+    centres that residuals are taken from. Let ``PowerL2(1, None, blocks=module.blocks())`` follow
+    for intra-normalisation, or `PowerL2` for the power.
+
+    Parameters
+    ----------
+    n_components : int
+    n_features : int
+        Width of a descriptor.
+    ratio : float, default=100.0
+        Of the weights of the nearest centre and the second nearest, at the start.
+    tied : bool, default=False
+        Whether the assignment stays that of distances.
+    metric : {"diagonal"}, default=None
+        With tied assignment, distances under metrics of the words, which are trained.
+    moments : {1, 2}, default=1
+        2 adds the squares of the residuals: NetFV in its simple form.
+    device, dtype
+        Of the parameters.
+
+    See Also
+    --------
+    skfisher.VLADEncoder : The same without PyTorch.
+
+    References
+    ----------
+    Arandjelović, Gronat, Torii, Pajdla and Sivic (2016), equations (1)-(4).
+    """
+
+    estimator = VLADEncoder
+
+    def __init__(
+        self,
+        n_components,
+        n_features,
+        *,
+        ratio=100.0,
+        tied=False,
+        metric=None,
+        moments=1,
+        device=None,
+        dtype=None,
+    ):
+        layer = VLADEncoder(
+            n_components, ratio=ratio, tied=tied, metric=metric, moments=moments, normalize=None
+        ).pooling()
+        super().__init__(layer, n_features, n_entries=n_components, device=device, dtype=dtype)
+
+    @classmethod
+    def _read(cls, encoder):
+        layer = replace(encoder.pooling(), codebook=None, normalize=None)
+        layer = replace(layer, n_components=len(encoder.cluster_centers_))
+        return layer, layer.free(encoder.cluster_centers_, encoder.scale_)
+
+    def to_estimator(self):
+        """Return a fitted encoder of the same words.
+
+        Returns
+        -------
+        encoder : VLADEncoder
+
+        Raises
+        ------
+        ValueError
+            For assignment that is not by distances: frozen encoders have no other.
+        """
+        layer = self._operation.layer
+        if not layer.tied or layer.metric is not None:
+            raise ValueError(
+                "an encoder assigns by distances to its words, but this module has learnt an "
+                "assignment of its own: make it with tied=True and metric=None."
+            )
+        attributes = layer.attributes(self._parameters_now())
+        centers = attributes["cluster_centers_"]
+        encoder = VLADEncoder(
+            len(centers),
+            assignment=layer.assignment,
+            ratio=layer.ratio,
+            moments=layer.moments,
+            normalize=None,
+            codebook=centers,
+        ).fit([centers])
+        if "scale_" in attributes:
+            encoder.scale_ = attributes["scale_"].item()
+        return encoder
+
+    def blocks(self):
+        """Return the labels of the columns, one for each word.
+
+        Returns
+        -------
+        labels : int tensor of shape (n_features_out,)
+        """
+        return torch.from_numpy(self._operation.layer.blocks(self._parameters_now()))
+
+
+class CompactBilinear(Pooling):
+    """Sketches of the second moments of bags, without anything to train.
+
+    Parameters
+    ----------
+    n_components : int
+        Entries of the sketch.
+    n_features : int
+        Width of a descriptor.
+    degree : int, default=2
+        The power that is sketched, or with `gamma` the highest.
+    gamma : float, default=None
+        Sketch the polynomial of a Gaussian kernel of this width, of descriptors of unit length:
+        kernel pooling.
+    device, dtype
+        Of the module.
+
+    See Also
+    --------
+    skfisher.CompactBilinearPooling : The same without PyTorch.
+
+    References
+    ----------
+    Gao, Beijbom, Zhang and Darrell (2016); Cui et al. (2017).
+    """
+
+    estimator = CompactBilinearPooling
+
+    def __init__(self, n_components, n_features, *, degree=2, gamma=None, device=None, dtype=None):
+        layer = SketchPooling(n_components, degree, gamma, normalize=None)
+        super().__init__(layer, n_features, device=device, dtype=dtype)
+
+    @classmethod
+    def _read(cls, encoder):
+        layer = replace(encoder.pooling(), normalize=None)
+        return layer, layer.parameters(vars(encoder))
+
+    def to_estimator(self):
+        """Return a fitted encoder of the same hashes.
+
+        Returns
+        -------
+        encoder : CompactBilinearPooling
+        """
+        layer, p = self._operation.layer, self._parameters_now()
+        encoder = CompactBilinearPooling(
+            layer.n_components,
+            degree=layer.degree,
+            kernel=None if layer.gamma is None else "rbf",
+            gamma=1.0 if layer.gamma is None else layer.gamma,
+        ).fit(np.zeros((1, 1, self._operation.n_features)))
+        vars(encoder).update(layer.attributes(p))
+        return encoder
+
+
 class PowerL2(nn.Module):
     r"""Signed power, then unit length: what Fisher vectors need before a linear classifier.
 
@@ -242,15 +428,19 @@ class PowerL2(nn.Module):
     eps : float, default=1e-4
         Entries below this size are not raised to the power but scaled, so that the gradient
         stays finite; None for the exact power.
+    blocks : int tensor of shape (n,), default=None
+        Labels of the columns: those of a label are scaled to unit length first. With a `power`
+        of 1 that is intra-normalisation.
 
     References
     ----------
-    Perronnin, Sánchez and Mensink (2010), section 3.
+    Perronnin, Sánchez and Mensink (2010), section 3; Arandjelović and Zisserman (2013).
     """
 
-    def __init__(self, power=0.5, eps=1e-4):
+    def __init__(self, power=0.5, eps=1e-4, *, blocks=None):
         super().__init__()
         self.power, self.eps = power, eps
+        self.register_buffer("blocks", blocks)
 
     def forward(self, x):
         """Normalise rows.
@@ -263,7 +453,7 @@ class PowerL2(nn.Module):
         -------
         y : torch.Tensor of shape (B, n)
         """
-        return normalize(x, float(self.power), 0.0 if self.eps is None else float(self.eps))
+        return normalize(x, self.blocks, float(self.power), float(self.eps or 0))
 
     def extra_repr(self):
         """Return the settings."""

@@ -34,9 +34,9 @@ class Operation(NamedTuple):
 
     def parameters(self, values):
         """Return the parameters, float64 and on the host, for as many tensors."""
-        names = (*self.trained, *self.constants)
-        arrays = [v.detach().to("cpu", torch.float64).numpy() for v in values]
-        return dict(zip(names, arrays, strict=True))
+        values = [v.detach().cpu() for v in values]
+        arrays = [(v.double() if v.is_floating_point() else v).numpy() for v in values]
+        return dict(zip((*self.trained, *self.constants), arrays, strict=True))
 
     def register(self, values):
         """Return the name by which the operator finds this layer, for parameters like `values`."""
@@ -238,34 +238,43 @@ pool_backward.register_autograd(_no_second_gradient, setup_context=lambda *_, **
 
 
 @torch.library.custom_op("skfisher::power_l2_normalize", mutates_args=())
-def normalize(x: torch.Tensor, power: float, eps: float) -> torch.Tensor:
+def normalize(
+    x: torch.Tensor, blocks: torch.Tensor | None, power: float, eps: float
+) -> torch.Tensor:
     """Return rows normalised by signed power and length; `eps` of 0 for the exact power."""
     with _stream(x):
-        y = power_l2_normalize(as_array(x, "x"), power=power, eps=eps or None)
-        return torch.from_dlpack(y)
+        return torch.from_dlpack(power_l2_normalize(as_array(x, "x"), **_how(blocks, power, eps)))
 
 
 @torch.library.custom_op("skfisher::power_l2_normalize_backward", mutates_args=())
-def normalize_backward(g: torch.Tensor, x: torch.Tensor, power: float, eps: float) -> torch.Tensor:
+def normalize_backward(
+    g: torch.Tensor, x: torch.Tensor, blocks: torch.Tensor | None, power: float, eps: float
+) -> torch.Tensor:
     """Return the gradient by the rows."""
     with _stream(x):
         g, x = as_array(g.contiguous(), "g"), as_array(x, "x")
-        return torch.from_dlpack(power_l2_normalize_vjp(g, x, power=power, eps=eps or None))
+        return torch.from_dlpack(power_l2_normalize_vjp(g, x, **_how(blocks, power, eps)))
 
 
-normalize.register_fake(lambda x, power, eps: torch.empty_like(x))
-normalize_backward.register_fake(lambda g, x, power, eps: torch.empty_like(x))
+def _how(blocks, power, eps):
+    blocks = None if blocks is None else blocks.cpu().numpy()
+    return {"power": power, "blocks": blocks, "eps": eps or None}
+
+
+normalize.register_fake(lambda x, blocks, power, eps: torch.empty_like(x))
+normalize_backward.register_fake(lambda g, x, blocks, power, eps: torch.empty_like(x))
 
 
 def _setup_rows(ctx, inputs, output):
-    x, ctx.power, ctx.eps = inputs
-    ctx.save_for_backward(x)
+    x, blocks, ctx.power, ctx.eps = inputs
+    ctx.save_for_backward(x, blocks)
 
 
-normalize.register_autograd(
-    lambda ctx, g: (normalize_backward(g, *ctx.saved_tensors, ctx.power, ctx.eps), None, None),
-    setup_context=_setup_rows,
-)
+def _gradient_by_rows(ctx, g):
+    return normalize_backward(g, *ctx.saved_tensors, ctx.power, ctx.eps), None, None, None
+
+
+normalize.register_autograd(_gradient_by_rows, setup_context=_setup_rows)
 normalize_backward.register_autograd(_no_second_gradient, setup_context=lambda *_, **__: None)
 
 

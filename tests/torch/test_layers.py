@@ -7,11 +7,19 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
-from skfisher import Bags, FisherVectorEncoder, PowerL2Normalizer
+from skfisher import (
+    Bags,
+    CompactBilinearPooling,
+    FisherVectorEncoder,
+    PowerL2Normalizer,
+    VLADEncoder,
+)
 
 torch = pytest.importorskip("torch")
-from skfisher.torch import FisherVector, PowerL2  # noqa: E402
+from skfisher.torch import VLAD, CompactBilinear, FisherVector, PowerL2  # noqa: E402
 
 B, T, D, K = 3, 6, 4, 3
 RNG = np.random.default_rng(0)
@@ -33,6 +41,14 @@ MODULES = {
     "FisherVector without weights": lambda: FisherVector(
         K, D, include_weights=False, dtype=torch.float64
     ),
+    "VLAD": lambda: VLAD(K, D, ratio=5.0, dtype=torch.float64),
+    "VLAD, tied": lambda: VLAD(K, D, ratio=5.0, tied=True, dtype=torch.float64),
+    "VLAD, metrics": lambda: VLAD(
+        K, D, ratio=5.0, tied=True, metric="diagonal", dtype=torch.float64
+    ),
+    "NetFV": lambda: VLAD(K, D, ratio=5.0, moments=2, dtype=torch.float64),
+    "CompactBilinear": lambda: CompactBilinear(16, D, dtype=torch.float64),
+    "kernel pooling": lambda: CompactBilinear(16, D, degree=3, gamma=0.5, dtype=torch.float64),
 }
 every_module = pytest.mark.parametrize("make", MODULES.values(), ids=MODULES)
 
@@ -106,7 +122,7 @@ def test_every_form_of_the_same_bags_gives_the_same(make):
 @every_module
 def test_without_gradients_encodings_are_the_same(make):
     module = make()
-    expected = module(padded(), lengths=LENGTHS)
+    expected = module(padded().requires_grad_(), lengths=LENGTHS)
     assert expected.requires_grad
     with torch.no_grad():
         found = module(padded(), lengths=LENGTHS)
@@ -114,22 +130,54 @@ def test_without_gradients_encodings_are_the_same(make):
     torch.testing.assert_close(found, expected.detach())
 
 
+ENCODERS = {
+    "FisherVector": (FisherVector, FisherVectorEncoder(K, random_state=0)),
+    "VLAD": (VLAD, VLADEncoder(K, normalize=None, random_state=0)),
+    "VLAD, hard": (VLAD, VLADEncoder(K, assignment="hard", normalize=None, random_state=0)),
+    "NetFV": (VLAD, VLADEncoder(K, moments=2, normalize=None, random_state=0)),
+    "sketch": (CompactBilinear, CompactBilinearPooling(16, random_state=0)),
+    "kernel": (
+        CompactBilinear,
+        CompactBilinearPooling(16, degree=3, kernel="rbf", gamma=0.5, random_state=0),
+    ),
+}
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_encoders_come_and_go(dtype):
+@pytest.mark.parametrize(("cls", "encoder"), ENCODERS.values(), ids=ENCODERS)
+def test_encoders_come_and_go(cls, encoder, dtype):
     bags = [bag.astype(dtype) for bag in BAGS * 4]
-    encoder = FisherVectorEncoder(K, random_state=0).fit(bags)
-    module = FisherVector.from_estimator(encoder, dtype=torch.float64)
+    encoder = clone(encoder).fit(bags)
+    module = cls.from_estimator(encoder, dtype=torch.float64)
     values = Bags.from_list(bags)
     offsets = torch.tensor([0, *values.stops])
     found = module(torch.from_numpy(values.values), offsets=offsets).detach().numpy()
     expected = encoder.transform(bags)
     assert found.dtype == dtype
     tolerance = 1e-5 if dtype == np.float32 else 1e-10
-    np.testing.assert_allclose(found, expected, atol=tolerance)
+    np.testing.assert_allclose(found, expected, atol=tolerance * max(1, np.abs(expected).max()))
     back = module.to_estimator()
-    np.testing.assert_allclose(back.transform(bags), expected, atol=tolerance)
-    for name in ("weights_", "means_", "variances_"):
-        np.testing.assert_allclose(getattr(back, name), getattr(encoder, name), rtol=1e-10)
+    again = back.transform(bags)
+    np.testing.assert_allclose(again, expected, atol=tolerance * max(1, np.abs(expected).max()))
+
+
+def test_other_estimators_and_those_not_fitted_are_refused():
+    with pytest.raises(TypeError, match="reads a VLADEncoder, got FisherVectorEncoder"):
+        VLAD.from_estimator(FisherVectorEncoder())
+    with pytest.raises(NotFittedError):
+        FisherVector.from_estimator(FisherVectorEncoder())
+    with pytest.raises(ValueError, match="this module has learnt an assignment of its own"):
+        VLAD(K, D).to_estimator()
+
+
+def test_intra_normalisation_is_that_of_the_encoder():
+    encoder = VLADEncoder(K, normalize="intra", random_state=0).fit(BAGS)
+    module = VLAD.from_estimator(encoder, dtype=torch.float64)
+    net = torch.nn.Sequential(module, PowerL2(1, None, blocks=module.blocks()))
+    x = torch.from_numpy(BAGS[0])[None]
+    np.testing.assert_allclose(net(x).detach().numpy(), encoder.transform(BAGS[:1]), atol=1e-10)
+    rows = torch.randn(3, K * D, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(net[1], (rows,))
 
 
 def test_state_is_saved_and_loaded():
@@ -227,7 +275,8 @@ def test_the_operators_keep_the_promises_of_operators():
         torch.library.opcheck(
             pool, (x.detach(), starts, stops, values, module._name, keep), test_utils=tests
         )
-    torch.library.opcheck(normalize, (torch.randn(3, 4), 0.5, 1e-4), test_utils=tests)
+    blocks = torch.tensor([0, 0, 1, 1])
+    torch.library.opcheck(normalize, (torch.randn(3, 4), blocks, 0.5, 1e-4), test_utils=tests)
 
 
 def test_half_precision_computes_in_float32_under_autocast():
