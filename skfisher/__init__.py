@@ -15,6 +15,7 @@ from .encoders.bag_of_words import BagOfWordsEncoder
 from .encoders.compact_bilinear import CompactBilinearPooling
 from .encoders.fisher import FisherVectorEncoder
 from .encoders.normalization import PowerL2Normalizer
+from .encoders.second_order import SecondOrderPooling
 from .encoders.vlad import VLADEncoder
 from .gradient_features.dense_head import DenseHead
 from .gradient_features.kernel import GradientFeatureKernel
@@ -45,6 +46,7 @@ __all__ = [
     "MixtureDisplay",
     "PositionAppender",
     "PowerL2Normalizer",
+    "SecondOrderPooling",
     "VLADEncoder",
     "show_versions",
 ]

@@ -38,6 +38,7 @@ from skfisher import (
     MixtureDisplay,
     PositionAppender,
     PowerL2Normalizer,
+    SecondOrderPooling,
     VLADEncoder,
 )
 from skfisher.arrays import libraries
@@ -315,6 +316,17 @@ CASES = {
         BAGS,
     ),
     "encoder, subset": (FisherVectorEncoder(2, max_descriptors=90, **EM), ["transform"], BAGS),
+    "second order": (SecondOrderPooling(), ["transform"], BAGS),
+    "second order, projected": (
+        SecondOrderPooling("covariance", function="log", n_components=3),
+        ["transform"],
+        BAGS,
+    ),
+    "second order, joint": (
+        JointClassifier(SecondOrderPooling(n_components=3), **JOINT),
+        ["decision_function", "transform", "predict"],
+        BAGS,
+    ),
     "encoder, other mixture": (
         FisherVectorEncoder(mixture=GaussianMixture(2, covariance_type="diag", random_state=0)),
         ["transform"],

@@ -30,6 +30,7 @@ from skfisher import (
     MeanPooling,
     PositionAppender,
     PowerL2Normalizer,
+    SecondOrderPooling,
     VLADEncoder,
 )
 from skfisher.descriptors import deltas, mfcc
@@ -57,6 +58,14 @@ OF_BAGS = {
     "mean": (MeanPooling(), ["transform"]),
     "mean and deviation": (MeanPooling("mean_std"), ["transform"]),
     "maximum": (MeanPooling("max"), ["transform"]),
+    "second order": (SecondOrderPooling(), ["transform"]),
+    "logarithm": (SecondOrderPooling("covariance", function="log"), ["transform"]),
+    "B-CNN": (SecondOrderPooling.bcnn(), ["transform"]),
+    "iSQRT": (SecondOrderPooling.isqrt_cov(n_components=2), ["transform"]),
+    "second order, joint": (
+        JointClassifier(SecondOrderPooling(n_components=2), **JOINT),
+        ["transform", *DECIDE],
+    ),
     "joint": (JointFisherSVC(2, **JOINT), ["transform", *DECIDE]),
     "linear": (JointFisherSVC(2, feature_map="linear", **JOINT), ["transform", *DECIDE]),
     "not whitened": (

@@ -39,6 +39,7 @@ from skfisher import (
     MeanPooling,
     PositionAppender,
     PowerL2Normalizer,
+    SecondOrderPooling,
     VLADEncoder,
 )
 
@@ -98,6 +99,19 @@ CASES = {
         lambda: FisherVectorEncoder(2, random_state=0).set_output(transform="pandas").fit(TABLE),
         "transform",
         TABLE,
+    ),
+    "second order": (lambda: SecondOrderPooling().fit(BAGS), "transform", BAGS),
+    "second order, projected": (
+        lambda: SecondOrderPooling(n_components=2).partial_fit(BAGS[:5]).partial_fit(BAGS[5:]),
+        "transform",
+        BAGS,
+    ),
+    "second order, joint": (
+        lambda: JointClassifier(
+            SecondOrderPooling(n_components=2), batch_size=10, max_iter=2, random_state=0
+        ).fit(BAGS, Y),
+        "decision_function",
+        BAGS,
     ),
     "encoder, partial_fit": (trained_online, "transform", BAGS),
     "encoder, batches": (
@@ -366,6 +380,7 @@ def test_a_fitted_clone_predicts_the_same(case):
         DescriptorTransformer(PCA(2), max_descriptors=1000, random_state=0),
         DescriptorTransformer(IncrementalPCA(2), max_descriptors=None, incremental=True),
         PositionAppender(),
+        SecondOrderPooling(n_components=2),
     ],
 )
 def test_a_model_of_mapped_bags_holds_none_of_them(estimator, tmp_path):

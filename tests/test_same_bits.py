@@ -23,6 +23,7 @@ from skfisher import (
     JointFisherSVC,
     LinearSDCA,
     MeanPooling,
+    SecondOrderPooling,
     VLADEncoder,
 )
 
@@ -71,6 +72,11 @@ CASES = {
     "joint, NetVLAD": (
         JointClassifier(VLADEncoder(8), max_iter=2, random_state=0), BAGS, Y, "decision_function",
     ),
+    "second order": (SecondOrderPooling(), BAGS, None, "transform"),
+    "second order, logarithm": (
+        SecondOrderPooling("covariance", function="log", n_components=3), BAGS, None, "transform",
+    ),
+    "second order, iteration": (SecondOrderPooling.isqrt_cov(), BAGS, None, "transform"),
     "transformer": (PlainTransformer(PCA(6), random_state=0), BAGS, None, "transform"),
     "joint": (JointFisherSVC(**JOINT), BAGS, Y, "decision_function"),
     "joint, small": (

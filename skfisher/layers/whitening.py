@@ -12,10 +12,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from skfisher.arrays.libraries import array_module, asarray, float_dtype, to_host
+from skfisher.arrays.libraries import array_module, asarray, float_dtype
 from skfisher.bags.bags import Bags
-from skfisher.contract.extremes import check_spread
-from skfisher.parallel.units import HERE, map_rows, row_units, sum_units
+from skfisher.codebooks.moments import second_moments
+from skfisher.parallel.units import HERE, map_rows, row_units
 
 __all__ = ["Whitening", "principal_axes", "whiten", "whiten_bags"]
 
@@ -120,15 +120,8 @@ def principal_axes(bags, *, equal, where=HERE):
         Column after column in the order of decreasing variance. Of descriptors that are white
         already, those of the descriptors, in their order.
     """
-    origin = to_host(bags.values[int(bags.starts[0])]).astype(np.float64)
-    total, products = sum_units(
-        functools.partial(_second_moments, origin=origin), row_units(bags, where),
-        tile=max(1, 2**16 // bags.n_features), scratch=(16 * bags.n_features, 0),
-    )  # fmt: skip
-    n = bags.n_descriptors
-    check_spread(origin, total, products.diagonal(), n)
-    offset = total / n
-    covariance = products / n - np.outer(offset, offset)
+    moments = second_moments(bags, where, products=True)
+    covariance = moments.covariance
     variances, directions = np.linalg.eigh(covariance)
     variances, directions = variances[::-1], directions[:, ::-1]
     most = max(variances[0], 0.0) or 1.0
@@ -143,10 +136,4 @@ def principal_axes(bags, *, equal, where=HERE):
         scale = np.sqrt(np.maximum(variances, LEAST_VARIANCE * most))
     else:
         scale = np.sqrt(max(variances.mean(), LEAST_VARIANCE * most))
-    return origin + offset, directions / scale
-
-
-@np.errstate(over="ignore", under="ignore", invalid="ignore")  # the caller looks
-def _second_moments(x, origin):
-    differences = array_module(x).subtract(x, asarray(origin, like=x), dtype=np.float64)
-    return differences.sum(axis=0), differences.T @ differences
+    return moments.mean, directions / scale

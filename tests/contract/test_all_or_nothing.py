@@ -26,6 +26,7 @@ from skfisher import (
     MeanPooling,
     PositionAppender,
     PowerL2Normalizer,
+    SecondOrderPooling,
     VLADEncoder,
 )
 from skfisher.contract.estimator import BagEstimator
@@ -128,6 +129,13 @@ CASES = {
     "bag of words": (lambda _: BagOfWordsEncoder(2, random_state=0), bags, encode, fit),
     "bag of words, part": (
         lambda _: BagOfWordsEncoder(2, random_state=0),
+        bags,
+        encode,
+        partial_fit,
+    ),
+    "second order": (lambda _: SecondOrderPooling(), bags, encode, fit),
+    "second order, part": (
+        lambda _: SecondOrderPooling(n_components=2),
         bags,
         encode,
         partial_fit,

@@ -28,6 +28,7 @@ from skfisher import (
     MeanPooling,
     PositionAppender,
     PowerL2Normalizer,
+    SecondOrderPooling,
     VLADEncoder,
 )
 
@@ -41,6 +42,7 @@ NAN = float("nan")
 OF_BAGS = {
     "CompactBilinearPooling": CompactBilinearPooling(8, random_state=0),
     "FisherVectorEncoder": FisherVectorEncoder(2, random_state=0),
+    "SecondOrderPooling": SecondOrderPooling(),
     "DiagonalGaussianMixture": DiagonalGaussianMixture(2, random_state=0),
     "VLADEncoder": VLADEncoder(2, random_state=0),
     "BagOfWordsEncoder": BagOfWordsEncoder(2, random_state=0),

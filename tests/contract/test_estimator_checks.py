@@ -15,6 +15,7 @@ from skfisher import (
     JointFisherSVC,
     LinearSDCA,
     MeanPooling,
+    SecondOrderPooling,
     VLADEncoder,
 )
 
@@ -24,6 +25,10 @@ ESTIMATORS = [
     DiagonalGaussianMixture(n_components=3),
     DiagonalGaussianMixture(n_components=2, batch_size=4),
     FisherVectorEncoder(n_components=3),
+    SecondOrderPooling(),
+    SecondOrderPooling("covariance", function="log", n_components=1),
+    SecondOrderPooling.bcnn(),
+    SecondOrderPooling.isqrt_cov(),
     # batches of all there is: one check asks for a thousand epochs
     JointFisherSVC(n_components=5, batch_size=100),
     JointFisherSVC(n_components=3, batch_size=100, multi_class="ovr"),

@@ -20,6 +20,7 @@ from skfisher.layers.feature_map import FeatureMap
 from skfisher.layers.fisher import FisherPooling
 from skfisher.layers.layer import PoolingLayer, RowLayer, lacks
 from skfisher.layers.normalization import Centering, PowerL2
+from skfisher.layers.second_order import MatrixPooling
 from skfisher.layers.sketch import SketchPooling
 from skfisher.layers.vlad import VLADPooling
 from skfisher.layers.whitening import Whitening
@@ -121,6 +122,20 @@ def codebook(Layer, offset=0.0, **options):
     return layer, p
 
 
+SECOND_ORDER = {
+    "descriptor_mean": wave(D, phase=0.4, size=0.3),
+    "descriptor_scale": 1 + wave(D, phase=1.2, size=0.4),
+    "ridge": np.array(0.0),
+}
+
+
+def second_order(statistic="gaussian", ridge=0.0, **options):
+    p = SECOND_ORDER | {"ridge": np.array(ridge)}
+    if "n_components" in options:
+        p["projection"] = wave(options["n_components"], D, phase=0.7)
+    return MatrixPooling(statistic, **options), p
+
+
 POOLINGS = {
     "Fisher": fisher(),
     "Fisher, sigmoid": fisher(weight_map="sigmoid"),
@@ -144,6 +159,17 @@ POOLINGS = {
     "mean": (AveragePooling(), {"origin": wave(D)}),
     "mean and deviation": (AveragePooling(deviations=True), {"origin": wave(D)}),
     "mean and bias": (BiasedMean(), {"bias": wave(D)}),
+    "Gaussian": second_order(),
+    "Gaussian, projected": second_order(n_components=2),
+    "Gaussian, logarithm": second_order(function="log", ridge=0.1, norm="spectral"),
+    "Gaussian, Newton-Schulz": second_order(function="newton_schulz", norm=None),
+    "covariance": second_order("covariance", power=0.3, norm=None),
+    "covariance, projected": second_order("covariance", norm="frobenius", n_components=2),
+    "covariance, Newton-Schulz": second_order(
+        "covariance", function="newton_schulz", prescale="frobenius", n_iter=3, ridge=0.01
+    ),
+    "second moment": second_order("second_moment", function="identity", norm="trace"),
+    "second moment, projected": second_order("second_moment", norm="spectral", n_components=3),
 }
 rows = pytest.mark.parametrize(("layer", "p"), ROWS.values(), ids=ROWS)
 poolings = pytest.mark.parametrize(("layer", "p"), POOLINGS.values(), ids=POOLINGS)
