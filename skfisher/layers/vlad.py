@@ -11,6 +11,11 @@ from skfisher.ops.vlad import vlad, vlad_vjp
 
 __all__ = ["VLADPooling"]
 
+# Of a descriptor: a word that has less of a bag is empty.
+LEAST_SHARE = 1e-12
+# Roundings of a residual.
+NOISE = 8
+
 
 @dataclass(frozen=True)
 class VLADPooling(CodebookPooling):
@@ -45,8 +50,23 @@ class VLADPooling(CodebookPooling):
 
     def read(self, q, sums, counts):
         """Return the encodings, in the units of the descriptors."""
-        encodings = vlad(as_sums(sums), q.centers, moments=self.moments)
+        sums = as_sums(sums)
+        encodings = vlad(sums, q.centers, moments=self.moments)
+        encodings[self._is_rounding(q, sums.s0, encodings)] = 0
         return encodings * self._units(q, counts)
+
+    def _is_rounding(self, q, s0, encodings):
+        """Tell of each entry whether it is what rounding leaves of nothing.
+
+        Normalisation would blow it up: where all descriptors of a word are at its centre, and where
+        a word has next to none.
+        """
+        reach = np.abs(q.centers).max(axis=0)
+        sizes = [np.tile(reach**m, len(q.centers)) for m in range(1, self.moments + 1)]
+        shares = np.tile(np.repeat(s0, len(reach), axis=1), self.moments)
+        noise = NOISE * np.finfo(q.coefficients[0].dtype).eps
+        small = np.abs(encodings) <= noise * shares * np.concatenate(sizes)
+        return small | (shares < LEAST_SHARE)
 
     def read_vjp(self, q, g, sums, counts):
         """Return the gradients at the sums, and by the centres with the sums held."""

@@ -56,4 +56,4 @@ def _about_origin(s1, s2, counts):
         return offset, None
     square = s2 / counts
     variance = square - offset**2
-    return offset, xp.sqrt(xp.where(variance > NOISE * square, variance, 0))
+    return offset, xp.sqrt(xp.where(variance <= NOISE * square, 0, variance))  # NaN stays NaN
