@@ -36,6 +36,7 @@ from skfisher import (
     LinearSDCA,
     MeanPooling,
     MixtureDisplay,
+    MixtureSecondOrderPooling,
     PositionAppender,
     PowerL2Normalizer,
     SecondOrderPooling,
@@ -337,6 +338,7 @@ CASES = {
         ["predict_proba", "score_samples", "predict", "score", "bic", "aic"],
         BAGS,
     ),
+    "gated moments": (MixtureSecondOrderPooling(2, **EM), ["transform"], BAGS),
     "sketch": (CompactBilinearPooling(8, random_state=0), ["transform"], BAGS),
     "sketch, kernel": (
         CompactBilinearPooling(8, degree=3, kernel="rbf", normalize="l2", random_state=0),

@@ -37,6 +37,7 @@ from skfisher import (
     JointFisherSVC,
     LinearSDCA,
     MeanPooling,
+    MixtureSecondOrderPooling,
     PositionAppender,
     PowerL2Normalizer,
     SecondOrderPooling,
@@ -82,6 +83,11 @@ CASES = {
     "mixture, from scikit-learn": (
         lambda: DiagonalGaussianMixture.from_sklearn(gaussian_mixture().fit(BAGS.values)),
         "predict_proba",
+        BAGS,
+    ),
+    "gated moments": (
+        lambda: MixtureSecondOrderPooling(2, random_state=0).fit(BAGS),
+        "transform",
         BAGS,
     ),
     "sketch": (

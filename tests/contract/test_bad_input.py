@@ -26,6 +26,7 @@ from skfisher import (
     JointFisherSVC,
     LinearSDCA,
     MeanPooling,
+    MixtureSecondOrderPooling,
     PositionAppender,
     PowerL2Normalizer,
     SecondOrderPooling,
@@ -40,6 +41,7 @@ HEAD = DenseHead([RNG.normal(size=(4, 5)), RNG.normal(size=(5, 20))])
 NAN = float("nan")
 
 OF_BAGS = {
+    "MixtureSecondOrderPooling": MixtureSecondOrderPooling(2, random_state=0),
     "CompactBilinearPooling": CompactBilinearPooling(8, random_state=0),
     "FisherVectorEncoder": FisherVectorEncoder(2, random_state=0),
     "SecondOrderPooling": SecondOrderPooling(),

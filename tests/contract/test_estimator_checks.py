@@ -15,11 +15,13 @@ from skfisher import (
     JointFisherSVC,
     LinearSDCA,
     MeanPooling,
+    MixtureSecondOrderPooling,
     SecondOrderPooling,
     VLADEncoder,
 )
 
 ESTIMATORS = [
+    MixtureSecondOrderPooling(n_components=3),
     CompactBilinearPooling(n_components=16),
     CompactBilinearPooling(n_components=16, degree=3, kernel="rbf", normalize="l2"),
     DiagonalGaussianMixture(n_components=3),

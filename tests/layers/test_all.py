@@ -19,6 +19,7 @@ from skfisher.layers.chain import Chain
 from skfisher.layers.feature_map import FeatureMap
 from skfisher.layers.fisher import FisherPooling
 from skfisher.layers.layer import PoolingLayer, RowLayer, lacks
+from skfisher.layers.mixture_second_order import MixtureMatrixPooling
 from skfisher.layers.normalization import Centering, PowerL2
 from skfisher.layers.second_order import MatrixPooling
 from skfisher.layers.sketch import SketchPooling
@@ -60,6 +61,15 @@ CONSTANTS = {"variance_floor": np.full(D, 0.05), "global_variance": np.ones(D)}
 def fisher(mixture=MIXTURE, **options):
     layer = FisherPooling(K, **options)
     return layer, layer.free(mixture, CONSTANTS)
+
+
+def gated_moments(offset=0, **options):
+    layer = MixtureMatrixPooling(K, **options)
+    mixture = MIXTURE._replace(means=MIXTURE.means + offset)
+    constants = CONSTANTS | {
+        "descriptor_mean": np.full(D, offset + 0.1), "descriptor_scale": np.linspace(0.7, 1.3, D),
+    }  # fmt: skip
+    return layer, layer.free(mixture, CONSTANTS) | constants
 
 
 def sketch(**options):
@@ -153,6 +163,9 @@ POOLINGS = {
     "learned aggregation, bag of words": codebook(BagOfWordsPooling, metric="diagonal"),
     "learned aggregation far from the origin": codebook(BagOfWordsPooling, 40, metric="diagonal"),
     "bag of words": codebook(BagOfWordsPooling),
+    "gated moments": gated_moments(),
+    "gated moments, power": gated_moments(power=0.3, weight_map="sigmoid"),
+    "gated moments far from the origin": gated_moments(40),
     "sketch": sketch(),
     "sketch, cube": sketch(degree=3),
     "sketch, kernel": sketch(degree=3, gamma=0.7),
