@@ -217,11 +217,17 @@ class MatrixPooling:
         return bag_moments_vjp(d_means / q.scale, d_covariances, sums[0], counts), gradients
 
     def _standardized(self, q, sums, counts):
-        """Return means and covariances of bags, and what rounding may have left of the latter."""
+        """Return means and covariances of bags, and what rounding may have left of the latter.
+
+        Where descriptors are equal, nothing else is left: their covariance is 0.
+        """
         means, covariances = bag_moments(*sums, counts)
         means = means / q.scale
         covariances = covariances / (q.scale[:, None] * q.scale)
-        return means, covariances, 8 * EPS * (means**2).sum(axis=1)
+        places = q.eps * (means + q.mean / q.scale)
+        noise = 8 * EPS * (means**2).sum(axis=1) + (places**2).sum(axis=1)
+        nothing = np.trace(covariances, axis1=1, axis2=2) <= noise
+        return means, np.where(nothing[:, None, None], 0, covariances), noise
 
     def _pooled(self, q, sums, counts):
         means, covariances, noise = self._standardized(q, sums, counts)
@@ -238,9 +244,7 @@ class MatrixPooling:
             matrices = matrices + q.ridge * np.eye(matrices.shape[1])
             functions = matrices
         if self.function == "newton_schulz":
-            # of a bag of equal descriptors nothing is left but rounding
-            none = np.trace(matrices, axis1=1, axis2=2) <= noise
-            matrices = np.where(none[:, None, None], 0, matrices).astype(q.dtype)
+            matrices = matrices.astype(q.dtype)
             functions = newton_schulz(matrices, n_iter=self.n_iter, scaling=self.prescale)
         return Pooled(means, covariances, matrices, decomposed, functions.astype(np.float64))
 
