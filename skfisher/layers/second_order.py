@@ -14,14 +14,18 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from skfisher.arrays.libraries import asarray, float_dtype, to_host
 from skfisher.codebooks.moments import SecondMoments, second_moments
 from skfisher.ops.covariance import (
+    TILE_ROWS,
     bag_moments,
     bag_moments_vjp,
     second_order_sums,
     second_order_sums_vjp,
+    short_bags,
 )
 from skfisher.ops.gaussian_embedding import gaussian_embedding, gaussian_embedding_vjp
+from skfisher.ops.gram import function_of_rows
 from skfisher.ops.matrix_function import Eigen, eigen, matrix_function, matrix_function_vjp
 from skfisher.ops.matrix_norm import normalize_matrices, normalize_matrices_vjp
 from skfisher.ops.newton_schulz import newton_schulz, newton_schulz_vjp
@@ -196,7 +200,57 @@ class MatrixPooling:
         """Return the encodings."""
         pooled = self._pooled(q, sums, counts)
         q.kept = sums, pooled  # for the way back, if that comes next
-        return triangle(self._normalized(pooled.functions))
+        return self._finished(pooled.functions)
+
+    def encode(self, q, x, starts, stops, out=None):
+        """Return encodings, of the dtype of the descriptors and where they are.
+
+        Bags of few descriptors are decomposed by the products of these.
+        """
+        counts = stops - starts
+        few = self._are_few(q, counts)
+        n_out = self._n_entries(len(q.mean if q.projection is None else q.projection))
+        encodings = np.empty((len(counts), n_out), dtype=float_dtype(x.dtype))
+        if few.any():
+            numbers = np.flatnonzero(few)
+            for bags, rows in short_bags(x, starts[few], stops[few]):
+                functions = self._functions_of_rows(q, to_host(rows))
+                encodings[numbers[bags]] = self._finished(functions)
+        if not few.all():
+            sums = self.sums(q, x, starts[~few], stops[~few])
+            pooled = self._pooled(q, tuple(map(to_host, sums)), counts[~few])
+            encodings[~few] = self._finished(pooled.functions)
+        if out is None:
+            return asarray(encodings, like=x)
+        out[...] = asarray(encodings, like=out)
+        return out
+
+    def has_kernel(self, q, x):
+        """Tell that no CUDA kernel encodes."""
+        return False
+
+    def _are_few(self, q, counts):
+        """Tell of which bags the products of descriptors are the smaller matrix, by a third."""
+        if self.function not in ("power", "log"):
+            return np.zeros(len(counts), dtype=bool)
+        side = self._side(len(q.mean if q.projection is None else q.projection))
+        return (3 * counts <= 2 * side) & (counts <= TILE_ROWS)
+
+    def _functions_of_rows(self, q, rows):
+        """Return the functions of bags of few descriptors (n, t, d), in float64."""
+        y = np.ascontiguousarray(rows, dtype=np.float64)
+        # by a product, whose order of adding does not depend on the number of bags
+        means = np.full((1, y.shape[1]), 1 / y.shape[1]) @ y
+        noise = ((q.eps * means[:, 0] / q.scale) ** 2).sum(axis=1)
+        y = (y - (means if self.statistic == "covariance" else q.mean)) / q.scale
+        if q.projection is not None:
+            y = y @ q.projection.T
+            noise = noise * (q.projection**2).sum()
+        if self.statistic == "gaussian":
+            y = np.concatenate([y, np.ones((*y.shape[:2], 1))], axis=2)
+        return function_of_rows(
+            y, function=self.function, power=self.power, ridge=q.ridge, noise=noise
+        )
 
     def read_vjp(self, q, g, sums, counts):
         """Return the gradients at the sums, and by the projection."""
@@ -273,10 +327,11 @@ class MatrixPooling:
             return d.astype(np.float64)
         return matrix_function_vjp(g, pooled.eigen, function=self.function, power=self.power)
 
-    def _normalized(self, matrices):
-        if self.norm is None:
-            return matrices
-        return normalize_matrices(matrices, norm=NORMS[self.norm])
+    def _finished(self, matrices):
+        """Return the triangles of functions, after the norm."""
+        if self.norm is not None:
+            matrices = normalize_matrices(matrices, norm=NORMS[self.norm])
+        return triangle(matrices)
 
     def prepare_vjp(self, q, g):
         """Return the gradient by the projection, if there is one."""

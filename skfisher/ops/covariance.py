@@ -21,7 +21,14 @@ from skfisher.arrays.libraries import (
 )
 from skfisher.cuda.layout import disjoint
 
-__all__ = ["bag_moments", "bag_moments_vjp", "second_order_sums", "second_order_sums_vjp"]
+__all__ = [
+    "TILE_ROWS",
+    "bag_moments",
+    "bag_moments_vjp",
+    "second_order_sums",
+    "second_order_sums_vjp",
+    "short_bags",
+]
 
 # Rows of a product: sums over so few keep the digits of float32.
 TILE_ROWS = 256
@@ -55,7 +62,7 @@ def second_order_sums(x, starts, stops, shift, *, dtype=None):
     shift = asarray(shift, like=x)
     s1 = empty((n_bags, d), like=x, dtype=np.float64)
     s2 = empty((n_bags, d, d), like=x, dtype=np.float64)
-    for bags, rows in _short(x, starts, stops):
+    for bags, rows in short_bags(x, starts, stops):
         means, rests, products = _tile_sums(rows, shift, dtype)
         s1[bags], s2[bags] = _joined(means, rests, rows.shape[1], products)
     for bag, tiles in _long(x, starts, stops):
@@ -90,7 +97,7 @@ def second_order_sums_vjp(g1, g2, x, starts, stops, shift, *, dtype=None):
     g2 = g2 + g2.transpose(0, 2, 1)
     ends = np.cumsum(stops - starts)
     firsts = ends - (stops - starts)
-    for bags, rows in _short(x, starts, stops):
+    for bags, rows in short_bags(x, starts, stops):
         into = _rows_of(firsts[bags], rows.shape[1])
         gradient = _tile_gradients(rows, shift, g1[bags], g2[bags], dtype)
         d_x[into.ravel()] = gradient.reshape(-1, x.shape[1])
@@ -204,7 +211,7 @@ def _tile_gradients(rows, shift, g1, g2, dtype):
     return gradients
 
 
-def _short(x, starts, stops):
+def short_bags(x, starts, stops):
     """Yield the numbers of some bags of one tile and one length, and their rows (n, length, d)."""
     lengths = stops - starts
     order = np.argsort(lengths, kind="stable")

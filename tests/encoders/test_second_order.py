@@ -150,6 +150,18 @@ def test_fewer_descriptors_than_dimensions_keep_their_digits_in_float32(encoder,
     assert np.abs(found - expected).max() < 2e-6 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("statistic", ["gaussian", "covariance", "second_moment"])
+@pytest.mark.parametrize("options", [{}, {"function": "log"}, {"n_components": 4, "power": 0.3}])
+def test_products_of_few_descriptors_encode_as_their_sums_do(statistic, options, rng):
+    bags = [rng.normal(size=(t, 9)) * np.logspace(-2, 2, 9) + 3 for t in (1, 2, 3, 5, 6, 7, 30)]
+    encoder = SecondOrderPooling(statistic, **options).fit(bags)
+    layer, values = encoder.pooling(), Bags.from_list(bags)
+    q = layer.prepare(layer.parameters(vars(encoder)), np.dtype(np.float64))
+    sums = layer.sums(q, values.values, values.starts, values.stops)
+    by_sums = layer.read(q, sums, values.lengths)
+    np.testing.assert_allclose(encoder.transform(bags), by_sums, atol=1e-7)
+
+
 def test_one_dimension(rng):
     bags = [rng.normal(size=(t, 1)) for t in (1, 5, 20)]
     encodings = SecondOrderPooling("covariance", norm=None, standardize=False).fit_transform(bags)
