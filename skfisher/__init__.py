@@ -25,6 +25,7 @@ from .joint.classifier import JointClassifier
 from .joint.fisher_svc import JointFisherSVC
 from .show_versions import show_versions
 from .svm.linear_sdca import LinearSDCA
+from .training.importance import LossSampling
 from .version import __version__ as __version__
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "JointFisherSVC",
     "JointTrainingDisplay",
     "LinearSDCA",
+    "LossSampling",
     "MeanPooling",
     "MixtureDisplay",
     "MixtureSecondOrderPooling",

@@ -2,10 +2,11 @@
 
 from sklearn.base import clone
 
-from skfisher._compat import HasMethods
+from skfisher._compat import HasMethods, StrOptions
 from skfisher.joint.fitting import JointEstimator
 from skfisher.joint.settings import CONSTRAINTS
 from skfisher.layers.layer import lacks
+from skfisher.training.recipe import SAMPLERS
 
 __all__ = ["JointClassifier"]
 
@@ -59,9 +60,13 @@ class JointClassifier(JointEstimator):
         What descent minimises: "squared_hinge", "hinge", "quadratic", "log_loss", or one of the
         signals "linear" and "dual", as for :class:`JointFisherSVC`. The first classifier and the
         last are linear SVMs, or for "log_loss" a logistic regression.
-    solver : {"adam", "sgd", "natural", "line_search"}, default="adam"
-        As for :class:`JointFisherSVC`; the last two need encoders that have a metric, or a way
+    solver : {"adam", "sgd", "natural", "structured_natural", "line_search"}, default="adam"
+        As for :class:`JointFisherSVC`; the last three need encoders that have a metric, or a way
         back to their constraints.
+    sampling : {"uniform", "loss"} or sampler, default="uniform"
+        "uniform" takes every bag once an epoch; "loss" draws bags in proportion to losses that a
+        small model predicts, as :class:`LossSampling` does, which can be given itself with other
+        settings.
     learning_rate : float or dict, default=1e-2
         A rate, or one for each group that `train` may name, 1e-2 for those that are not named; 0
         leaves them. With "line_search" the first step to try.
@@ -123,7 +128,8 @@ class JointClassifier(JointEstimator):
     baseline_ : JointClassifier
         The frozen model.
     history_ : dict of lists
-        As of :class:`JointFisherSVC`.
+        As of :class:`JointFisherSVC`; with ``sampling="loss"`` also "effective_sample_size" and
+        "loss_correlation", of predicted and true losses.
     n_iter_ : int
         Epochs trained.
     best_iter_ : int
@@ -152,6 +158,7 @@ class JointClassifier(JointEstimator):
         **CONSTRAINTS,
         "encoder": [HasMethods(["fit"])],
         "center": ["boolean"],
+        "sampling": [StrOptions(set(SAMPLERS)), HasMethods(["begin", "draw", "observe"])],
     }
 
     def __init__(
@@ -169,6 +176,7 @@ class JointClassifier(JointEstimator):
         train=None,
         loss="squared_hinge",
         solver="adam",
+        sampling="uniform",
         learning_rate=1e-2,
         schedule="cosine",
         clip_norm=1.0,
@@ -200,6 +208,7 @@ class JointClassifier(JointEstimator):
         self.train = train
         self.loss = loss
         self.solver = solver
+        self.sampling = sampling
         self.learning_rate = learning_rate
         self.schedule = schedule
         self.clip_norm = clip_norm

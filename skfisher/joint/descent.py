@@ -101,8 +101,7 @@ class JointDescent(JointStart):
             state = TrainingState(self._next_seed(), course, [], n_seen=0)
         n_seen = state.n_seen + len(problem.bags)
         recipe = recipe_of(self, pooling, len(problem.bags), state.seed, n_seen=n_seen)
-        # the duals are of other bags
-        models = [model._replace(duals=None) for model in state.models] or [
+        models = [model.of_other_bags() for model in state.models] or [
             recipe.start(parameters) for parameters in self._parameters()
         ]
         began = time.perf_counter()
@@ -147,6 +146,8 @@ class JointDescent(JointStart):
             "loss": float(np.mean([result.loss for result in results])),
             "gradient_norm": max(result.gradient_norm for result in results),
         }
+        records = [result.record for result in results]
+        record |= {name: float(np.mean([r[name] for r in records])) for name in records[0]}
         record |= self._health(chain, models)
         if validation is not None:
             loss, score = self._validate(chain, recipe, models, validation)

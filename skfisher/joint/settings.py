@@ -9,7 +9,7 @@ import numpy as np
 from skfisher._compat import Interval, StrOptions
 from skfisher.arrays.libraries import parse_device
 from skfisher.training.objective import CLASSIFIER
-from skfisher.training.recipe import SOLVERS, Recipe
+from skfisher.training.recipe import SAMPLERS, SOLVERS, Recipe
 from skfisher.warning import warn_caller
 
 __all__ = ["CONSTRAINTS", "check_settings", "check_split", "recipe_of", "trained_groups"]
@@ -49,12 +49,17 @@ CONSTRAINTS = {
 }
 DEFAULT_RATE = 1e-2
 # Of no use to the line search, which must find them as they are by default.
-UNUSED_BY_LINE_SEARCH = ("schedule", "clip_norm", "max_descriptors", "weight_map")
+UNUSED_BY_LINE_SEARCH = ("schedule", "clip_norm", "max_descriptors", "weight_map", "sampling")
 
 
 def groups_of(pooling):
     """Return the groups that may be trained with a pooling layer, in a fixed order."""
     return ("features", *pooling.groups, *CLASSIFIER)
+
+
+def sampler_of(sampling):
+    """Return the sampler that the parameter `sampling` names, or is."""
+    return SAMPLERS[sampling] if isinstance(sampling, str) else sampling
 
 
 def trained_groups(train, pooling):
@@ -98,6 +103,7 @@ def recipe_of(estimator, pooling, n_bags, seed, *, total_weight=None, n_seen=Non
         train=trained_groups(estimator.train, pooling),
         loss=estimator.loss,
         solver=estimator.solver,
+        sampler=sampler_of(getattr(estimator, "sampling", "uniform")),
         learning_rate={group: rates.get(group, DEFAULT_RATE) for group in groups_of(pooling)},
         schedule="constant" if partial else estimator.schedule,
         clip_norm=estimator.clip_norm,

@@ -4,6 +4,7 @@ An epoch takes a model and returns another one. Nothing is written to, so that t
 the last finished epoch is always there to return to.
 """
 
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ class Epoch(NamedTuple):
     model: Model
     loss: float  # mean over samples, with the penalty
     gradient_norm: float  # mean over batches
+    record: dict = MappingProxyType({})  # what the sampler tells of the epoch
 
 
 def run_epoch(chain, recipe, model, problem, epoch, *, check=True):
@@ -66,7 +68,10 @@ def _descend(chain, recipe, model, problem, epoch):
     solver, factors = SOLVERS[recipe.solver], recipe.factors(chain.groups)
     rng = np.random.default_rng([recipe.seed, epoch])
     n_bags, sampler = len(problem.bags), recipe.sampler
-    waiting = sampler.start(rng, n_bags)
+    memory = state["sampler"]
+    if memory is None:
+        memory = sampler.begin(chain, parameters, problem.bags)
+    waiting = sampler.start(memory, rng, n_bags)
     n_steps = -(-n_bags // recipe.batch_size)
     if recipe.alternates:
         parameters, duals = recipe.fit_classifier(chain, model, problem)
@@ -82,11 +87,11 @@ def _descend(chain, recipe, model, problem, epoch):
             duals=None if duals is None else duals[index],
             noise=rng.normal(size=len(index)) if hasattr(chain.pooling, "noisy") else None,
         )  # fmt: skip
-        waiting = sampler.observe(waiting, index, losses)
+        waiting = sampler.observe(waiting, index, losses if weights is None else losses / weights)
         memories = []
         for link, memory in zip(solver.links, state["links"], strict=True):
             gradients, memory = link.apply(
-                gradients, memory, parameters=parameters, pooling=chain.pooling
+                gradients, memory, parameters=parameters, chain=chain, bags=batch.bags
             )
             memories.append(memory)
         gradients, norm = clip_norm(gradients, recipe.clip_norm)
@@ -96,11 +101,13 @@ def _descend(chain, recipe, model, problem, epoch):
         parameters, memory = solver.optimizer.step(
             parameters, gradients, state["optimizer"], rate=rate, factors=factors
         )
-        state = {"links": tuple(memories), "optimizer": memory}
+        state = state | {"links": tuple(memories), "optimizer": memory}
         total += loss * len(index)
         n_seen += len(index)
         norms.append(norm)
-    return Epoch(Model(parameters, state, duals), total / n_seen, float(np.mean(norms)))
+    memory, record = sampler.end(waiting)
+    model = Model(parameters, state | {"sampler": memory}, duals)
+    return Epoch(model, total / n_seen, float(np.mean(norms)), record)
 
 
 def _check_finite(loss, norm, gradients):

@@ -7,12 +7,13 @@ import numpy as np
 
 from skfisher.layers.encode import encode_bags
 from skfisher.svm.solver import fit_linear_svms
-from skfisher.training.natural_gradient import NaturalGradient
+from skfisher.training.importance import LossSampling
+from skfisher.training.natural_gradient import FeatureMetric, NaturalGradient
 from skfisher.training.objective import CLASSIFIER, Diverged
 from skfisher.training.optimizers import SGD, Adam, constant, cosine
 from skfisher.training.sampling import Shuffle
 
-__all__ = ["SCHEDULES", "SOLVERS", "Model", "Recipe"]
+__all__ = ["SAMPLERS", "SCHEDULES", "SOLVERS", "Model", "Recipe"]
 
 
 class Model(NamedTuple):
@@ -21,6 +22,10 @@ class Model(NamedTuple):
     parameters: dict
     state: dict
     duals: np.ndarray | None = None  # of a classifier that is fitted anew every epoch
+
+    def of_other_bags(self):
+        """Return the model without what is known of the bags it was trained on."""
+        return self._replace(duals=None, state=self.state | {"sampler": None})
 
 
 class Solver(NamedTuple):
@@ -35,8 +40,12 @@ SOLVERS = {
     "adam": Solver(Adam()),
     "sgd": Solver(SGD(momentum=0.9)),
     "natural": Solver(SGD(momentum=0.9), (NaturalGradient(),), ("information",)),
+    "structured_natural": Solver(
+        SGD(momentum=0.9), (NaturalGradient(), FeatureMetric()), ("information",)
+    ),
     "line_search": Solver(None, (), ("slopes", "retract")),
 }
+SAMPLERS = {"uniform": Shuffle(), "loss": LossSampling()}
 SCHEDULES = {"cosine": cosine, "constant": constant}
 
 
@@ -82,7 +91,8 @@ class Recipe:
             first = [rate for group, rate in self.learning_rate.items() if group in self.train]
             return Model(parameters, {"step": first[0]})
         links = tuple(link.start(parameters) for link in solver.links)
-        return Model(parameters, {"links": links, "optimizer": solver.optimizer.start(parameters)})
+        optimizer = solver.optimizer.start(parameters)
+        return Model(parameters, {"links": links, "optimizer": optimizer, "sampler": None})
 
     def fit_classifier(self, chain, model, problem):
         """Return the parameters with an SVM fitted to the encodings, and its duals.

@@ -1,7 +1,9 @@
 """Which bags make a batch.
 
-A sampler is three pure functions over a state: ``start`` makes it at the beginning of an
-epoch, ``draw`` takes a batch from it, ``observe`` is told the losses of the bags in the batch.
+A sampler is a few pure functions. ``begin`` looks at the bags once, and returns what is to be
+remembered from epoch to epoch; ``start`` makes of it the state of an epoch, from which ``draw``
+takes a batch, and which ``observe`` tells the losses of the bags in it; ``end`` returns the memory
+again, and what `history_` is to keep of the epoch.
 """
 
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ __all__ = ["Drawn", "Sampler", "Shuffle"]
 class Drawn(NamedTuple):
     """The bags of a batch."""
 
-    index: np.ndarray  # (batch_size,), ascending
+    index: np.ndarray  # (batch_size,), ascending; a bag may come twice
     weights: np.ndarray | None  # factors of their losses, which undo unequal chances
     state: Any
 
@@ -23,21 +25,30 @@ class Drawn(NamedTuple):
 class Sampler(Protocol):
     """How batches are drawn."""
 
-    def start(self, rng: np.random.Generator, n_bags: int) -> Any:
+    def begin(self, chain: Any, parameters: dict, bags: Any) -> Any:
+        """Return the memory before the first epoch."""
+
+    def start(self, memory: Any, rng: np.random.Generator, n_bags: int) -> Any:
         """Return the state before the first batch of an epoch."""
 
     def draw(self, state: Any, rng: np.random.Generator, batch_size: int) -> Drawn:
         """Draw a batch."""
 
     def observe(self, state: Any, index: np.ndarray, losses: np.ndarray) -> Any:
-        """Return the state after the losses of bags were computed."""
+        """Return the state after the losses of a batch, in the order of its index, are known."""
+
+    def end(self, state: Any) -> tuple[Any, dict]:
+        """Return the memory after an epoch, and numbers by name for `history_`."""
 
 
 @dataclass(frozen=True)
 class Shuffle:
     """Every bag once an epoch, in random order."""
 
-    def start(self, rng, n_bags):
+    def begin(self, chain, parameters, bags):
+        """Return None: there is nothing to remember."""
+
+    def start(self, memory, rng, n_bags):
         """Return the bags to come."""
         return rng.permutation(n_bags)
 
@@ -48,3 +59,7 @@ class Shuffle:
     def observe(self, state, index, losses):
         """Return the state: losses make no difference."""
         return state
+
+    def end(self, state):
+        """Return no memory, and no numbers."""
+        return None, {}
