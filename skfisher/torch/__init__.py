@@ -5,7 +5,7 @@ PyTorch is imported when a module of it is asked for, not before.
 
 import importlib
 
-__all__ = ["VLAD", "CompactBilinear", "FisherVector", "PowerL2"]
+__all__ = ["VLAD", "CompactBilinear", "FisherVector", "PowerL2", "SecondOrderPooling"]
 
 
 def __getattr__(name):

@@ -13,13 +13,14 @@ from skfisher.codebooks.em import Mixture
 from skfisher.codebooks.mixture import DiagonalGaussianMixture
 from skfisher.encoders.compact_bilinear import CompactBilinearPooling
 from skfisher.encoders.fisher import FisherVectorEncoder
+from skfisher.encoders.second_order import SecondOrderPooling as SecondOrderEncoder
 from skfisher.encoders.vlad import VLADEncoder
 from skfisher.layers.fisher import FisherPooling
 from skfisher.layers.sketch import SketchPooling
 from skfisher.torch.operator import Operation, normalize, pooled
 from skfisher.torch.rows import as_rows
 
-__all__ = ["VLAD", "CompactBilinear", "FisherVector", "PowerL2"]
+__all__ = ["VLAD", "CompactBilinear", "FisherVector", "PowerL2", "SecondOrderPooling"]
 
 # Rows of a normal distribution, for each entry of a codebook, that it is fitted to at first.
 FIRST_ROWS = 16
@@ -360,6 +361,78 @@ class VLAD(Pooling):
         labels : int tensor of shape (n_features_out,)
         """
         return torch.from_numpy(self._operation.layer.blocks(self._parameters_now()))
+
+
+class SecondOrderPooling(Pooling):
+    r"""Covariances, second moments or Gaussians of bags, through a function of their eigenvalues.
+
+    Parameters
+    ----------
+    n_features : int
+        Width of a descriptor.
+    statistic : {"gaussian", "covariance", "second_moment"}, default="gaussian"
+    n_components : int, default=None
+        Project descriptors to so many dimensions, which is trained.
+    standardize : bool, default=False
+        Divide dimensions by the deviations that `start` finds; by default descriptors stay as they
+        are, as those before a network learns its scales.
+    device, dtype
+        Of the parameters.
+    **settings
+        `function`, `power`, `n_iter`, `prescale`, `ridge` and `norm` of
+        :class:`skfisher.SecondOrderPooling`: ``function="newton_schulz"`` with
+        ``statistic="covariance"`` is iSQRT-COV.
+
+    See Also
+    --------
+    skfisher.SecondOrderPooling : The same without PyTorch.
+
+    References
+    ----------
+    Li, Xie, Wang and Gao (2018), iSQRT-COV; Wang, Li and Zhang (2017), G2DeNet.
+    """
+
+    estimator = SecondOrderEncoder
+
+    def __init__(
+        self,
+        n_features,
+        statistic="gaussian",
+        *,
+        n_components=None,
+        standardize=False,
+        device=None,
+        dtype=None,
+        **settings,
+    ):
+        encoder = SecondOrderEncoder(
+            statistic, n_components=n_components, standardize=standardize, **settings
+        )
+        encoder._validate_params()
+        super().__init__(
+            encoder.pooling(), n_features, n_entries=n_features, device=device, dtype=dtype
+        )
+
+    @classmethod
+    def _read(cls, encoder):
+        layer = encoder.pooling()
+        return layer, layer.parameters(vars(encoder))
+
+    def to_estimator(self):
+        """Return a fitted encoder of the same constants and projection.
+
+        Returns
+        -------
+        encoder : SecondOrderPooling
+        """
+        layer = self._operation.layer
+        names = SecondOrderEncoder._get_param_names()
+        settings = {name: getattr(layer, name) for name in names if hasattr(layer, name)}
+        encoder = SecondOrderEncoder(**settings | {"normalize": None})
+        n_rows = 2 + self._operation.n_features
+        encoder.fit(np.eye(n_rows, self._operation.n_features)[None])
+        vars(encoder).update(layer.attributes(self._parameters_now()))
+        return encoder
 
 
 class CompactBilinear(Pooling):

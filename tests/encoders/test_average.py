@@ -120,7 +120,7 @@ def test_the_map_under_a_mean_is_trained(statistic):
 
 def test_what_cannot_be_trained_is_refused():
     X, y = bags_of(), np.arange(20) % 2
-    with pytest.raises(TypeError, match="MaximumPooling, lacks .* sums_vjp"):
+    with pytest.raises(TypeError, match=r"MaximumPooling, lacks .* sums_vjp"):
         JointClassifier(MeanPooling("max")).fit(X, y)
     model = JointClassifier(MeanPooling(), feature_map="identity", train="features")
     with pytest.raises(ValueError, match="names nothing to train: name 'classifier', or set max"):

@@ -19,7 +19,14 @@ from skfisher import (
 )
 
 torch = pytest.importorskip("torch")
-from skfisher.torch import VLAD, CompactBilinear, FisherVector, PowerL2  # noqa: E402
+from skfisher import SecondOrderPooling as SecondOrderEncoder  # noqa: E402
+from skfisher.torch import (  # noqa: E402
+    VLAD,
+    CompactBilinear,
+    FisherVector,
+    PowerL2,
+    SecondOrderPooling,
+)
 
 B, T, D, K = 3, 6, 4, 3
 RNG = np.random.default_rng(0)
@@ -48,6 +55,11 @@ MODULES = {
     ),
     "NetFV": lambda: VLAD(K, D, ratio=5.0, moments=2, dtype=torch.float64),
     "CompactBilinear": lambda: CompactBilinear(16, D, dtype=torch.float64),
+    "Gaussian": lambda: SecondOrderPooling(D, ridge=0.1, dtype=torch.float64),
+    "projected": lambda: SecondOrderPooling(D, n_components=2, ridge=0.1, dtype=torch.float64),
+    "iSQRT": lambda: SecondOrderPooling(
+        D, "covariance", function="newton_schulz", ridge=0.1, dtype=torch.float64
+    ),
     "kernel pooling": lambda: CompactBilinear(16, D, degree=3, gamma=0.5, dtype=torch.float64),
 }
 every_module = pytest.mark.parametrize("make", MODULES.values(), ids=MODULES)
@@ -135,6 +147,8 @@ ENCODERS = {
     "VLAD": (VLAD, VLADEncoder(K, normalize=None, random_state=0)),
     "VLAD, hard": (VLAD, VLADEncoder(K, assignment="hard", normalize=None, random_state=0)),
     "NetFV": (VLAD, VLADEncoder(K, moments=2, normalize=None, random_state=0)),
+    "Gaussian": (SecondOrderPooling, SecondOrderEncoder()),
+    "projected": (SecondOrderPooling, SecondOrderEncoder("covariance", n_components=2)),
     "sketch": (CompactBilinear, CompactBilinearPooling(16, random_state=0)),
     "kernel": (
         CompactBilinear,
