@@ -76,6 +76,7 @@ format: $(VENV)/.lint ## mend what lint can mend by itself
 
 docs: $(VENV)/.docs ## build the documentation in docs/_build/html; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python docs/check_site.py docs/_build/html
 
 # Tests first; then those of kernels again, with every read and write watched; then the figures.
 gpu: ## on a machine with a GPU: test there, look for faults in kernels, measure

@@ -18,7 +18,7 @@ version = release = skfisher.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # MathJax among the site's own files
     "numpydoc",
     "sphinx_gallery.gen_gallery",
 ]
@@ -56,6 +56,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_memory": False,
+    "write_computation_times": False,
     "remove_config_comments": True,
     "plot_gallery": "True",
 }

@@ -67,7 +67,9 @@ for name, encoder in encoders.items():
         [average_precision_score(*pair) for pair in zip(same, scores, strict=True)]
     )
     widths[name], rankings[name] = encodings.shape[1], np.argsort(-scores, axis=1)
-    print(f"{name:30} {widths[name]:5} numbers, mean average precision {precisions[name].mean():.3f}")
+    print(
+        f"{name:30} {widths[name]:5} numbers, mean average precision {precisions[name].mean():.3f}"
+    )
 
 # %%
 fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
