@@ -2,8 +2,9 @@
 
     python docs/check_site.py docs/_build/html
 
-Whatever a page loads by itself (scripts, styles, pictures, fonts) must be a file of the site; links that
-readers follow may lead anywhere. Prints what is not so, and ends with status 1 if there is anything.
+Whatever a page loads by itself (scripts, styles, pictures, fonts) must be a file of the site; links
+that readers follow may lead anywhere. Prints what is not so, and ends with status 1 if there is
+anything.
 """
 
 import re

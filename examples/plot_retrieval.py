@@ -81,7 +81,7 @@ ax.set(xlabel="mean average precision", xlim=(0, 1))
 ax.invert_yaxis()
 
 # %%
-# Queries, and the eight images that the last encoding ranks first. Those of another digit are framed.
+# Queries, and the eight images that the last encoding ranks first. Frames mark other digits.
 
 shown = np.linspace(0, len(precisions["Gaussian"]) - 1, 6).astype(int)
 fig, axes = plt.subplots(len(shown), 9, figsize=(7, 5), layout="constrained")

@@ -2,9 +2,9 @@
 When does it pay to train the codebook?
 =======================================
 
-A codebook that k-means or EM has found without labels can be trained for them, by descent through the
-encoding: the bag of words becomes learned aggregation, VLAD becomes NetVLAD. How much is there to
-gain? Less, the longer the encodings are: a large codebook has room for what no label asked for.
+A codebook that k-means or EM has found without labels can be trained for them, by descent through
+the encoding: the bag of words becomes learned aggregation, VLAD becomes NetVLAD. How much is there
+to gain? Much where encodings are short, and little where a large codebook has room for everything.
 
 The digits are those of scikit-learn, 500 to learn from and the others to test with.
 """
@@ -49,10 +49,11 @@ for name, encoder in encoders.items():
 fig, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained", sharey=True)
 for ax, name in zip(axes, encoders, strict=True):
     frozen, trained = np.transpose([scores[name, k] for k in sizes])
-    ax.plot(sizes, frozen, "o--", color="0.5", label="frozen")
-    ax.plot(sizes, trained, "o-", color="C0", label="trained")
+    ax.plot(sizes, 100 - 100 * frozen, "o--", color="0.5", label="frozen")
+    ax.plot(sizes, 100 - 100 * trained, "o-", color="C0", label="trained")
     ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
     ax.set(title=name, xlabel="components", xticks=sizes, xticklabels=sizes)
-axes[0].set_ylabel("accuracy")
-axes[0].legend(loc="lower right")
+axes[0].set(ylabel="errors, %", yticks=[2, 5, 10, 20, 50], yticklabels=[2, 5, 10, 20, 50])
+axes[0].legend()
 plt.show()
