@@ -14,6 +14,7 @@ from .encoders.average import MeanPooling
 from .encoders.bag_of_words import BagOfWordsEncoder
 from .encoders.compact_bilinear import CompactBilinearPooling
 from .encoders.fisher import FisherVectorEncoder
+from .encoders.gated import GatedSecondOrderPooling
 from .encoders.mixture_second_order import MixtureSecondOrderPooling
 from .encoders.normalization import PowerL2Normalizer
 from .encoders.second_order import SecondOrderPooling
@@ -37,6 +38,7 @@ __all__ = [
     "DiagonalGaussianMixture",
     "FisherVectorDisplay",
     "FisherVectorEncoder",
+    "GatedSecondOrderPooling",
     "GradientFeatureKernel",
     "GradientFeatureMap",
     "ImagePatches",

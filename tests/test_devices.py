@@ -29,6 +29,7 @@ from skfisher import (
     DiagonalGaussianMixture,
     FisherVectorDisplay,
     FisherVectorEncoder,
+    GatedSecondOrderPooling,
     GradientFeatureKernel,
     GradientFeatureMap,
     JointClassifier,
@@ -339,6 +340,7 @@ CASES = {
         BAGS,
     ),
     "gated moments": (MixtureSecondOrderPooling(2, **EM), ["transform"], BAGS),
+    "gate": (GatedSecondOrderPooling(2, random_state=0), ["transform"], BAGS),
     "sketch": (CompactBilinearPooling(8, random_state=0), ["transform"], BAGS),
     "sketch, kernel": (
         CompactBilinearPooling(8, degree=3, kernel="rbf", normalize="l2", random_state=0),

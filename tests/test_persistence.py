@@ -30,6 +30,7 @@ from skfisher import (
     DescriptorTransformer,
     DiagonalGaussianMixture,
     FisherVectorEncoder,
+    GatedSecondOrderPooling,
     GradientFeatureKernel,
     GradientFeatureMap,
     ImagePatches,
@@ -87,6 +88,11 @@ CASES = {
     ),
     "gated moments": (
         lambda: MixtureSecondOrderPooling(2, random_state=0).fit(BAGS),
+        "transform",
+        BAGS,
+    ),
+    "gate": (
+        lambda: GatedSecondOrderPooling(2, random_state=0).fit(BAGS),
         "transform",
         BAGS,
     ),

@@ -17,6 +17,7 @@ from skfisher import (
     DescriptorTransformer,
     DiagonalGaussianMixture,
     FisherVectorEncoder,
+    GatedSecondOrderPooling,
     GradientFeatureKernel,
     GradientFeatureMap,
     ImagePatches,
@@ -117,6 +118,7 @@ CASES = {
         encode,
         partial_fit,
     ),
+    "gate": (lambda _: GatedSecondOrderPooling(2, random_state=0), bags, encode, fit),
     "sketch": (lambda _: CompactBilinearPooling(8, random_state=0), bags, encode, fit),
     "encoder": (lambda _: FisherVectorEncoder(**MIXTURE), bags, encode, fit),
     "encoder, mixture": (

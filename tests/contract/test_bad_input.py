@@ -19,6 +19,7 @@ from skfisher import (
     DescriptorTransformer,
     DiagonalGaussianMixture,
     FisherVectorEncoder,
+    GatedSecondOrderPooling,
     GradientFeatureKernel,
     GradientFeatureMap,
     ImagePatches,
@@ -41,6 +42,7 @@ HEAD = DenseHead([RNG.normal(size=(4, 5)), RNG.normal(size=(5, 20))])
 NAN = float("nan")
 
 OF_BAGS = {
+    "GatedSecondOrderPooling": GatedSecondOrderPooling(2, random_state=0),
     "MixtureSecondOrderPooling": MixtureSecondOrderPooling(2, random_state=0),
     "CompactBilinearPooling": CompactBilinearPooling(8, random_state=0),
     "FisherVectorEncoder": FisherVectorEncoder(2, random_state=0),

@@ -11,6 +11,7 @@ from skfisher import (
     CompactBilinearPooling,
     DiagonalGaussianMixture,
     FisherVectorEncoder,
+    GatedSecondOrderPooling,
     JointClassifier,
     JointFisherSVC,
     LinearSDCA,
@@ -21,6 +22,8 @@ from skfisher import (
 )
 
 ESTIMATORS = [
+    GatedSecondOrderPooling(),
+    JointClassifier(GatedSecondOrderPooling(3, n_components=1), batch_size=100),
     MixtureSecondOrderPooling(n_components=3),
     CompactBilinearPooling(n_components=16),
     CompactBilinearPooling(n_components=16, degree=3, kernel="rbf", normalize="l2"),

@@ -18,6 +18,7 @@ from skfisher.layers.bag_of_words import BagOfWordsPooling
 from skfisher.layers.chain import Chain
 from skfisher.layers.feature_map import FeatureMap
 from skfisher.layers.fisher import FisherPooling
+from skfisher.layers.gate import GatedPooling
 from skfisher.layers.layer import PoolingLayer, RowLayer, lacks
 from skfisher.layers.mixture_second_order import MixtureMatrixPooling
 from skfisher.layers.normalization import Centering, PowerL2
@@ -70,6 +71,16 @@ def gated_moments(offset=0, **options):
         "descriptor_mean": np.full(D, offset + 0.1), "descriptor_scale": np.linspace(0.7, 1.3, D),
     }  # fmt: skip
     return layer, layer.free(mixture, CONSTANTS) | constants
+
+
+def gated(**options):
+    options = {"function": "newton_schulz", "n_components": D_OUT, "norm": None} | options
+    layer = GatedPooling(3, matrix=MatrixPooling(**options))
+    return layer, {
+        "descriptor_mean": np.full(D, 0.1), "descriptor_scale": np.linspace(0.7, 1.3, D),
+        "ridge": np.array(0.0), "projections": wave(3, D_OUT, D, phase=0.4),
+        "gate": wave(3, D, phase=1.9), "spread": wave(3, D, phase=2.6),
+    }  # fmt: skip
 
 
 def sketch(**options):
@@ -166,6 +177,8 @@ POOLINGS = {
     "gated moments": gated_moments(),
     "gated moments, power": gated_moments(power=0.3, weight_map="sigmoid"),
     "gated moments far from the origin": gated_moments(40),
+    "gate": gated(),
+    "gate, covariances": gated(statistic="covariance", function="power", power=0.4),
     "sketch": sketch(),
     "sketch, cube": sketch(degree=3),
     "sketch, kernel": sketch(degree=3, gamma=0.7),
