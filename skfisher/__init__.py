@@ -15,6 +15,7 @@ from .encoders.bag_of_words import BagOfWordsEncoder
 from .encoders.compact_bilinear import CompactBilinearPooling
 from .encoders.fisher import FisherVectorEncoder
 from .encoders.gated import GatedSecondOrderPooling
+from .encoders.low_rank import LowRankBilinearPooling
 from .encoders.mixture_second_order import MixtureSecondOrderPooling
 from .encoders.normalization import PowerL2Normalizer
 from .encoders.second_order import SecondOrderPooling
@@ -47,6 +48,7 @@ __all__ = [
     "JointTrainingDisplay",
     "LinearSDCA",
     "LossSampling",
+    "LowRankBilinearPooling",
     "MeanPooling",
     "MixtureDisplay",
     "MixtureSecondOrderPooling",

@@ -35,6 +35,7 @@ from skfisher import (
     JointClassifier,
     JointFisherSVC,
     LinearSDCA,
+    LowRankBilinearPooling,
     MeanPooling,
     MixtureDisplay,
     MixtureSecondOrderPooling,
@@ -341,6 +342,7 @@ CASES = {
     ),
     "gated moments": (MixtureSecondOrderPooling(2, **EM), ["transform"], BAGS),
     "gate": (GatedSecondOrderPooling(2, random_state=0), ["transform"], BAGS),
+    "energies": (LowRankBilinearPooling(5, random_state=0), ["transform"], BAGS),
     "sketch": (CompactBilinearPooling(8, random_state=0), ["transform"], BAGS),
     "sketch, kernel": (
         CompactBilinearPooling(8, degree=3, kernel="rbf", normalize="l2", random_state=0),

@@ -37,6 +37,7 @@ from skfisher import (
     JointClassifier,
     JointFisherSVC,
     LinearSDCA,
+    LowRankBilinearPooling,
     MeanPooling,
     MixtureSecondOrderPooling,
     PositionAppender,
@@ -93,6 +94,11 @@ CASES = {
     ),
     "gate": (
         lambda: GatedSecondOrderPooling(2, random_state=0).fit(BAGS),
+        "transform",
+        BAGS,
+    ),
+    "energies": (
+        lambda: LowRankBilinearPooling(5, random_state=0).fit(BAGS),
         "transform",
         BAGS,
     ),

@@ -24,6 +24,7 @@ from skfisher import (
     JointClassifier,
     JointFisherSVC,
     LinearSDCA,
+    LowRankBilinearPooling,
     MeanPooling,
     MixtureSecondOrderPooling,
     PositionAppender,
@@ -119,6 +120,7 @@ CASES = {
         partial_fit,
     ),
     "gate": (lambda _: GatedSecondOrderPooling(2, random_state=0), bags, encode, fit),
+    "energies": (lambda _: LowRankBilinearPooling(5, random_state=0), bags, encode, fit),
     "sketch": (lambda _: CompactBilinearPooling(8, random_state=0), bags, encode, fit),
     "encoder": (lambda _: FisherVectorEncoder(**MIXTURE), bags, encode, fit),
     "encoder, mixture": (

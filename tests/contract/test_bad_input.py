@@ -26,6 +26,7 @@ from skfisher import (
     JointClassifier,
     JointFisherSVC,
     LinearSDCA,
+    LowRankBilinearPooling,
     MeanPooling,
     MixtureSecondOrderPooling,
     PositionAppender,
@@ -42,6 +43,7 @@ HEAD = DenseHead([RNG.normal(size=(4, 5)), RNG.normal(size=(5, 20))])
 NAN = float("nan")
 
 OF_BAGS = {
+    "LowRankBilinearPooling": LowRankBilinearPooling(5, random_state=0),
     "GatedSecondOrderPooling": GatedSecondOrderPooling(2, random_state=0),
     "MixtureSecondOrderPooling": MixtureSecondOrderPooling(2, random_state=0),
     "CompactBilinearPooling": CompactBilinearPooling(8, random_state=0),

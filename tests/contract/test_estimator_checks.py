@@ -15,6 +15,7 @@ from skfisher import (
     JointClassifier,
     JointFisherSVC,
     LinearSDCA,
+    LowRankBilinearPooling,
     MeanPooling,
     MixtureSecondOrderPooling,
     SecondOrderPooling,
@@ -22,8 +23,9 @@ from skfisher import (
 )
 
 ESTIMATORS = [
+    LowRankBilinearPooling(5),
     GatedSecondOrderPooling(),
-    JointClassifier(GatedSecondOrderPooling(3, n_components=1), batch_size=100),
+    JointClassifier(GatedSecondOrderPooling(3), batch_size=100),
     MixtureSecondOrderPooling(n_components=3),
     CompactBilinearPooling(n_components=16),
     CompactBilinearPooling(n_components=16, degree=3, kernel="rbf", normalize="l2"),

@@ -15,6 +15,7 @@ from skfisher.arrays.libraries import to_host
 from skfisher.codebooks.em import Mixture
 from skfisher.layers.average import AveragePooling
 from skfisher.layers.bag_of_words import BagOfWordsPooling
+from skfisher.layers.bilinear import EnergyPooling
 from skfisher.layers.chain import Chain
 from skfisher.layers.feature_map import FeatureMap
 from skfisher.layers.fisher import FisherPooling
@@ -179,6 +180,7 @@ POOLINGS = {
     "gated moments far from the origin": gated_moments(40),
     "gate": gated(),
     "gate, covariances": gated(statistic="covariance", function="power", power=0.4),
+    "energies": (EnergyPooling(5), {"directions": wave(5, D, phase=0.5)}),
     "sketch": sketch(),
     "sketch, cube": sketch(degree=3),
     "sketch, kernel": sketch(degree=3, gamma=0.7),

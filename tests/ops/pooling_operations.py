@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import softmax
 
 from skfisher.arrays.libraries import array_module, asarray
-from skfisher.ops import gate, gated_moments, sketch
+from skfisher.ops import bilinear, gate, gated_moments, sketch
 from skfisher.ops.chunks import Frame
 
 from .operation import STARTS, STOPS, Op
@@ -99,6 +99,21 @@ def balance(usage):
     return gate.balance_loss(usage, weight=0.7)
 
 
+def energies_vjp(g, x, directions):
+    d_x, d_directions = bilinear.energy_sums_vjp(g, x, STARTS, STOPS, directions)
+    return d_x, d_directions.astype(x.dtype)
+
+
+def energies(x, directions):
+    # by second moments
+    return np.array(
+        [
+            [u @ (x[start:stop].T @ x[start:stop]) @ u for u in directions]
+            for start, stop in zip(STARTS, STOPS, strict=True)
+        ]
+    )
+
+
 POOLING_OPS = [
     sketch_op(2, 5),
     sketch_op(2, 2),  # so few buckets that short bags go row by row
@@ -114,6 +129,15 @@ POOLING_OPS = [
             rng.normal(size=K),
         ),
         moments_of_rows,
+        per_bag=True,
+        wide=True,
+    ),
+    Op(
+        "energy_sums",
+        lambda x, u: bilinear.energy_sums(x, STARTS, STOPS, u),
+        energies_vjp,
+        lambda rng: (rng.normal(size=(STOPS[-1], D)), rng.normal(size=(K, D))),
+        energies,
         per_bag=True,
         wide=True,
     ),
