@@ -104,6 +104,8 @@ class State(NamedTuple):
     a: np.ndarray  # dual variables,
     p: np.ndarray  # excess,
     q: np.ndarray | None  # and lack
+    margins: np.ndarray  # of the weights,
+    total: np.ndarray  # and the sums of samples that the dual variables make
     lowest: np.ndarray  # the weights of the lowest P so far
     primal: np.ndarray
     highest: np.ndarray  # the dual variables of the highest D so far
@@ -143,16 +145,20 @@ class Group:
         ridge = 1 / (2 * c) if squared else np.zeros((k, 1))
         a = np.clip(duals, 0, None if squared else c) * counts
         theta, nothing = np.zeros((k, features.z.shape[1])), np.full(k, np.inf)
+        margins = np.zeros((k, n))
         start = State(
             y, counts, c, ridge, theta, a, np.ones((k, n)), None if squared else np.ones((k, n)),
-            theta, nothing, a, -nothing, nothing, nothing, np.zeros(k, dtype=int),
+            margins, theta, theta, nothing, a, -nothing, nothing, nothing, np.zeros(k, dtype=int),
         )  # fmt: skip
-        theta = self._theta_of(start, a)
+        total = self._sum(start, a)
+        theta = self._theta_of(total)
         self.theta, self.duals = theta, a
-        self.primal, self.dual = self._primal(start, theta), self._dual(start, a)
+        self.primal = self._primal(start, theta, self._margins(start, theta))
+        self.dual = self._dual(start, a, total)
         # From margins of 0, as far from one bound as from the other.
+        a = self._first_duals(start)
         self._state = start._replace(
-            a=self._first_duals(start), lowest=theta, primal=self.primal, dual=self.dual
+            a=a, total=self._sum(start, a), lowest=theta, primal=self.primal, dual=self.dual
         )
         self._live = np.flatnonzero(counts.any(axis=1))
         self._state = self._state.of(self._live)
@@ -169,7 +175,7 @@ class Group:
         the solution of the least squares problem.
         """
         once = np.ones_like(s.c)
-        direction = solver(self._features, once[:1])(self._sum(s, once))
+        direction = solver(self._features, once[:1])(self._sum(s, once), accurate=False)
         weights, lengths = direction @ self._features.weights.T, 8.0 ** np.arange(5)[:, None]
         margins = self._margins(s, direction) * lengths[..., None]
         bounds = lengths**2 * _dots(weights, weights) / 2 + self._losses(s, margins)
@@ -183,21 +189,21 @@ class Group:
     def _margins(self, s, theta):
         return s.y * (theta @ self._features.z.T)
 
-    def _theta_of(self, s, a):
+    def _theta_of(self, total):
         inverse = self._features.inverse
-        return self._sum(s, a) @ inverse @ inverse.T
+        return total @ inverse @ inverse.T
 
-    def _primal(self, s, theta):
+    def _primal(self, s, theta, margins):
         weights = theta @ self._features.weights.T
-        return _dots(weights, weights) / 2 + self._losses(s, self._margins(s, theta))
+        return _dots(weights, weights) / 2 + self._losses(s, margins)
 
     def _losses(self, s, margins):
         shortfall = s.counts * np.maximum(1 - margins, 0)
         return _dots(shortfall * s.c, shortfall if self._squared else s.counts)
 
-    def _dual(self, s, a):
-        total = self._sum(s, a) @ self._features.inverse
-        return _dots(a, s.counts * (1 - s.ridge * a / 2)) - _dots(total, total) / 2
+    def _dual(self, s, a, total):
+        weights = total @ self._features.inverse
+        return _dots(a, s.counts * (1 - s.ridge * a / 2)) - _dots(weights, weights) / 2
 
     def _settled(self, s):
         """Return the dual variables, those at a bound that would go there on their own."""
@@ -213,17 +219,17 @@ class Group:
         Where the weights are those of its dual variables but for rounding, the value of the
         Lagrangian, as rounding alone may make that of the dual variables meaningless.
         """
-        surplus = s.theta @ self._features.metric - self._sum(s, s.a)
+        surplus = s.theta @ self._features.metric - s.total
         rounding = s.a.shape[1] * np.finfo(np.float64).eps  # of sums of as many terms
         is_rounding = abs(surplus).max(axis=1) <= rounding * s.a.sum(axis=1)
         weights = s.theta @ self._features.weights.T
-        slack = s.counts * (1 - s.ridge * s.a / 2) - self._margins(s, s.theta)
+        slack = s.counts * (1 - s.ridge * s.a / 2) - s.margins
         lagrangian = _dots(s.a, slack) + _dots(weights, weights) / 2
-        return np.where(is_rounding, lagrangian, self._dual(s, s.a))
+        return np.where(is_rounding, lagrangian, self._dual(s, s.a, s.total))
 
     def _judged(self, s, tol):
         """Return the state with what is best of weights and dual variables, and keep these."""
-        primal, dual = self._primal(s, s.theta), self._dual_of_point(s)
+        primal, dual = self._primal(s, s.theta, s.margins), self._dual_of_point(s)
         lower = primal < s.primal
         s = s._replace(
             lowest=np.where(lower[:, None], s.theta, s.lowest),
@@ -234,11 +240,12 @@ class Group:
         gaps = relative_gaps(s.primal, s.dual)
         if gaps.min() < NEAR:
             settled = self._settled(s)
-            settled_dual = self._dual(s, settled)
+            total = self._sum(s, settled)
+            settled_dual = self._dual(s, settled, total)
             s = _raised(s, settled, settled_dual)
             # Weights and dual variables that belong together are worth a step more.
-            theta = self._theta_of(s, settled)
-            of_duals = self._primal(s, theta)
+            theta = self._theta_of(total)
+            of_duals = self._primal(s, theta, self._margins(s, theta))
             enough = np.maximum(tol, np.minimum(10 * gaps, NEAR))
             agree = relative_gaps(of_duals, settled_dual) < enough
             pairs = (
@@ -279,21 +286,21 @@ class Group:
         """Return the state after a step."""
         z, metric = self._features.z, self._features.metric
         a, p, q, t = s.a, s.p, s.q, s.c - s.a
-        excess = self._margins(s, s.theta) + s.ridge * a - 1 - p
+        excess = s.margins + s.ridge * a - 1 - p
         stiffness = s.ridge + p / a
         if q is not None:
             excess += q
             stiffness += q / t
-        surplus = s.theta @ metric - self._sum(s, a)
+        surplus = s.theta @ metric - s.total
         weights = s.counts / stiffness
         solve = solver(self._features, weights)
 
-        def direction(of_p, of_q):
+        def direction(of_p, of_q, accurate=True):
             """Return the step to products ``a p`` of `of_p`, and ``(c - a) q`` of `of_q`."""
             right = of_p / a - p - excess
             if q is not None:
                 right -= of_q / t - q
-            d_theta = solve((s.y * weights * right) @ z - surplus)
+            d_theta = solve((s.y * weights * right) @ z - surplus, accurate)
             d_a = (right - self._margins(s, d_theta)) / stiffness
             d_p = (of_p - p * d_a) / a - p
             return d_theta, d_a, d_p, None if q is None else (of_q + q * d_a) / t - q
@@ -310,16 +317,18 @@ class Group:
             total = _dots(a + step * d_a, p + step * d_p)
             return total if q is None else total + _dots(t - step * d_a, q + step * d_q)
 
-        _, d_a, d_p, d_q = direction(0.0, 0.0)  # straight to the optimum, as far as it is straight
+        # straight to the optimum, as far as it is straight
+        _, d_a, d_p, d_q = direction(0.0, 0.0, accurate=False)
         now = products(d_a, d_p, d_q, 0.0)
         left = products(d_a, d_p, d_q, reach(d_a, d_p, d_q, 1.0)) / now
         aim = (left**3 * now / (a.shape[1] if q is None else 2 * a.shape[1]))[:, None]
         of_q = None if q is None else aim + d_a * d_q
         d_theta, d_a, d_p, d_q = direction(aim - d_a * d_p, of_q)
         step = reach(d_a, d_p, d_q, SHARE)
+        theta, a = s.theta + step * d_theta, a + step * d_a
         return s._replace(
-            theta=s.theta + step * d_theta, a=a + step * d_a, p=p + step * d_p,
-            q=None if q is None else q + step * d_q,
+            theta=theta, a=a, p=p + step * d_p, q=None if q is None else q + step * d_q,
+            margins=self._margins(s, theta), total=self._sum(s, a),
         )  # fmt: skip
 
 

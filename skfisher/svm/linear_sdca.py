@@ -36,8 +36,8 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
     constant feature. It is solved by dual coordinate ascent [1]_ [2]_ for all classes at once;
     where samples are fewer than features, from the products of samples alone, so that the number
     of features hardly matters. Where samples or features are few, some hundred, an interior point
-    method [3]_ takes its place; elsewhere, the ascent hands over to it where it has not converged
-    after passes that cost half as much.
+    method [3]_ takes its place; elsewhere, the ascent hands over to it where it has not converged,
+    and is not about to, after passes that cost half as much.
 
     Parameters
     ----------

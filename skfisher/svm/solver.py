@@ -4,7 +4,7 @@ A pass of dual coordinate ascent costs little, but their number grows with the c
 the differences in scale. A step of the interior point method solves a system of as many equations
 as there are features, or samples if these are fewer, but some ten are enough. So where ten steps
 cost no more than a few passes, they are taken at once; elsewhere the ascent goes first, and hands
-over when its passes have cost half as much.
+over when its passes have cost half as much, unless what it still needs costs less than ten steps.
 """
 
 from typing import NamedTuple
@@ -89,12 +89,13 @@ class Solver:
         self._options = {"loss": loss, "intercept_scaling": intercept_scaling}
         self._tol = tol
         self._rng = np.random.default_rng(seed)
-        self._passes_left = passes_worth(*x.shape, signs.shape[1])
+        self._passes_left = self._passes = passes_worth(*x.shape, signs.shape[1])
         if self._passes_left < FEW_PASSES or not _squares_are_small(x, costs):
             self._hand_over(duals)
         else:
             self._method = DualAscent(x, signs, costs, duals=duals, **self._options)
         self.gap = relative_gap(*self.objectives())
+        self._gaps = [self.gap]
 
     def _hand_over(self, duals):
         self._passes_left = None
@@ -103,13 +104,28 @@ class Solver:
     def advance(self):
         """Pass over the samples once."""
         if self._passes_left == 0:
-            self._hand_over(self._method.duals)
+            self._passes_left = self._passes_worth_adding()
+            if self._passes_left == 0:
+                self._hand_over(self._method.duals)
         if self._passes_left is None:
             self._method.advance(self._tol)
         else:
             self._method.visit_all(self._rng)
             self._passes_left -= 1
         self.gap = relative_gap(*self.objectives())
+        self._gaps.append(self.gap)
+
+    def _passes_worth_adding(self):
+        """Return how many passes more the ascent needs, if they are few; otherwise 0.
+
+        It is taken to go on as in the second half of its passes. It is asked once.
+        """
+        if self._tol == 0 or len(self._gaps) > self._passes + 1:
+            return 0
+        half = self._passes // 2
+        fall = np.log(self._gaps[-1 - half] / self.gap) / half
+        needed = np.log(self.gap / self._tol) / max(fall, 1e-9)
+        return int(np.ceil(1.2 * needed)) if needed < 2 * self._passes else 0
 
     @property
     def done(self):

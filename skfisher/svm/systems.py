@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import qr
-from scipy.linalg.lapack import dpotrf, dpotrs
+from scipy.linalg.blas import dsyrk, ssyrk
+from scipy.linalg.lapack import dpotrf, dpotrs, spotrf
 
 __all__ = ["Features", "reduced", "solver"]
 
@@ -14,9 +15,17 @@ LEAST_SCALE = 1e-150
 OFFSET = 4.0
 # Added to the unit diagonal of a system where rounding has left it indefinite.
 RIDGES = (0.0, 1e-15, 1e-13, 1e-11, 1e-9)
-# A pivot of a system below which its solution is worth refining.
-SMALL_PIVOT = 1e-4
-CHUNK_NUMBERS = 2**18
+# Pivots of a system below which a factor is not exact, and one in float32 not worth having.
+SMALL_PIVOT, SMALL_PIVOT32 = 1e-4, 0.1
+# Systems of fewer features gain nothing by float32.
+MANY_FEATURES = 100
+# Samples are light that all together add less than so many times the metric to a system.
+LIGHT = 10.0
+# Of conjugate gradients: fewer leave too much to light samples and rounding, more magnify rounding.
+STEPS = 2
+# Few enough numbers to stay in the cache.
+CHUNK_NUMBERS = 2**15
+TINY = np.finfo(np.float64).tiny
 
 
 class Features(NamedTuple):
@@ -31,6 +40,7 @@ class Features(NamedTuple):
     inverse: np.ndarray  # (m, m), of `weights`
     metric: np.ndarray  # (m, m), half the penalty is a quadratic form in the coordinates
     norms: np.ndarray  # (n,), squared lengths of the samples
+    z32: np.ndarray  # `z` in float32
 
     @classmethod
     def of(cls, x, bias):
@@ -56,7 +66,7 @@ class Features(NamedTuple):
         z /= scale
         inverse = scale[:, None] * shear
         weights = (2 * np.eye(m) - shear) / scale
-        return cls(z, weights, inverse, weights.T @ weights, norms)
+        return cls(z, weights, inverse, weights.T @ weights, norms, z.astype(np.float32))
 
 
 def reduced(x):
@@ -72,33 +82,81 @@ def solver(features, weights):
 
     One for each row of weights, or with one row the same for all right-hand sides.
     """
-    z, metric, m = features.z, features.metric, features.z.shape[1]
-    n_rows = max(1, CHUNK_NUMBERS // m)
-    factors = []
-    for roots in np.sqrt(weights)[..., None]:
-        matrix = metric.copy()
-        for first in range(0, len(z), n_rows):
-            rows = z[first : first + n_rows] * roots[first : first + n_rows]
-            matrix += rows.T @ rows
-        scale = 1 / np.sqrt(matrix.diagonal())
-        matrix *= scale[:, None] * scale
-        for ridge in RIDGES:
-            matrix.flat[:: m + 1] = 1 + ridge
-            factor, fault = dpotrf(matrix, lower=1, clean=0)
-            if not fault:
-                break
-        factors.append((factor, scale))
-    refine = min(factor.diagonal().min() for factor, _ in factors) < SMALL_PIVOT
+    z, metric = features.z, features.metric
+    factors, are_exact = zip(*(_factor(features, of_class) for of_class in weights), strict=True)
 
     def once(rights):
         pairs = zip(rights, factors * (len(rights) // len(factors)), strict=True)
         return np.array([s * dpotrs(factor, s * right, lower=1)[0] for right, (factor, s) in pairs])
 
-    def solve(rights):
-        solutions = once(rights)
-        if refine:
-            products = (weights * (solutions @ z.T)) @ z
-            solutions += once(rights - solutions @ metric - products)
+    def solve(rights, accurate=True):
+        """Return solutions by the factors alone, or, if accurate, by conjugate gradients."""
+        if not accurate or all(are_exact):
+            return once(rights)
+        solutions, direction, size = 0.0, 0.0, np.inf
+        for _ in range(STEPS):
+            ahead, last = once(rights), size
+            size = _dots(rights, ahead)
+            direction = ahead + _ratio(size, last) * direction
+            image = direction @ metric + (weights * (direction @ z.T)) @ z
+            step = _ratio(size, _dots(direction, image))
+            solutions = solutions + step * direction
+            rights = rights - step * image
         return solutions
 
     return solve
+
+
+def _factor(features, weights):
+    """Return a Cholesky factor of a system at a unit diagonal with its scale, and if it is exact.
+
+    Light samples are left out, and where pivots are not small, float32 will do: conjugate
+    gradients make good both.
+    """
+    n, m = features.z.shape
+    heavy = np.flatnonzero(weights * features.norms > LIGHT / n)
+    roots = np.sqrt(weights[heavy])
+    if m >= MANY_FEATURES:
+        system, scale = _scaled(features.metric, _squares(features.z32, heavy, roots))
+        factor, fault = spotrf(system.astype(np.float32), lower=1, clean=0, overwrite_a=1)
+        if not fault and factor.diagonal().min() > SMALL_PIVOT32:
+            return (factor.astype(np.float64), scale), False
+    system, scale = _scaled(features.metric, _squares(features.z, heavy, roots))
+    for ridge in RIDGES:
+        system.flat[:: m + 1] = 1 + ridge
+        factor, fault = dpotrf(system, lower=1, clean=0)
+        if not fault:
+            break
+    return (factor, scale), len(heavy) == n and factor.diagonal().min() > SMALL_PIVOT
+
+
+def _squares(z, rows, roots):
+    """Return the lower triangle of ``z' diag(roots)^2 z`` over some rows."""
+    m = z.shape[1]
+    n_rows = max(1, CHUNK_NUMBERS // m)
+    total = np.zeros((m, m), dtype=z.dtype, order="F")
+    syrk = ssyrk if z.dtype == np.float32 else dsyrk
+    for first in range(0, len(rows), n_rows):
+        part = slice(first, first + n_rows)
+        scaled = z[rows[part]]
+        scaled *= roots[part, None]
+        total = syrk(1.0, scaled.T, 1.0, total, lower=1, overwrite_c=1)
+    return total
+
+
+def _scaled(metric, squares):
+    """Return the sum at a unit diagonal, in the order of `squares`, and the scale of that."""
+    system = metric.T + squares
+    scale = 1 / np.sqrt(system.diagonal())
+    system *= scale
+    system *= scale[:, None]
+    return system, scale
+
+
+def _dots(a, b):
+    """Return the products of rows of two arrays, as a column."""
+    return np.einsum("kn,kn->k", a, b)[:, None]
+
+
+def _ratio(a, b):
+    return a / np.maximum(b, TINY)

@@ -11,8 +11,10 @@ from sklearn.svm import LinearSVC
 from skfisher import LinearSDCA
 
 both_losses = pytest.mark.parametrize("loss", ["squared_hinge", "hinge"])
-# of features fewer than samples and more, and few enough of both to solve systems at once or not
-all_shapes = pytest.mark.parametrize("shape", [(300, 40), (60, 90), (700, 800)], ids=str)
+# of features fewer than samples and more, few enough of both to solve systems at once or not, and
+# enough to solve them in float32
+SHAPES = [(300, 40), (400, 120), (60, 90), (700, 800)]
+all_shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 
 def problem(kind, shape=(300, 40)):
