@@ -13,16 +13,20 @@ from threadpoolctl import threadpool_limits
 
 from skfisher import (
     BagOfWordsEncoder,
+    CompactBilinearPooling,
     DenseHead,
     DescriptorTransformer,
     DiagonalGaussianMixture,
     FisherVectorEncoder,
+    GatedSecondOrderPooling,
     GradientFeatureKernel,
     GradientFeatureMap,
     JointClassifier,
     JointFisherSVC,
     LinearSDCA,
+    LowRankBilinearPooling,
     MeanPooling,
+    MixtureSecondOrderPooling,
     SecondOrderPooling,
     VLADEncoder,
 )
@@ -60,6 +64,13 @@ CASES = {
     ),
     "encoder, normalised": (
         FisherVectorEncoder(normalize="power-l2", **EM), BAGS, None, "transform",
+    ),
+    "gated moments": (MixtureSecondOrderPooling(**EM), BAGS, None, "transform"),
+    "gate": (GatedSecondOrderPooling(random_state=0), BAGS, None, "transform"),
+    "energies": (LowRankBilinearPooling(4), BAGS, None, "transform"),
+    "sketch": (CompactBilinearPooling(64, random_state=0), BAGS, None, "transform"),
+    "sketch, kernel": (
+        CompactBilinearPooling(64, degree=3, kernel="rbf", random_state=0), BAGS, None, "transform",
     ),
     "VLAD": (VLADEncoder(8, random_state=0), BAGS, None, "transform"),
     "VLAD, hard": (
