@@ -1,4 +1,4 @@
-"""Layers over a codebook where descriptors lie far out, and where assignment is a rule of its own."""
+"""Layers over a codebook: descriptors that lie far out, and rules of assignment."""
 
 import numpy as np
 import pytest
