@@ -55,5 +55,6 @@ for ax, name in zip(axes, encoders, strict=True):
     ax.set_yscale("log")
     ax.set(title=name, xlabel="components", xticks=sizes, xticklabels=sizes)
 axes[0].set(ylabel="errors, %", yticks=[2, 5, 10, 20, 50], yticklabels=[2, 5, 10, 20, 50])
+axes[0].minorticks_off()
 axes[0].legend()
 plt.show()
