@@ -16,6 +16,7 @@ from skfisher.arrays.libraries import is_cupy, to_host
 from skfisher.arrays.tensors import is_tensor
 from skfisher.bags.feature_names import names_of, shared_names
 from skfisher.bags.files import MANIFEST, read_arrays, write_arrays
+from skfisher.bags.forms import FormedBags
 from skfisher.bags.mapped import is_mapped, sendable
 from skfisher.bags.ragged import as_indices, gather, stack
 from skfisher.bags.stacked import Stacked, alike_lengths, stacked_small
@@ -28,7 +29,7 @@ PACK_MAPPED_BYTES = 2**26
 SAVE_BYTES = 2**24
 
 
-class Bags:
+class Bags(FormedBags):
     """Bags of descriptors: ragged data over one array.
 
     A `Bags` behaves as a one-dimensional array of bags. Indexing with an integer
