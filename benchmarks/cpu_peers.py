@@ -62,14 +62,17 @@ def vlfeat(bags, mixture):
     k, d = means.shape
     out = np.empty(2 * k * d, np.float32)
     real, improved = 1, 3  # VL_TYPE_FLOAT; square root and length
-    pointers = [ctypes.c_void_p(a.ctypes.data) for a in (out, means, variances, weights)]
-    size = ctypes.c_uint64
+    size, pointer = ctypes.c_uint64, lambda array: ctypes.c_void_p(array.ctypes.data)
 
-    def encode():
+    def encode(bags=bags):  # which keeps the arrays alive
         for x in bags:
             library.vl_fisher_encode(
-                pointers[0], real, pointers[1], size(d), size(k), *pointers[2:],
-                ctypes.c_void_p(x.ctypes.data), size(len(x)), improved,
+                pointer(out), real, pointer(means), size(d), size(k), pointer(variances),
+                pointer(weights), pointer(x), size(len(x)), improved,
             )  # fmt: skip
 
+    encode(bags[:1])
+    expected = plain_encode(bags[:1], mixture)[0, k:]  # without the weights, which VLFeat lacks
+    expected = np.sign(expected) * np.sqrt(np.abs(expected))
+    assert np.abs(out - expected / np.linalg.norm(expected)).max() < 1e-2 * np.abs(out).max()
     return {"VLFeat": encode}

@@ -116,16 +116,17 @@ class Solver:
         self._gaps.append(self.gap)
 
     def _passes_worth_adding(self):
-        """Return how many passes more the ascent needs, if they are few; otherwise 0.
+        """Return how many passes more the ascent may make, if it needs few; otherwise 0.
 
-        It is taken to go on as in the second half of its passes. It is asked once.
+        It is taken to go on as in the second half of its passes, give or take: its gap goes up
+        and down. It is asked once.
         """
         if self._tol == 0 or len(self._gaps) > self._passes + 1:
             return 0
         half = self._passes // 2
         fall = np.log(self._gaps[-1 - half] / self.gap) / half
         needed = np.log(self.gap / self._tol) / max(fall, 1e-9)
-        return int(np.ceil(1.2 * needed)) if needed < 2 * self._passes else 0
+        return int(2 * needed) + FEW_PASSES if needed < self._passes / 2 else 0
 
     @property
     def done(self):
