@@ -19,6 +19,7 @@ __all__ = ["power_l2_normalize", "power_l2_normalize_vjp"]
 # device so many that there are few steps.
 BLOCK_BYTES = 2**17
 DEVICE_BLOCK_BYTES = 2**26
+SQRT_BLOCK_BYTES = 2**19  # whose steps need one array beside
 
 
 def power_l2_normalize(x, *, power=0.5, blocks=None, eps=None, out=None):
@@ -57,13 +58,22 @@ def power_l2_normalize(x, *, power=0.5, blocks=None, eps=None, out=None):
     if native.takes(x, power=power, blocks=blocks, eps=eps):
         native.power_l2_normalize(x, out)
         return out
+    if power != 0.5 or blocks is not None or eps is not None or is_cupy(x):
+        return _scaled_power_l2(x, power, blocks, eps, out)
+    n_rows = min(len(x), max(1, SQRT_BLOCK_BYTES // max(1, x.shape[1] * x.itemsize)))
+    buffer = empty((n_rows, x.shape[1]), like=x)
+    for first in range(0, len(x), max(1, n_rows)):
+        rows = slice(first, first + n_rows)
+        if not _sqrt_l2(x[rows], out[rows], buffer):
+            _scaled_power_l2(x[rows], power, blocks, eps, out[rows])
+    return out
+
+
+def _scaled_power_l2(x, power, blocks, eps, out):
     block_bytes = DEVICE_BLOCK_BYTES if is_cupy(x) else BLOCK_BYTES
     n_rows = max(1, block_bytes // max(1, x.shape[1] * x.itemsize))
-    plain = power == 0.5 and blocks is None and eps is None and not is_cupy(x)
     for first in range(0, len(x), n_rows):
         rows = slice(first, first + n_rows)
-        if plain and _sqrt_l2(x[rows], out[rows]):
-            continue
         _, u, _ = _scaled_power(x[rows], power, blocks, eps)
         if blocks is not None:
             u /= _norms(u, blocks)
@@ -71,17 +81,16 @@ def power_l2_normalize(x, *, power=0.5, blocks=None, eps=None, out=None):
     return out
 
 
-def _sqrt_l2(x, out):
+def _sqrt_l2(x, out, buffer):
     r"""Write ``sign(x) sqrt(|x| / sum |x|)`` of each row; return False where a sum is none.
 
     That is the signed square root, scaled to unit length, in few passes.
     """
-    x = np.ascontiguousarray(x)  # sums depend on the order in memory
-    size = np.abs(x)
+    size = np.abs(x, out=buffer[: len(x)])
     with np.errstate(over="ignore"):
         total = size.sum(axis=1, keepdims=True)
-    least, most = total.min(), total.max()
-    if not (least > np.finfo(x.dtype).tiny / np.finfo(x.dtype).eps and most < np.inf):
+    limits = np.finfo(x.dtype)
+    if not (total.min() > limits.tiny / limits.eps and total.max() < np.inf):
         return False
     size *= 1 / total
     np.sqrt(size, out=size)
