@@ -44,20 +44,23 @@ _ANYWHERE = contextlib.nullcontext()  # on the host no device is the current one
 
 def is_cupy(x):
     """Tell whether `x` is a CuPy array, without importing CuPy."""
-    cupy = sys.modules.get("cupy")
+    if "cupy" not in sys.modules:
+        return False
+    cupy = sys.modules["cupy"]  # None where somebody forbade to import it
     return cupy is not None and isinstance(x, cupy.ndarray)
 
 
 def array_module(*arrays):
     """Return the library of the arguments: ``cupy`` if any is a CuPy array, else ``numpy``."""
-    cupy = sys.modules.get("cupy")
-    if cupy is not None and any(isinstance(x, cupy.ndarray) for x in arrays):
-        return cupy
+    if "cupy" in sys.modules and any(map(is_cupy, arrays)):
+        return sys.modules["cupy"]
     return np
 
 
 def asarray(x, *, like, dtype=None):
     """Return `x` as an array of the library and device of `like`, of the given or its own dtype."""
+    if type(like) is np.ndarray and type(x) is np.ndarray and dtype is None:
+        return x
     if not is_cupy(like):
         return np.asarray(to_host(x), dtype=dtype)
     if is_cupy(x) or (isinstance(x, np.ndarray) and x.nbytes > STAGED_BYTES):
@@ -68,7 +71,8 @@ def asarray(x, *, like, dtype=None):
 
 def empty(shape, *, like, dtype=None):
     """Return an uninitialised array of the library, and by default the dtype, of `like`."""
-    return array_module(like).empty(shape, dtype=like.dtype if dtype is None else dtype)
+    xp = np if type(like) is np.ndarray else array_module(like)
+    return xp.empty(shape, dtype=like.dtype if dtype is None else dtype)
 
 
 def zeros(shape, *, like, dtype=None):
@@ -88,6 +92,8 @@ def float_dtype(dtype):
 
 def to_host(x):
     """Return `x` as a NumPy array, copied only if it lives on a device."""
+    if type(x) is np.ndarray:
+        return x
     if is_cupy(x):
         with device_of(x):  # else it would be read in a stream that does not wait for it
             return x.get()

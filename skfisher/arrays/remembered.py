@@ -53,9 +53,9 @@ def _copied(arg):
 
 
 def _frozen(result):
-    if isinstance(result, tuple | list):
-        for part in result:
+    for part in result if isinstance(result, (tuple, list)) else [result]:
+        if isinstance(part, np.ndarray):
+            part.flags.writeable = False
+        elif isinstance(part, (tuple, list)):
             _frozen(part)
-    elif isinstance(result, np.ndarray):
-        result.flags.writeable = False
     return result

@@ -117,9 +117,7 @@ class Bags(FormedBags):
 
     def _view(self, starts, stops):
         """Return other bags over the same values; trusts its arguments."""
-        view = object.__new__(Bags)
-        view.values, view.starts, view.stops = self.values, starts, stops
-        return view._marked(self.of_tensors, self.feature_names)
+        return Bags._of(self.values, starts, stops)._marked(self.of_tensors, self.feature_names)
 
     def _marked(self, of_tensors, feature_names):
         """Say of these bags, which nobody else has yet, what their values came as."""
@@ -199,12 +197,17 @@ class Bags(FormedBags):
         return bags
 
     @classmethod
+    def _of(cls, values, starts, stops):
+        """Return bags without a check of what they are made of."""
+        bags = object.__new__(cls)
+        bags.values, bags.starts, bags.stops = values, starts, stops
+        return bags
+
+    @classmethod
     def _of_lengths(cls, values, lengths):
         """Cut values into consecutive bags; trusts its arguments."""
-        bags = object.__new__(cls)
-        bags.values, bags.stops = values, lengths.cumsum()
-        bags.starts = bags.stops - lengths
-        return bags
+        stops = lengths.cumsum()
+        return cls._of(values, stops - lengths, stops)
 
     @classmethod
     def from_lengths(cls, values, lengths):

@@ -151,7 +151,7 @@ def gather(values, starts, stops, ends, first, last):
         start = int(starts[0])
         with device_of(values):
             return values[start + first : min(start + last, int(stops[0]))]
-    i, j = np.searchsorted(ends, first, "right"), np.searchsorted(ends, last, "left") + 1
+    i, j = ends.searchsorted(first, "right"), ends.searchsorted(last, "left") + 1
     starts, stops, ends = starts[i:j].copy(), stops[i:j].copy(), ends[i:j]
     if len(starts):
         # Cut the outer two bags; `ends` tells where they stop in the order of all bags.

@@ -141,7 +141,7 @@ class Chain:
 
     def _sums(self, prepared, x, starts, stops):
         """Return the sums of bags, and all their descriptors if they are few."""
-        owners, parts = cut_long(Bags(x, starts, stops))
+        owners, parts = cut_long(Bags._of(x, starts, stops))
         slices = cut_bags(parts.lengths, prepared.n_out)
         found = []
         for some in slices:
@@ -204,7 +204,7 @@ class Chain:
             also, part = self.pooling.shares_vjp(prepared.pooling, d_shares, encoded.sums, counts)
             d_sums = tuple(a + b for a, b in zip(d_sums, also, strict=True))
             of_pooling = added(of_pooling, part)
-        owners, parts = cut_long(Bags(x, starts, stops))
+        owners, parts = cut_long(Bags._of(x, starts, stops))
         for some in cut_bags(parts.lengths, prepared.n_out):
             block = encoded.block or self._block(prepared, parts[some])
             d_block = [asarray(s[owners[some]], like=block.rows[-1]) for s in d_sums]
@@ -284,13 +284,13 @@ def cut_long(bags):
     parts : Bags
     """
     n_parts = -(-bags.lengths // ROWS_PER_PART)
-    owners = np.repeat(np.arange(len(bags)), n_parts)
+    owners = np.arange(len(bags)).repeat(n_parts)
     if len(owners) == len(bags):
         return owners, bags
     position = np.arange(len(owners)) - np.repeat(np.cumsum(n_parts) - n_parts, n_parts)
     starts, lengths, n_parts = bags.starts[owners], bags.lengths[owners], n_parts[owners]
     stops = starts + lengths * (position + 1) // n_parts
-    return owners, Bags(bags.values, starts + lengths * position // n_parts, stops)
+    return owners, Bags._of(bags.values, starts + lengths * position // n_parts, stops)
 
 
 def map_descriptors(chain, parameters, bags):

@@ -16,7 +16,7 @@ from skfisher.ops.fisher import (
     fisher_sums_vjp,
     fisher_vector,
 )
-from skfisher.ops.gaussian import logit_coefficients_vjp, scale_of, to_frame
+from skfisher.ops.gaussian import framed_logits, logit_coefficients_vjp, scale_of
 from skfisher.ops.soft_assignment import Sums
 
 __all__ = ["FisherPooling"]
@@ -35,7 +35,7 @@ class PreparedMixture:
     @cached_property
     def _framed(self):
         like = np.empty((0, 1), dtype=self.dtype)
-        frame, *parameters, _ = to_frame(like, *self.given)
+        frame, parameters, _ = framed_logits(like, *self.given)
         return frame, Mixture(*parameters)
 
     @property

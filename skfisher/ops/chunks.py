@@ -48,7 +48,7 @@ class Chunk(NamedTuple):
     @property
     def columns(self):
         """First and last row of each bag within the chunk."""
-        ends = np.cumsum(self.lengths).tolist()
+        ends = self.lengths.cumsum().tolist()
         return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
@@ -92,7 +92,7 @@ def iter_chunks(starts, stops, n_components, n_features, *, like=None):
         length = int(stops[bag] - starts[bag])
         if length <= rows:
             before = int(ends[bag]) - length
-            last = int(np.searchsorted(ends, before + rows, side="right"))
+            last = int(ends.searchsorted(before + rows, side="right"))
             last = min(max(last, bag + 1), bag + most_bags)
             yield Chunk(slice(bag, last), starts[bag:last], stops[bag:last], True, True)
             bag = last
@@ -118,11 +118,11 @@ def iter_row_chunks(starts, stops, rows):
     opens = np.flatnonzero(np.append(True, starts[1:] != stops[:-1]))
     closes = np.append(opens[1:], len(starts)) - 1
     starts, stops = starts[opens], stops[closes]
-    ends = np.cumsum(stops - starts)
+    ends = (stops - starts).cumsum()
     for low in range(0, int(ends[-1]), rows):
         high = min(low + rows, int(ends[-1]))
-        first = int(np.searchsorted(ends, low, side="right"))
-        last = int(np.searchsorted(ends, high, side="left"))
+        first = int(ends.searchsorted(low, side="right"))
+        last = int(ends.searchsorted(high, side="left"))
         run_starts, run_stops = starts[first : last + 1].copy(), stops[first : last + 1].copy()
         run_starts[0] = stops[first] - (ends[first] - low)
         run_stops[-1] = stops[last] - (ends[last] - high)
@@ -145,10 +145,9 @@ class Rows:
         self._y = None  # many callers never need it
         if frame is not None:
             # repeated for every row: broadcasting a short row is several times slower, in NumPy
-            xp = array_module(x)
-            shape = (1 if is_cupy(x) else n_rows), 1
-            self._shift = xp.tile(frame.shift.astype(dtype), shape)
-            self._inverse_scale = xp.tile((1 / frame.scale).astype(dtype), shape)
+            shape = (2, 1 if is_cupy(x) else n_rows, x.shape[1])
+            self._shift, self._inverse_scale = repeated = empty(shape, like=x, dtype=dtype)
+            repeated[0], repeated[1] = frame.shift, 1 / frame.scale
 
     def read(self, starts, stops):
         """Return ``y`` and ``y^2`` of the rows of these runs, valid until the next call."""

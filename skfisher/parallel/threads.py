@@ -142,11 +142,13 @@ def cut_bags(lengths, numbers_per_bag, rows_per_task=None):
         return [slice(0, 1)]
     most = max(1, NUMBERS_PER_TASK // numbers_per_bag)
     rows = ROWS_PER_TASK if rows_per_task is None else min(rows_per_task, ROWS_PER_TASK)
-    ends = np.cumsum(lengths)
+    ends = lengths.cumsum()
+    if ends[-1] <= rows and len(lengths) <= most:
+        return [slice(0, len(lengths))]
     tasks, first = [], 0
     while first < len(lengths):
         before = int(ends[first - 1]) if first else 0
-        last = int(np.searchsorted(ends, before + rows)) + 1
+        last = int(ends.searchsorted(before + rows)) + 1
         last = min(last, first + most, len(lengths))
         if last - first > 1 and lengths[last - 1] > rows:
             last -= 1  # a long bag is a task of its own
