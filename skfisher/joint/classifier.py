@@ -3,6 +3,7 @@
 from sklearn.base import clone
 
 from skfisher._compat import HasMethods, StrOptions
+from skfisher.joint.continuing import encoder_form
 from skfisher.joint.fitting import JointEstimator
 from skfisher.joint.settings import CONSTRAINTS
 from skfisher.layers.layer import lacks
@@ -253,4 +254,4 @@ class JointClassifier(JointEstimator):
         return first_map
 
     def _pooling_form(self, attributes=None):
-        return {"encoder": repr(self.encoder)}
+        return encoder_form(self.encoder)

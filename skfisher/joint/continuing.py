@@ -1,15 +1,34 @@
 """What a fitted model and unfinished training depend on, and whether training can go on."""
 
-__all__ = ["check_continues", "course_of", "form_of"]
+import numpy as np
+
+__all__ = ["check_continues", "course_of", "encoder_form", "form_of"]
 
 # Parameters that a fitted model cannot leave: they say what its numbers mean.
 FORM = ("feature_map", "map_scale", "whiten", "multi_class", "power", "power_eps")
+# Those of an encoder that say how work is done.
+WORK = ("n_jobs", "device", "random_state", "verbose")
 
 
 def form_of(estimator):
     """Return the parameters that a fitted model cannot leave."""
     form = {name: getattr(estimator, name) for name in FORM}
     return form | {"center": getattr(estimator, "center", False)} | estimator._pooling_form()
+
+
+def encoder_form(encoder):
+    """Return the class of an encoder and the parameters that say what its encodings mean.
+
+    Estimators among them stand for themselves by their class and their own parameters.
+    """
+    form = {"encoder": type(encoder).__name__}
+    for name, value in encoder.get_params().items():
+        if name.rpartition("__")[2] in WORK:
+            continue
+        if hasattr(value, "get_params"):
+            value = type(value).__name__
+        form[f"encoder__{name}"] = value.tolist() if isinstance(value, np.ndarray) else value
+    return form
 
 
 def course_of(estimator, train, **more):
@@ -43,8 +62,8 @@ def check_continues(estimator, course=None):
         now |= course
         found |= estimator._training.course
     for name, value in found.items():
-        if now[name] != value:
+        if now.get(name) != value:
             raise ValueError(
                 f"Training goes on from a fit with {name}={value!r}, but now it is "
-                f"{now[name]!r}: go back to that, or call fit with warm_start=False."
+                f"{now.get(name)!r}: go back to that, or call fit with warm_start=False."
             )

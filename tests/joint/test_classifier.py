@@ -83,7 +83,12 @@ def test_what_was_fitted_does_not_follow_later_changes_of_the_encoder(problem):
     expected = model.decision_function(X)
     model.encoder.set_params(include_weights=False)
     np.testing.assert_array_equal(model.decision_function(X), expected)
-    with pytest.raises(ValueError, match="goes on from a fit with encoder="):
+    with pytest.raises(ValueError, match="with encoder__include_weights=True, but now it is False"):
+        model.fit(X, y)
+    model.encoder.set_params(include_weights=True, n_jobs=2, random_state=7)
+    model.fit(X, y)
+    model.encoder.set_params(mixture=DiagonalGaussianMixture(2))
+    with pytest.raises(ValueError, match="with encoder__mixture=None, but now it is 'Diagonal"):
         model.fit(X, y)
 
 
