@@ -38,7 +38,7 @@ from gpu_work import CASES, Case, Ceilings, Problem
 
 import skfisher
 from skfisher.arrays.libraries import cuda_usable, to_device
-from skfisher.cuda import configurations, module
+from skfisher.cuda import module
 
 RESULTS = Path(__file__).parent / "results"
 CALLS = 20  # between two events
@@ -59,16 +59,6 @@ def array_code():
         del os.environ["SKFISHER_FUSED"]
         if before is not None:
             os.environ["SKFISHER_FUSED"] = before
-
-
-@contextlib.contextmanager
-def one_kernel():
-    """Let one kernel do the work of `score` and `moments` where it can."""
-    before, configurations.PREFER_FUSED = configurations.PREFER_FUSED, True
-    try:
-        yield
-    finally:
-        configurations.PREFER_FUSED = before
 
 
 class Launches:
@@ -256,25 +246,18 @@ def as_tuple(result):
     return result if isinstance(result, tuple) else (result,)
 
 
-def kernel_times(machine, case, calls, expected):
+def kernel_times(machine, calls):
     """Return the times of our kernels alone, if any serve these calls."""
     launches = [launches_of(call) for call in calls]
     if not all(launches):
         return {}
     twice = [machine.time(launches) for _ in range(2)]
     names = launches[0].names()
-    times = {
+    return {
         "kernels": min(twice),
         "noise": max(twice) / min(twice) - 1,
         "each": {name: machine.time([some.of(name) for some in launches]) for name in names},
     }
-    with one_kernel():
-        launches = [launches_of(call) for call in calls]
-        if any("fused" in name for name in launches[0].names()):
-            times["fused"] = machine.time(launches)
-            if expected:
-                check(case, as_tuple(calls[0]()), expected)
-    return times
 
 
 def measure(machine, case, quick):
@@ -295,7 +278,7 @@ def measure(machine, case, quick):
         if not is_em:  # whose every call is another iteration
             check(case, as_tuple(calls[0]()), expected)
         times = Times(
-            **kernel_times(machine, case, calls, expected),
+            **kernel_times(machine, calls),
             call=machine.time(calls),
             array=array,
             host=machine.wall(from_host[work]) if with_host else None,

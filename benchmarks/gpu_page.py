@@ -26,7 +26,6 @@ class Times(NamedTuple):
 
     kernels: float | None = None  # kernels of this package alone, launched again and again
     each: dict | None = None  # each kernel by its name, launched alone
-    fused: float | None = None  # kernels alone, one for posteriors and moments in place of two
     noise: float | None = None  # by which share two such measurements differ
     call: float | None = None  # the whole call, data on the device
     array: float | None = None  # the whole call without kernels of this package
@@ -87,8 +86,6 @@ def cases_table(results, ceilings):
     header = ["case", "work", "floor, us", "set by", "kernels alone, us", "noise, %"]
     header += [
         "share of floor, %",
-        "fused, us",
-        "two / fused",
         "whole call, us",
         "array code, us",
         "array / call",
@@ -98,8 +95,7 @@ def cases_table(results, ceilings):
     for (case, work), t in results.items():
         least, limit = floor(case, work, ceilings)
         row = [str(case), work, show(least), limit or "", show(t.kernels), show(t.noise, 1e-2)]
-        row += [show(ratio(least, t.kernels), 1e-2), show(t.fused)]
-        row += [show(ratio(t.kernels, t.fused), 1, 2), show(t.call), show(t.array)]
+        row += [show(ratio(least, t.kernels), 1e-2), show(t.call), show(t.array)]
         row += [show(ratio(t.array, t.call), 1, 2), show(t.tf32), show(t.host), show(t.cpu)]
         rows.append([*row, show(ratio(t.cpu, t.host), 1, 1)])
     return table(header, rows)

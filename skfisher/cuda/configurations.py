@@ -12,7 +12,6 @@ __all__ = [
     "Configuration",
     "all_configurations",
     "descriptor_vjp",
-    "fused_moments",
     "moments",
     "posterior_vjp",
     "score",
@@ -81,24 +80,6 @@ CENTRED_MOMENTS = [
 ]
 
 
-def _fused(components, features, rows_per_thread):
-    threads = components // 4 * (features // 4)
-    rows = threads // (components // 4) * rows_per_thread
-    return Configuration(
-        f"skfisher::fused_moments<{components},{features},{rows_per_thread},4,4>",
-        threads,
-        FLOAT * (2 * features * components + rows * (features + components)),
-        rows=rows,
-        components=components,
-        features=features,
-    )
-
-
-# Whether one kernel does the work of two where it can. Both are bound by the same multiply-adds,
-# and the instructions counted differ by less than a tenth: the two, which serve mixtures of any
-# size, stand until a GPU has shown the one 1.15 times as fast at (32, 64) or (64, 24).
-PREFER_FUSED = False
-FUSED_MOMENTS = [_fused(32, 32, 4), _fused(32, 64, 4), _fused(64, 32, 4), _fused(64, 64, 4)]
 # By the dtype of what they sum.
 _TYPES = {"float32": "float", "float64": "double"}
 ADD_CHUNKS = {t: Configuration(f"skfisher::add_chunks<{c}>", 256) for t, c in _TYPES.items()}
@@ -152,7 +133,6 @@ def all_configurations():
         *SCORE,
         *MOMENTS,
         *CENTRED_MOMENTS,
-        *FUSED_MOMENTS,
         *ADD_CHUNKS.values(),
         *BAG_SUMS.values(),
         *BAG_VECTORS.values(),
@@ -180,14 +160,6 @@ def moments(k, d, *, centred):
     choices = _of_tile(CENTRED_MOMENTS if centred else MOMENTS, k)
     fitting = [c for c in choices if c.features >= d]
     return fitting[0] if fitting else choices[-1]
-
-
-def fused_moments(k, d, *, centred):
-    """Return the kernel that does the work of `score` and `moments`, None where these shall."""
-    if not PREFER_FUSED or centred:
-        return None
-    fitting = (c for c in _of_tile(FUSED_MOMENTS, k) if c.components >= k and c.features >= d)
-    return next(fitting, None)
 
 
 def posterior_vjp(k):

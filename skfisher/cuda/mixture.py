@@ -87,14 +87,6 @@ class DeviceMixture:
         log_likelihood : float64 array of shape (n_chunks,), optional
             Written: of each chunk, if given.
         """
-        fused = configurations.fused_moments(self.k, self.d, centred=self.centred)
-        if fused is not None:
-            partial = empty((len(chunks), partial_size(self.k, self.d)), like=x)
-            fused.launch(
-                (len(chunks),),
-                x, *self.common, chunks, np.int32(row_width(self.k)), partial, log_likelihood,
-            )  # fmt: skip
-            return partial
         posteriors, row_norm = self.posteriors(x)
         if log_likelihood is not None:
             configurations.CHUNK_LOG_LIKELIHOOD.launch(

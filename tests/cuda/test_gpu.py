@@ -9,7 +9,7 @@ import pytest
 
 from skfisher import Bags
 from skfisher.codebooks.em import Mixture, expectation
-from skfisher.cuda import configurations, module
+from skfisher.cuda import module
 from skfisher.ops.fisher import fisher_sums, fisher_vector, fisher_vector_vjp
 from skfisher.ops.normalization import power_l2_normalize, power_l2_normalize_vjp
 from skfisher.parallel.units import HERE, row_units
@@ -94,18 +94,6 @@ def test_fisher_vectors(gpu, launched, monkeypatch, request, k, d, spread):
 
     request.getfixturevalue("kernels_on_cpu")
     assert_close(result, fisher_vector(x, starts, stops, *mixture))
-
-
-@pytest.mark.parametrize(("k", "d"), [(5, 3), (17, 39), (32, 64), (33, 24), (64, 64)])
-def test_one_kernel_for_two(gpu, launched, monkeypatch, k, d):
-    x, starts, stops, mixture = problem(k, d)
-    monkeypatch.setattr(configurations, "PREFER_FUSED", True)
-    result = fisher_vector(gpu.asarray(x), starts, stops, *mixture)
-    assert any("fused_moments" in name for name in launched)
-    assert_close(result, fisher_vector(x.astype(np.float64), starts, stops, *mixture))
-    *_, expected = expectation(units(x.astype(np.float64), starts, stops), mixture)
-    *_, log_likelihood = expectation(units(gpu.asarray(x), starts, stops), mixture)
-    assert log_likelihood == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(("k", "d"), SHAPES)

@@ -355,54 +355,6 @@ def test_what_the_kernels_leave_to_the_array_code(kernels_on_cpu, rng, monkeypat
     assert not kernels_on_cpu.launched
 
 
-@pytest.fixture
-def one_kernel(kernels_on_cpu, monkeypatch):
-    """`kernels_on_cpu`, with posteriors and moments by one where that can be."""
-    monkeypatch.setattr(configurations, "PREFER_FUSED", True)
-    return kernels_on_cpu
-
-
-@pytest.mark.parametrize(("k", "d"), [(1, 3), (32, 32), (17, 33), (32, 64), (33, 6), (64, 64)])
-def test_one_kernel_for_both_stages(one_kernel, rng, k, d):
-    case = Case(rng, k, d, LENGTHS)
-    assert case.error() < TOLERANCE
-    stages = [name.partition("<")[0] for name in one_kernel.launched]
-    assert stages == ["skfisher::fused_moments", "skfisher::bag_vectors"]
-    wide = case.x.astype(np.float64)
-    sums, expected = (
-        expectation_sums(x, case.starts, case.stops, *case.mixture) for x in (case.x, wide)
-    )
-    for s, e in zip((*sums[0], sums[1]), (*expected[0], expected[1]), strict=True):
-        np.testing.assert_allclose(s, e, rtol=0, atol=1e-6 * abs(e).max())
-
-
-@pytest.mark.parametrize(("k", "d"), [(5, 40), (40, 5)])
-def test_one_kernel_gives_equal_bits(one_kernel, rng, k, d):
-    case = Case(rng, k, d, [70, 5, 300])
-    results = []
-    for one_kernel.schedule in (0, 1, 2):
-        sums, log_likelihood = expectation_sums(case.x, case.starts, case.stops, *case.mixture)
-        results.append([case.vectors().tobytes(), *(s.tobytes() for s in (*sums, log_likelihood))])
-    assert results[0] == results[1] == results[2]
-    vectors = case.vectors()
-    order = np.array([2, 0, 1])
-    np.testing.assert_array_equal(case.keep(order).vectors(), vectors[order])
-
-
-def test_one_kernel_tells_descriptors_without_posteriors(one_kernel, rng):
-    case = Case(rng, 6, 5, [20, 30], spread=0.07)
-    for case.x[3], case.mixture[2][...] in ((1e25, 1), (1e18, 1e-4)):
-        with np.errstate(over="ignore", invalid="ignore"):
-            vectors = case.vectors()
-        assert np.isfinite(vectors).all(axis=1).tolist() == [False, True]
-
-
-@pytest.mark.parametrize(("k", "d", "spread"), [(65, 5, 0.7), (5, 65, 0.7), (5, 5, 8.0)])
-def test_two_kernels_where_one_does_not_do(one_kernel, rng, k, d, spread):
-    assert Case(rng, k, d, [9], spread=spread).error() < 1e-5
-    assert "skfisher::score" in one_kernel.launched[0]
-
-
 def test_shared_memory_fits_every_gpu():
     # 64 KiB is what the smallest, of compute capability 7.5, gives a block
     assert max(c.shared_bytes for c in configurations.all_configurations()) <= 64 * 1024
