@@ -462,8 +462,7 @@ def places_to_work(estimator):
 @every_case
 @pytest.mark.parametrize("place", ["cpu", 0, 1])
 def test_results_and_their_place_are_those_of_the_input(stand_in, monkeypatch, case, place):
-    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_TASK", 50)
-    monkeypatch.setattr("skfisher.parallel.threads.ROWS_PER_TASK", 50)
+    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_UNIT", 50)
     estimator, methods, samples = CASES[case]
     expected = clone(estimator).fit(samples, LABELS)
     here = placed(stand_in, samples, place)
@@ -669,8 +668,7 @@ def test_joint_training_reads_descriptors_from_the_device(stand_in, monkeypatch)
 @quiet
 @pytest.mark.parametrize("case", ["encoder", "mixture", "mixture, batches", "joint"])
 def test_devices_and_their_memory_change_no_bit(stand_in, monkeypatch, case):
-    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_TASK", 50)
-    monkeypatch.setattr("skfisher.parallel.threads.ROWS_PER_TASK", 50)
+    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_UNIT", 50)
     estimator, methods, samples = CASES[case]
     found = []
     for device in ("cuda", "cuda:1", "cuda:all", ["cuda:1", "cuda:0"]):

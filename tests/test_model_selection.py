@@ -357,8 +357,7 @@ def test_a_search_over_the_mixture_itself():
 @pytest.fixture
 def many_tasks(monkeypatch):
     """Cut even small data into many tasks; where, is decided before they are handed out."""
-    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_TASK", 400)
-    monkeypatch.setattr("skfisher.parallel.threads.ROWS_PER_TASK", 400)
+    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_UNIT", 400)
     monkeypatch.setattr("skfisher.descriptors.transformer.BLOCK_NUMBERS", 4 * 256)
 
 

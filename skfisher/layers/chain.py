@@ -15,8 +15,7 @@ import numpy as np
 
 from skfisher.arrays.libraries import asarray, float_dtype, to_host, zeros
 from skfisher.bags.bags import Bags
-from skfisher.parallel.threads import cut_bags
-from skfisher.parallel.units import HERE, Where, map_rows, row_units
+from skfisher.parallel.units import HERE, Where, cut_bags, map_rows, row_units
 
 __all__ = ["Chain", "Encoded", "map_descriptors"]
 

@@ -12,8 +12,7 @@ import numpy as np
 
 from skfisher.arrays.libraries import asarray, float_dtype
 from skfisher.bags.stacked import Stacked
-from skfisher.parallel.threads import cut_bags
-from skfisher.parallel.units import Units, bag_units, map_rows, map_units
+from skfisher.parallel.units import Units, bag_units, cut_bags, map_rows, map_units
 
 __all__ = ["encode_bags"]
 

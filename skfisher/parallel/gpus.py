@@ -221,7 +221,7 @@ def _side_by_side(work):
         finally:
             failed.set()  # also if the caller was interrupted
             pool.shutdown()
-    finally:  # again, as an interrupt there would leave threads that wait for tasks
+    finally:  # again, as an interrupt there would leave threads that wait for calls
         failed.set()
         pool.shutdown()
 

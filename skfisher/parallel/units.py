@@ -10,7 +10,7 @@ There are two ways to cut:
 - `row_units` cuts all descriptors into units of equally many, whatever bag they are of, for what
   sums over descriptors or is computed for each of them;
 - `bag_units` makes a unit of some bags, or of some parts of long bags, for what is computed for
-  each bag. `parallel.threads.cut_bags` chooses them.
+  each bag. `cut_bags` chooses them.
 
 and three ways to work:
 
@@ -69,6 +69,7 @@ __all__ = [
     "Units",
     "Where",
     "bag_units",
+    "cut_bags",
     "held",
     "map_rows",
     "map_units",
@@ -76,7 +77,8 @@ __all__ = [
     "sum_units",
 ]
 
-ROWS_PER_TASK = 2**15
+ROWS_PER_UNIT = 2**15
+NUMBERS_PER_UNIT = 2**21
 
 
 class Where(NamedTuple):
@@ -139,11 +141,45 @@ def held(bags, where):
 
 def row_units(bags, where, n_rows=None):
     """Cut the descriptors of all bags into units of `n_rows`; the last one may have fewer."""
-    n_rows = ROWS_PER_TASK if n_rows is None else n_rows
+    n_rows = ROWS_PER_UNIT if n_rows is None else n_rows
     parts = list(iter_row_chunks(bags.starts, bags.stops, n_rows))
     lengths = [(stops - starts).sum(keepdims=True) for starts, stops in parts]
     slices = [slice(n_rows * i, n_rows * i + int(n[0])) for i, n in enumerate(lengths)]
     return Units(bags, parts, lengths, slices, where)
+
+
+def cut_bags(lengths, numbers_per_bag, rows_per_unit=None):
+    """Cut bags into units of some ten thousand descriptors, whatever the number of threads.
+
+    Parameters
+    ----------
+    lengths : int array of shape (n_bags,)
+    numbers_per_bag : int
+        Size of the result of one bag; bounds the bags of a unit.
+    rows_per_unit : int, optional
+        `ROWS_PER_UNIT` by default.
+
+    Returns
+    -------
+    slices : list of slice
+    """
+    if len(lengths) == 1:
+        return [slice(0, 1)]
+    most = max(1, NUMBERS_PER_UNIT // numbers_per_bag)
+    rows = ROWS_PER_UNIT if rows_per_unit is None else min(rows_per_unit, ROWS_PER_UNIT)
+    ends = lengths.cumsum()
+    if ends[-1] <= rows and len(lengths) <= most:
+        return [slice(0, len(lengths))]
+    slices, first = [], 0
+    while first < len(lengths):
+        before = int(ends[first - 1]) if first else 0
+        last = int(ends.searchsorted(before + rows)) + 1
+        last = min(last, first + most, len(lengths))
+        if last - first > 1 and lengths[last - 1] > rows:
+            last -= 1  # a long bag is a unit of its own
+        slices.append(slice(first, last))
+        first = last
+    return slices
 
 
 def bag_units(bags, slices, where):
@@ -268,11 +304,11 @@ def _run_on_host(f, units, beside, outs):
         finished(values)  # threads have streams of their own
     if isinstance(values, Stacked) and not _share_memory(units):
         values = values[:]  # which processes share
-    tasks = [
+    arguments = [
         (f, values, *parts, device, outs and outs[i], *_of_unit(beside, units.slices[i]))
         for i, parts in enumerate(units.parts)
     ]
-    return map_in_order(_call, tasks, n_jobs=n_jobs)
+    return map_in_order(_call, arguments, n_jobs=n_jobs)
 
 
 def _call(f, values, starts, stops, device, out, *beside):

@@ -18,8 +18,7 @@ from skfisher.bags.bags import Bags
 from skfisher.layers.chain import Chain, Encoded, added
 from skfisher.layers.encode import encode_bags
 from skfisher.ops.normalization import power_l2_normalize, power_l2_normalize_vjp
-from skfisher.parallel.threads import cut_bags
-from skfisher.parallel.units import Where, bag_units, map_units
+from skfisher.parallel.units import Where, bag_units, cut_bags, map_units
 
 __all__ = ["Operation", "normalize", "pool", "pooled"]
 

@@ -8,8 +8,7 @@ import numpy as np
 from skfisher.bags.bags import Bags
 from skfisher.ops import losses
 from skfisher.ops.feature_map import linear_map
-from skfisher.parallel.threads import cut_bags
-from skfisher.parallel.units import bag_units, sum_units
+from skfisher.parallel.units import bag_units, cut_bags, sum_units
 
 __all__ = ["CLASSIFIER", "Diverged", "Problem", "batch_gradient", "mean_loss", "terms_of"]
 

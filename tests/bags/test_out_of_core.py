@@ -221,7 +221,7 @@ def interrupt_at(monkeypatch, name, call):
     ("name", "call"), [("expectation", 4), ("maximization", 4), ("total_statistics", 7)]
 )
 def test_an_interrupted_fit_holds_the_last_finished_iteration(monkeypatch, bags, name, call):
-    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_TASK", bags.n_descriptors // 2 + 1)
+    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_UNIT", bags.n_descriptors // 2 + 1)
     threads = blas_threads()
     encoder = FisherVectorEncoder(8, random_state=0, max_iter=20)
     with monkeypatch.context() as patch:

@@ -43,8 +43,7 @@ def test_arrays_that_are_not_alike(odd):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.uint8])
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_a_list_gives_the_bits_of_bags(monkeypatch, dtype, n_jobs):
-    monkeypatch.setattr("skfisher.parallel.threads.ROWS_PER_TASK", 20)
-    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_TASK", 20)
+    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_UNIT", 20)
     parts = arrays(dtype)
     bags = Bags.from_list(parts)
     options = {"random_state": 0, "n_jobs": n_jobs}

@@ -113,7 +113,7 @@ def test_the_log_likelihood_never_drops_with_an_active_floor():
 
 @pytest.mark.parametrize("n_jobs", [2, 3, -1])
 def test_threads_do_not_change_a_bit(n_jobs, monkeypatch):
-    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_TASK", 100)
+    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_UNIT", 100)
     x, starts, stops = bags_of()
     mixture, _ = start(x, starts, stops)
     one = expectation(units(x, starts, stops), mixture)
@@ -232,7 +232,7 @@ def same_bits(results, others):
 
 @pytest.mark.parametrize("offset", [0.0, 100.0])  # without and with a frame
 def test_results_do_not_depend_on_devices_or_memory(stand_in, monkeypatch, offset):
-    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_TASK", 100)
+    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_UNIT", 100)
     x, starts, stops = bags_of(offset=offset)
     starts, stops = starts[::2], stops[::2]  # not side by side
     mixture, _ = start(x, starts, stops)
@@ -254,7 +254,7 @@ def test_results_do_not_depend_on_devices_or_memory(stand_in, monkeypatch, offse
 
 
 def test_descriptors_stay_on_their_devices_between_iterations(stand_in, monkeypatch):
-    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_TASK", 100)
+    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_UNIT", 100)
     log = []
     monkeypatch.setattr("tests.device_array.Lane.log", log)
     x, starts, stops = bags_of()

@@ -171,7 +171,7 @@ def test_other_numbers_are_converted_and_never_wrap_around(encoder, dtype, out):
 def test_threads_and_tasks_do_not_change_a_bit(bags, encoder, monkeypatch):
     expected = encoder.transform(bags)
     for rows in (100, 300):
-        monkeypatch.setattr("skfisher.parallel.threads.ROWS_PER_TASK", rows)
+        monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_UNIT", rows)
         one = encoder.set_params(n_jobs=None).transform(bags)
         two = encoder.set_params(n_jobs=2).transform(bags)
         np.testing.assert_array_equal(one, two)
@@ -186,7 +186,7 @@ def test_a_long_bag_is_shared_among_threads(monkeypatch, offset):
     encoder = FisherVectorEncoder(3, random_state=0).fit(bags)
     whole = encoder.transform(bags)
     monkeypatch.setattr("skfisher.layers.encode.LONG_BAG", 30)
-    monkeypatch.setattr("skfisher.parallel.threads.ROWS_PER_TASK", 50)
+    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_UNIT", 50)
     one = encoder.transform(bags)
     np.testing.assert_allclose(one, whole, rtol=1e-9, atol=1e-12)
     np.testing.assert_array_equal(encoder.set_params(n_jobs=2).transform(bags), one)
@@ -316,7 +316,7 @@ def test_devices_and_their_memory_do_not_change_a_bit(stand_in, monkeypatch, off
     bags.insert(3, np.concatenate(bags))
     encoder = FisherVectorEncoder(3, random_state=0).fit(bags)
     monkeypatch.setattr("skfisher.layers.encode.LONG_BAG", 30)
-    monkeypatch.setattr("skfisher.parallel.threads.ROWS_PER_TASK", 50)
+    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_UNIT", 50)
     expected = encoder.transform(bags)
     found = []
     for device in ("cuda", "cuda:1", "cuda:all", ["cuda:1", "cuda:0"]):

@@ -175,7 +175,7 @@ def test_the_system_of_sydorov_et_al_goes_downhill(problem):
 
 
 def test_the_same_seed_gives_the_same_bits_whatever_the_threads(problem, monkeypatch):
-    monkeypatch.setattr("skfisher.parallel.threads.ROWS_PER_TASK", 64)
+    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_UNIT", 64)
     X, y = problem
     one, two = (JointFisherSVC(**SMALL, n_jobs=n_jobs).fit(X, y) for n_jobs in (None, 2))
     assert_equal_models(one, two)

@@ -204,7 +204,7 @@ def test_long_bags_are_cut_without_a_trace(rng, monkeypatch):
 
 
 def test_threads_do_not_change_a_bit(rng, monkeypatch):
-    monkeypatch.setattr("skfisher.parallel.threads.ROWS_PER_TASK", 8)
+    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_UNIT", 8)
     chain, parameters = chain_of(rng)
     bags = bags_of(rng)
     results = []

@@ -66,7 +66,7 @@ def test_constant_and_repeated_dimensions_stay_finite(rng):
 
 
 def test_threads_change_no_bit(bags, monkeypatch):
-    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_TASK", 7)
+    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_UNIT", 7)
     one, two = (principal_axes(bags, equal=True, where=Where(n)) for n in (None, 2))
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a, b)

@@ -2,15 +2,13 @@ from contextvars import ContextVar
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from joblib import parallel_config
 from sklearn import config_context, get_config
 from sklearn.base import BaseEstimator, TransformerMixin
 from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 from skfisher import Bags, DescriptorTransformer
-from skfisher.parallel.threads import NUMBERS_PER_TASK, ROWS_PER_TASK, cut_bags, map_in_order
+from skfisher.parallel.threads import map_in_order
 
 
 def blas_threads():
@@ -22,22 +20,10 @@ def blas_threads():
     ]
 
 
-@given(st.lists(st.integers(1, 100_000), min_size=1, max_size=200), st.integers(1, 10**6))
-def test_tasks_cover_all_bags_in_order_and_are_bounded(lengths, numbers):
-    lengths = np.array(lengths)
-    tasks = cut_bags(lengths, numbers)
-    assert [i for task in tasks for i in range(task.start, task.stop)] == list(range(len(lengths)))
-    for task in tasks:
-        n_bags = task.stop - task.start
-        assert n_bags == 1 or lengths[task].max() <= ROWS_PER_TASK
-        assert n_bags == 1 or lengths[task][:-1].sum() < ROWS_PER_TASK
-        assert n_bags == 1 or n_bags * numbers <= NUMBERS_PER_TASK
-
-
-def test_results_come_in_the_order_of_the_tasks():
-    tasks = [(i,) for i in range(50)]
+def test_results_come_in_the_order_of_the_arguments():
+    arguments = [(i,) for i in range(50)]
     for n_jobs in (None, 1, 2):
-        assert list(map_in_order(lambda i: i * i, tasks, n_jobs=n_jobs)) == [
+        assert list(map_in_order(lambda i: i * i, arguments, n_jobs=n_jobs)) == [
             i * i for i in range(50)
         ]
 

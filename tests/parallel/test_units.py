@@ -5,13 +5,18 @@ import functools
 import joblib
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from skfisher import Bags
 from skfisher.arrays.libraries import array_module, asarray, to_host
 from skfisher.parallel.units import (
     HERE,
+    NUMBERS_PER_UNIT,
+    ROWS_PER_UNIT,
     Where,
     bag_units,
+    cut_bags,
     map_rows,
     map_units,
     row_units,
@@ -26,9 +31,21 @@ DEVICES = [Where(device=d) for d in ("cuda", "cuda:1", "cuda:all", ["cuda:1", "c
 @pytest.fixture
 def bags(rng, monkeypatch):
     """Bags that are not side by side, several units of them."""
-    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_TASK", 20)
+    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_UNIT", 20)
     starts, lengths = np.array([3, 40, 0, 60, 61, 90]), np.array([10, 13, 5, 1, 29, 10])
     return Bags(rng.normal(size=(100, 3)), starts, starts + lengths)
+
+
+@given(st.lists(st.integers(1, 100_000), min_size=1, max_size=200), st.integers(1, 10**6))
+def test_units_cover_all_bags_in_order_and_are_bounded(lengths, numbers):
+    lengths = np.array(lengths)
+    slices = cut_bags(lengths, numbers)
+    assert [i for s in slices for i in range(s.start, s.stop)] == list(range(len(lengths)))
+    for some in slices:
+        n_bags = some.stop - some.start
+        assert n_bags == 1 or lengths[some].max() <= ROWS_PER_UNIT
+        assert n_bags == 1 or lengths[some][:-1].sum() < ROWS_PER_UNIT
+        assert n_bags == 1 or n_bags * numbers <= NUMBERS_PER_UNIT
 
 
 SLICES = [slice(0, 2), slice(2, 3), slice(3, 6)]

@@ -304,7 +304,7 @@ def test_half_precision_computes_in_float32_under_autocast():
 
 
 def test_threads_do_not_change_a_bit(monkeypatch):
-    monkeypatch.setattr("skfisher.parallel.threads.ROWS_PER_TASK", 8)
+    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_UNIT", 8)
     module, results, n_threads = FisherVector(K, D), [], torch.get_num_threads()
     for n in (1, 3):
         torch.set_num_threads(n)
