@@ -10,15 +10,14 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from skfisher._compat import get_namespace
-from skfisher.arrays.dense import as_dense, check_unmasked, describe, listed
-from skfisher.arrays.libraries import is_cupy, to_host
+from skfisher.arrays.dense import as_dense, describe, listed
 from skfisher.arrays.tensors import is_tensor
 from skfisher.bags.feature_names import names_of, shared_names
-from skfisher.bags.files import MANIFEST, read_arrays, write_arrays
 from skfisher.bags.forms import FormedBags
+from skfisher.bags.indexing import IndexedBags
 from skfisher.bags.mapped import is_mapped, sendable
 from skfisher.bags.ragged import as_indices, gather, stack
+from skfisher.bags.saving import SavedBags
 from skfisher.bags.stacked import Stacked, alike_lengths, stacked_small
 
 __all__ = ["Bags"]
@@ -26,10 +25,9 @@ __all__ = ["Bags"]
 # Up to this size, pickling a few bags of a memory map writes their descriptors and not
 # the whole map.
 PACK_MAPPED_BYTES = 2**26
-SAVE_BYTES = 2**24
 
 
-class Bags(FormedBags):
+class Bags(FormedBags, IndexedBags, SavedBags):
     """Bags of descriptors: ragged data over one array.
 
     A `Bags` behaves as a one-dimensional array of bags. Indexing with an integer
@@ -87,7 +85,6 @@ class Bags(FormedBags):
     array([2, 2, 3])
     """
 
-    ndim = 1
     of_tensors = False
     feature_names = None
 
@@ -318,89 +315,6 @@ class Bags(FormedBags):
         """Device the descriptors are on, as their library names it."""
         return self.values.device
 
-    def __len__(self):
-        return len(self.starts)
-
-    def __iter__(self):
-        values = self._plain_values()
-        for start, stop in zip(self.starts.tolist(), self.stops.tolist(), strict=True):
-            yield values[start:stop]
-
-    def _plain_values(self):
-        # Slices of a np.memmap are memory maps too, slow to make and odd to compute with.
-        return np.asarray(self.values) if isinstance(self.values, np.memmap) else self.values
-
-    def to_list(self):
-        """Return the bags as a list of arrays, views of `values`."""
-        return list(self)
-
-    def __repr__(self):
-        lengths = self.lengths
-        text = f"<Bags: n_bags={len(self)}, n_descriptors={self.n_descriptors}"
-        if len(self):
-            few, many = lengths.min(), lengths.max()
-            text += f" ({few} a bag)" if few == many else f" ({few} to {many} a bag)"
-        text += f", n_features={self.n_features}, {self.dtype}, {self.device}"
-        return text + (", memory-mapped>" if is_mapped(self.values) else ">")
-
-    def __getitem__(self, key):
-        # The boundaries are NumPy arrays, so NumPy itself reads the key. scikit-learn
-        # passes (indices, Ellipsis).
-        check_unmasked(key, "index")
-        if is_cupy(key):
-            key = to_host(key)
-        elif isinstance(key, tuple):
-            key = tuple(to_host(part) if is_cupy(part) else part for part in key)
-        starts, stops = self.starts[key], self.stops[key]
-        if starts.ndim == 0:
-            return self._plain_values()[int(starts) : int(stops)]
-        if starts.ndim > 1:
-            raise IndexError("Bags have one dimension: index them with one integer, slice or list.")
-        return self._view(starts, stops)
-
-    def take(self, indices, axis=0, out=None, mode="raise"):
-        """Return the bags at the given positions, as :func:`numpy.take` does.
-
-        scikit-learn calls it when array API dispatch is on.
-
-        Parameters
-        ----------
-        indices : int or array-like of int
-            Which bags; masks and slices, which some versions pass, work as in indexing.
-        axis : {0, -1, None}, default=0
-            Bags have one axis.
-        out : None
-            Not supported.
-        mode : {"raise", "wrap", "clip"}, default="raise"
-            What happens to indices out of range.
-
-        Returns
-        -------
-        bags : Bags, or the array of one bag if `indices` is an integer
-        """
-        if axis not in (0, -1, None):
-            raise ValueError(f"axis={axis!r} is out of bounds: bags have one dimension.")
-        if out is not None:
-            raise ValueError("Bags.take does not support out: bags are views, never written to.")
-        if isinstance(indices, slice):
-            return self[indices]
-        check_unmasked(indices, "indices")
-        indices = np.asarray(to_host(indices))
-        if indices.dtype != bool:
-            if indices.size == 0:
-                indices = indices.astype(np.int64)
-            indices = np.arange(len(self)).take(indices, mode=mode)
-        return self[indices]
-
-    def __array__(self, dtype=None, copy=None):
-        raise TypeError(
-            "Bags have no rectangular form: put what takes tables (such as BaggingClassifier) "
-            "after the encoder in a pipeline. The descriptors of all bags are in .values."
-        )
-
-    def __array_namespace__(self, *, api_version=None):
-        return get_namespace(self.values)[0]
-
     def blocks(self, n_rows):
         """Go through the descriptors of all bags, in order, in bounded memory.
 
@@ -448,80 +362,3 @@ class Bags(FormedBags):
             "of_tensors": source.of_tensors,
             "feature_names": source.feature_names,
         }
-
-    def save(self, folder):
-        """Write the bags to plain ``.npy`` files that any program can read.
-
-        ``manifest.json`` names the two files and holds their checksums:
-        ``values-TOKEN.npy`` holds the descriptors, one bag after the other, and
-        ``lengths-TOKEN.npy`` the number of descriptors of each bag; the token is new in
-        every save. The manifest is replaced last, in one step. Readers find the old bags or
-        the new, also after a crash; of several saves to a folder the last to finish wins.
-
-        Memory stays bounded, so bags over a memory map may be larger than memory, and may be
-        saved to their own folder.
-
-        Parameters
-        ----------
-        folder : str or path-like
-            Created if missing. Bags that it holds are replaced; their files, and those
-            of saves that were killed, are deleted, on Windows as soon as no program has them
-            mapped.
-        """
-        n_rows = max(1, SAVE_BYTES // max(1, self.n_features * self.dtype.itemsize))
-        lengths = self.lengths
-        write_arrays(
-            folder,
-            {
-                "values": (self.blocks(n_rows), self.dtype, (int(lengths.sum()), self.n_features)),
-                "lengths": ([lengths], lengths.dtype, lengths.shape),
-            },
-        )
-
-    @classmethod
-    def load(cls, folder, mmap_mode="r", *, verify=False):
-        """Open bags that `save` wrote.
-
-        Parameters
-        ----------
-        folder : str or path-like
-            Without a manifest, it holds the plain files ``values.npy`` and ``lengths.npy``.
-        mmap_mode : {"r", "c", "r+", None}, default="r"
-            How to map the descriptors, as in :func:`numpy.load`: by default they are read
-            from the file when needed and cannot be written. None reads them now. What is
-            written through ``"r+"`` is in the file at once, and its checksum no longer fits.
-        verify : bool, default=False
-            Whether to read all descriptors and compare their checksum. That of the lengths is
-            always compared.
-
-        Returns
-        -------
-        bags : Bags
-
-        Raises
-        ------
-        FileNotFoundError
-            If a file is missing.
-        ValueError
-            If a file is damaged, holds Python objects, or does not fit the others; if
-            `verify` is asked for where there are no checksums.
-
-        Notes
-        -----
-        A mapped file must not be made shorter while it is in use: the operating system ends a
-        program that reads where the file has gone (SIGBUS). `save` never does so: it writes
-        new files.
-        """
-        if mmap_mode not in ("r", "c", "r+", None):
-            raise ValueError(f"mmap_mode={mmap_mode!r} must be 'r', 'c', 'r+' or None.")
-        modes = {"values": mmap_mode, "lengths": None}
-        arrays, has_manifest = read_arrays(folder, modes, verify=modes if verify else ["lengths"])
-        if verify and not has_manifest:
-            raise ValueError(
-                f"{folder} holds no {MANIFEST} with checksums to verify: load the bags without, "
-                "and save them again."
-            )
-        try:
-            return cls.from_lengths(arrays["values"], arrays["lengths"])
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{folder} does not hold bags: {error}") from error

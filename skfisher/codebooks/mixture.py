@@ -11,9 +11,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import _fit_context
 from skfisher.arrays.libraries import array_module, float_dtype, parse_device
-from skfisher.codebooks.em import Mixture
+from skfisher.codebooks.criteria import InformationCriteria
 from skfisher.codebooks.fitting import MixtureFitter, course_of_fit, too_far
-from skfisher.codebooks.parameters import parameters_of
+from skfisher.codebooks.given import mixture_of
 from skfisher.contract.estimator import BagEstimator, all_or_nothing
 from skfisher.contract.extremes import place_of
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
@@ -21,10 +21,10 @@ from skfisher.contract.validation import check_bags
 from skfisher.ops.gaussian import log_joint, softmax_rows
 from skfisher.parallel.units import map_rows, row_units
 
-__all__ = ["DiagonalGaussianMixture", "is_fitted_mixture", "mixture_of"]
+__all__ = ["DiagonalGaussianMixture"]
 
 
-class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
+class DiagonalGaussianMixture(InformationCriteria, MixtureFitter, DensityMixin, BagEstimator):
     r"""Gaussian mixture with diagonal covariances, fitted to the descriptors of bags.
 
     .. math:: p(x) = \sum_k w_k \prod_d \mathcal N(x_d; \mu_{kd}, v_{kd})
@@ -287,42 +287,6 @@ class DiagonalGaussianMixture(MixtureFitter, DensityMixin, BagEstimator):
         """
         return float(self.score_samples(X).mean(dtype=np.float64))
 
-    @reads_input
-    def bic(self, X):
-        """Return the Bayesian information criterion on `X`; lower is better.
-
-        Parameters
-        ----------
-        X : Bags, list of arrays of shape (n_descriptors, n_features), or array
-
-        Returns
-        -------
-        bic : float
-            Summed over descriptors, in nats times 2.
-        """
-        densities = self.score_samples(X)
-        log_likelihood = float(densities.sum(dtype=np.float64))
-        return self._n_parameters() * np.log(len(densities)) - 2 * log_likelihood
-
-    @reads_input
-    def aic(self, X):
-        """Return the Akaike information criterion on `X`; lower is better.
-
-        Parameters
-        ----------
-        X : Bags, list of arrays of shape (n_descriptors, n_features), or array
-
-        Returns
-        -------
-        aic : float
-            Summed over descriptors, in nats times 2.
-        """
-        log_likelihood = float(self.score_samples(X).sum(dtype=np.float64))
-        return 2 * self._n_parameters() - 2 * log_likelihood
-
-    def _n_parameters(self):
-        return self.weights_.size - 1 + self.means_.size + self.variances_.size
-
     def sample(self, n_samples=1):
         """Draw descriptors from the mixture.
 
@@ -405,41 +369,3 @@ def _assign(x, mixture, what):
         return xp.where(xp.isfinite(logits.max(axis=1)), logits.argmax(axis=1), -1)
     posteriors, largest, log_sum = softmax_rows(logits)
     return posteriors if what == "posteriors" else largest + log_sum
-
-
-def is_fitted_mixture(estimator):
-    """Tell whether a diagonal mixture, ours or scikit-learn's, is fitted.
-
-    Raises
-    ------
-    TypeError
-        If it is neither.
-    ValueError
-        If its covariances are not diagonal.
-    """
-    if not isinstance(estimator, DiagonalGaussianMixture | GaussianMixture):
-        raise TypeError(
-            f"mixture is a {type(estimator).__name__}: pass a DiagonalGaussianMixture or a "
-            "sklearn.mixture.GaussianMixture(covariance_type='diag')."
-        )
-    if isinstance(estimator, GaussianMixture) and estimator.covariance_type != "diag":
-        raise ValueError(
-            f"mixture has covariance_type={estimator.covariance_type!r}: Fisher vectors need "
-            "diagonal covariances, GaussianMixture(covariance_type='diag')."
-        )
-    return any(hasattr(estimator, name) for name in ("weights_", "means_"))
-
-
-def mixture_of(estimator):
-    """Return the parameters of a fitted diagonal mixture, ours or scikit-learn's.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is no diagonal mixture, or its parameters are none of a mixture.
-    sklearn.exceptions.NotFittedError
-        If it is not fitted.
-    """
-    if not is_fitted_mixture(estimator):
-        check_is_fitted(estimator)
-    return Mixture(*(p.copy() for p in parameters_of(estimator, "mixture.")))

@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfisher.arrays.libraries import to_host
 from skfisher.bags.sampling import draw_descriptors
-from skfisher.codebooks.mixture import mixture_of
+from skfisher.codebooks.given import mixture_of
 from skfisher.contract.validation import check_bags
 from skfisher.display.pyplot import PLAIN_TEXT, import_pyplot
 from skfisher.encoders.fisher import FisherVectorEncoder

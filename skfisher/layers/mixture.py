@@ -14,7 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skfisher.codebooks.em import Mixture
 from skfisher.codebooks.fitting import INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT
-from skfisher.codebooks.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
+from skfisher.codebooks.given import is_fitted_mixture, mixture_of
+from skfisher.codebooks.mixture import DiagonalGaussianMixture
 from skfisher.codebooks.moments import global_moments
 from skfisher.ops.constraints import (
     floored_exp,

@@ -79,7 +79,7 @@ def test_save_no_bags(tmp_path):
 
 
 def test_save_takes_bounded_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("skfisher.bags.bags.SAVE_BYTES", 2**18)
+    monkeypatch.setattr("skfisher.bags.saving.SAVE_BYTES", 2**18)
     bags = Bags.from_lengths(np.zeros((2**16, 32)), np.full(2**10, 2**6))[::-1]  # 16 MB, copied
     tracemalloc.start()
     bags.save(tmp_path)

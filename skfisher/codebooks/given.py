@@ -1,0 +1,48 @@
+"""Mixtures that are given to an estimator, of this package or of scikit-learn."""
+
+from sklearn.mixture import GaussianMixture
+from sklearn.utils.validation import check_is_fitted
+
+from skfisher.codebooks.em import Mixture
+from skfisher.codebooks.fitting import MixtureFitter
+from skfisher.codebooks.parameters import parameters_of
+
+__all__ = ["is_fitted_mixture", "mixture_of"]
+
+
+def is_fitted_mixture(estimator):
+    """Tell whether a diagonal mixture, ours or scikit-learn's, is fitted.
+
+    Raises
+    ------
+    TypeError
+        If it is neither.
+    ValueError
+        If its covariances are not diagonal.
+    """
+    if not isinstance(estimator, MixtureFitter | GaussianMixture):
+        raise TypeError(
+            f"mixture is a {type(estimator).__name__}: pass a DiagonalGaussianMixture or a "
+            "sklearn.mixture.GaussianMixture(covariance_type='diag')."
+        )
+    if isinstance(estimator, GaussianMixture) and estimator.covariance_type != "diag":
+        raise ValueError(
+            f"mixture has covariance_type={estimator.covariance_type!r}: Fisher vectors need "
+            "diagonal covariances, GaussianMixture(covariance_type='diag')."
+        )
+    return any(hasattr(estimator, name) for name in ("weights_", "means_"))
+
+
+def mixture_of(estimator):
+    """Return the parameters of a fitted diagonal mixture, ours or scikit-learn's.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no diagonal mixture, or its parameters are none of a mixture.
+    sklearn.exceptions.NotFittedError
+        If it is not fitted.
+    """
+    if not is_fitted_mixture(estimator):
+        check_is_fitted(estimator)
+    return Mixture(*(p.copy() for p in parameters_of(estimator, "mixture.")))
