@@ -65,10 +65,11 @@ fuzz-files: $(VENV)/.test ## load thousands of folders of saved bags that were t
 interrupt-fits: $(VENV)/.test ## interrupt thousands of fits at random moments, as Ctrl-C does
 	$(ONE_THREAD) $(BIN)/python -m tests.interrupt_fits 2000
 
-lint: $(VENV)/.lint ## check style, imports, docstrings and spelling
+lint: $(VENV)/.lint ## check style, imports, docstrings, spelling and the types of protocols
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/codespell
+	$(BIN)/mypy
 
 format: $(VENV)/.lint ## mend what lint can mend by itself
 	$(BIN)/ruff check --fix

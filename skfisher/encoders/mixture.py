@@ -11,7 +11,8 @@ from skfisher._compat import HasMethods, _fit_context
 from skfisher.arrays.libraries import detached, parse_device, to_host
 from skfisher.bags.bags import Bags
 from skfisher.codebooks.fitting import MixtureFitter, too_far
-from skfisher.codebooks.mixture import DiagonalGaussianMixture, is_fitted_mixture, mixture_of
+from skfisher.codebooks.given import is_fitted_mixture, mixture_of
+from skfisher.codebooks.mixture import DiagonalGaussianMixture
 from skfisher.contract.estimator import all_or_nothing
 from skfisher.contract.tensors_in_out import reads_input
 from skfisher.contract.validation import check_bags

@@ -38,7 +38,7 @@ class Hard:
 
     hard = True
     names = ("centers",)
-    shown: ClassVar = {}
+    shown: ClassVar[dict[str, str]] = {}
 
     def start(self, centers, sharpness):
         """Return the parameters other than the centres for a scale of soft assignment."""

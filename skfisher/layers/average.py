@@ -32,7 +32,7 @@ class AveragePooling:
     deviations: bool = False
     normalize: str | None = None
 
-    groups: ClassVar = {}
+    groups: ClassVar[dict[str, tuple[str, ...]]] = {}
     n_start_rows: ClassVar = 20_000
     n_least_rows: ClassVar = 1
 

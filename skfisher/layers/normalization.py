@@ -28,7 +28,7 @@ class PowerL2:
     power: float = 0.5
     eps: float | None = None
     blocks: Callable | None = None
-    groups: ClassVar = {}
+    groups: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def prepare(self, p, dtype):
         """Return the labels of the columns, or None."""
@@ -68,7 +68,7 @@ class Centering:
     without that mean needs less of a coefficient for the same margin, and descends faster.
     """
 
-    groups: ClassVar = {}
+    groups: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def start(self, encodings):
         """Return the constants: the mean of encodings, and how long they are without it."""

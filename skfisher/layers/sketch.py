@@ -53,7 +53,7 @@ class SketchPooling:
     gamma: float | None = None
     normalize: str | None = "power-l2"
 
-    groups: ClassVar = {}
+    groups: ClassVar[dict[str, tuple[str, ...]]] = {}
     n_start_rows: ClassVar = 1
     n_least_rows: ClassVar = 1
 

@@ -46,7 +46,7 @@ class Whitening:
     axes: np.ndarray
     squash: bool
     unmix: np.ndarray | None = None
-    groups: ClassVar = {}
+    groups: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def prepare(self, p, dtype):
         """Return mean, axes and unmixing matrix in a dtype, or in float64 where it has no range."""

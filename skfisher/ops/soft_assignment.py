@@ -279,8 +279,7 @@ class Assignment:
         self._constant = constant[:, None]
         self._k, self._hard = len(linear), hard
         self._block = empty((self._k + extra) * n_rows, like=linear)
-        self._scratch = empty(self._k * n_rows, like=linear)
-        self._n_rows = n_rows
+        self._scratch, self._n_rows = empty(self._k * n_rows, like=linear), n_rows
         # Added to exponentials: products with denormal numbers take many times longer.
         self._least = 1e-30 if linear.dtype == np.float32 else 1e-290
 

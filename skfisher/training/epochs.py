@@ -4,6 +4,7 @@ An epoch takes a model and returns another one. Nothing is written to, so that t
 the last finished epoch is always there to return to.
 """
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ class Epoch(NamedTuple):
     model: Model
     loss: float  # mean over samples, with the penalty
     gradient_norm: float  # mean over batches
-    record: dict = MappingProxyType({})  # what the sampler tells of the epoch
+    record: Mapping = MappingProxyType({})  # what the sampler tells of the epoch
 
 
 def run_epoch(chain, recipe, model, problem, epoch, *, check=True):

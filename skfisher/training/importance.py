@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 
 from skfisher.arrays.libraries import to_host
-from skfisher.parallel.threads import cut_bags
-from skfisher.parallel.units import bag_units, map_units
+from skfisher.parallel.units import bag_units, cut_bags, map_units
 from skfisher.training.sampling import Drawn
 
 __all__ = ["LossSampling", "chances", "features_of", "loss_weights"]

@@ -17,7 +17,7 @@ __all__ = ["Drawn", "Sampler", "Shuffle"]
 class Drawn(NamedTuple):
     """The bags of a batch."""
 
-    index: np.ndarray  # (batch_size,), ascending; a bag may come twice
+    numbers: np.ndarray  # of the bags, (batch_size,), ascending; one may come twice
     weights: np.ndarray | None  # factors of their losses, which undo unequal chances
     state: Any
 

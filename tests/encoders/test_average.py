@@ -93,7 +93,7 @@ def test_parts_threads_and_devices_do_not_change_a_bit(stand_in, monkeypatch, st
         np.testing.assert_array_equal(encoder.transform([bag])[0], one)
     monkeypatch.setattr("skfisher.layers.encode.LONG_BAG", 50)
     monkeypatch.setattr("skfisher.layers.chain.ROWS_PER_PART", 20)
-    monkeypatch.setattr("skfisher.parallel.threads.ROWS_PER_TASK", 30)
+    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_UNIT", 30)
     parts = encoder.transform(bags)
     np.testing.assert_allclose(parts, whole, rtol=1e-6 if dtype == "float32" else 1e-12)
     order = np.random.default_rng(1).permutation(len(bags))

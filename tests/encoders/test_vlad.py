@@ -224,7 +224,7 @@ def test_a_long_bag_is_encoded_in_parts(monkeypatch, assignment):
     bags.insert(3, np.concatenate(bags[1:]))
     whole = encoder.transform(bags)
     monkeypatch.setattr("skfisher.layers.encode.LONG_BAG", 50)
-    monkeypatch.setattr("skfisher.parallel.threads.ROWS_PER_TASK", 30)
+    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_UNIT", 30)
     one = encoder.transform(bags)
     np.testing.assert_allclose(one, whole, rtol=1e-9, atol=1e-12)
     np.testing.assert_array_equal(encoder.set_params(n_jobs=2).transform(bags), one)
@@ -250,7 +250,7 @@ def test_devices_and_their_memory_do_not_change_a_bit(stand_in, monkeypatch, ass
     encoder = VLADEncoder(3, assignment=assignment, random_state=0).fit(bags)
     bags.insert(3, np.concatenate(bags[1:]))
     monkeypatch.setattr("skfisher.layers.encode.LONG_BAG", 30)
-    monkeypatch.setattr("skfisher.parallel.threads.ROWS_PER_TASK", 50)
+    monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_UNIT", 50)
     expected, found = encoder.transform(bags), []
     for device in ("cuda", "cuda:1", "cuda:all"):
         for n_bytes in (2**40, 4000):
@@ -358,7 +358,7 @@ class TestPartialFit:
             encoder.partial_fit(bags)
 
     def test_threads_and_devices_do_not_change_it(self, bags, stand_in, monkeypatch):
-        monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_TASK", 50)
+        monkeypatch.setattr("skfisher.parallel.units.ROWS_PER_UNIT", 50)
         one, two, there = (
             VLADEncoder(3, random_state=0, **options)
             for options in ({}, {"n_jobs": 2}, {"device": "cuda:all"})

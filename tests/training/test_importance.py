@@ -84,7 +84,7 @@ def test_bags_are_drawn_as_often_as_their_chances_say():
     p = chances(sampler.predict(state, np.arange(200)), sampler.smoothing)
     counts = np.zeros(200)
     for _ in range(500):
-        counts += np.bincount(sampler.draw(state, rng, 20).index, minlength=200)
+        counts += np.bincount(sampler.draw(state, rng, 20).numbers, minlength=200)
     error = (counts - 10_000 * p) / np.sqrt(10_000 * p * (1 - p))
     assert np.abs(error).max() < 4.5
     assert 0.8 < error.std() < 1.2
