@@ -27,10 +27,6 @@ class IndexedBags:
         # Slices of a np.memmap are memory maps too, slow to make and odd to compute with.
         return np.asarray(self.values) if isinstance(self.values, np.memmap) else self.values
 
-    def to_list(self):
-        """Return the bags as a list of arrays, views of `values`."""
-        return list(self)
-
     def __repr__(self):
         lengths = self.lengths
         text = f"<Bags: n_bags={len(self)}, n_descriptors={self.n_descriptors}"
