@@ -64,8 +64,7 @@ def power_l2_normalize(x, *, power=0.5, blocks=None, eps=None, out=None):
     buffer = empty((n_rows, x.shape[1]), like=x)
     for first in range(0, len(x), max(1, n_rows)):
         rows = slice(first, first + n_rows)
-        if not _sqrt_l2(x[rows], out[rows], buffer):
-            _scaled_power_l2(x[rows], power, blocks, eps, out[rows])
+        _sqrt_l2(x[rows], out[rows], buffer)
     return out
 
 
@@ -82,20 +81,25 @@ def _scaled_power_l2(x, power, blocks, eps, out):
 
 
 def _sqrt_l2(x, out, buffer):
-    r"""Write ``sign(x) sqrt(|x| / sum |x|)`` of each row; return False where a sum is none.
+    r"""Write ``sign(x) sqrt(|x| / sum |x|)`` of each row: the square root, scaled to unit length.
 
-    That is the signed square root, scaled to unit length, in few passes.
+    Rows whose sum is no normal number are scaled by their largest entry first. No row makes a
+    difference to another.
     """
-    size = np.abs(x, out=buffer[: len(x)])
+    size, limits = np.abs(x, out=buffer[: len(x)]), np.finfo(x.dtype)
     with np.errstate(over="ignore"):
         total = size.sum(axis=1, keepdims=True)
-    limits = np.finfo(x.dtype)
-    if not (total.min() > limits.tiny / limits.eps and total.max() < np.inf):
-        return False
+    least, odd = limits.tiny / limits.eps, None
+    if not (total.min() > least and total.max() < np.inf):
+        odd = ~((total[:, 0] > least) & (total[:, 0] < np.inf))
+        of_odd = np.ascontiguousarray(x[odd])
+        of_odd = _scaled_power_l2(of_odd, 0.5, None, None, np.empty_like(of_odd))
+        total[odd] = 1
     size *= 1 / total
     np.sqrt(size, out=size)
     np.copysign(size, x, out=out)
-    return True
+    if odd is not None:
+        out[odd] = of_odd
 
 
 def power_l2_normalize_vjp(g, x, *, power=0.5, blocks=None, eps=None, derivative_floor=None):

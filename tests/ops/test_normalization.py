@@ -172,3 +172,19 @@ def test_rows_of_zeros_beside_others_stay_zero():
 def test_the_order_of_rows_in_memory_leaves_no_trace():
     x = np.random.default_rng(0).normal(size=(7, 300))
     np.testing.assert_array_equal(power_l2_normalize(x), power_l2_normalize(np.asfortranarray(x)))
+
+
+@pytest.mark.parametrize("native", ["0", ""])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("odd", [0.0, 1e-320, np.inf, np.nan])
+def test_a_row_makes_no_difference_to_others(monkeypatch, dtype, odd, native):
+    monkeypatch.setenv("SKFISHER_NATIVE", native)
+    x = np.random.default_rng(0).normal(size=(6, 300)).astype(dtype)
+    expected = [power_l2_normalize(row[None].copy())[0] for row in x]
+    x[2] = odd
+    with np.errstate(invalid="ignore"):
+        y = power_l2_normalize(x)
+        power_l2_normalize(x, out=x)
+    np.testing.assert_array_equal(x, y)
+    for i in (0, 1, 3, 4, 5):
+        np.testing.assert_array_equal(y[i], expected[i])
