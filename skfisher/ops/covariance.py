@@ -139,7 +139,7 @@ def bag_moments(s1, s2, counts):
     for first in range(0, len(s2), step):
         some = slice(first, first + step)
         out = xp.multiply(s2[some], 1 / counts[some, :, None], out=covariances[some])
-        out -= xp.matmul(means[some, :, None], means[some, None, :])
+        out -= xp.einsum("ni,nj->nij", means[some], means[some])
     return means, covariances
 
 
@@ -184,8 +184,12 @@ def _joined(means, rests, length, products):
     xp = array_module(means)
     s1 = length * means + rests
     root = math.sqrt(length)
-    left = xp.stack([s1 / root, rests / root], axis=1)
-    right = xp.stack([s1 / root, rests / -root], axis=1)
+    left = empty((len(s1), 2, s1.shape[1]), like=s1)
+    left[:, 0] = s1
+    left[:, 1] = rests
+    left /= root
+    right = left.copy()
+    right[:, 1] *= -1
     s2 = xp.matmul(left.transpose(0, 2, 1), right)
     s2 += products
     return s1, s2
