@@ -11,6 +11,7 @@ gradients: what the way back takes, as a multiple of the way forward.
 few: roots for bags of half as many descriptors as dimensions, by the products of these.
 bags: covariances of ragged bags, a loop of NumPy against sums, and the gradient by descriptors.
 encode: `SecondOrderPooling.transform`, microseconds a bag.
+sketches: `CompactBilinearPooling` against the means of scikit-learn's sketches of descriptors.
 """
 
 import argparse
@@ -21,15 +22,16 @@ import time
 from pathlib import Path
 
 import numpy as np
+from sklearn.kernel_approximation import PolynomialCountSketch
 
-from skfisher import Bags, SecondOrderPooling
+from skfisher import Bags, CompactBilinearPooling, SecondOrderPooling
 from skfisher.ops.covariance import bag_moments, second_order_sums, second_order_sums_vjp
 from skfisher.ops.gram import function_of_rows
 from skfisher.ops.matrix_function import eigen, matrix_function, matrix_function_vjp
 from skfisher.ops.newton_schulz import newton_schulz, newton_schulz_vjp
 
 RESULTS = Path(__file__).parent / "results"
-ROUNDS = 7
+ROUNDS = 9
 ROOT = {"function": "power", "power": 0.5}
 EPS = float(np.finfo(np.float32).eps)
 # bags, shortest, longest, dimensions
@@ -69,7 +71,7 @@ def decomposed_root(p):
 
 def roots():
     yield "D", "Newton-Schulz 5", "pyRiemann sqrtm / it", "by eigenvalues", "PyTorch eigh / it"
-    base, torch = optional("pyriemann.utils.base"), optional("torch")
+    base, torch = optional("pyriemann.geometry.base"), optional("torch")
     for d in (16, 32, 64, 128):
         p = covariances(d, 4000 // d)
         wide = p.astype(np.float64)
@@ -168,8 +170,26 @@ def encode():
         yield n, f"{shortest}-{longest}", d, *(f"{1e6 * t / n:.1f} us" for t in taken)
 
 
-# A generator of rows, the first of them the head. Sketches and others go here.
-TABLES = {"roots": roots, "gradients": gradients, "few": few, "bags": bags, "encode": encode}
+def sketches():
+    yield "bags", "T", "D", "numbers", "PolynomialCountSketch, means", "sketches", "ratio"
+    for case in [(200, 12, 226, 40), (200, 1000, 1000, 64)]:
+        found, m = ragged(*case), 2048
+        theirs = PolynomialCountSketch(n_components=m, random_state=0).fit(found.values[:10])
+        ours = CompactBilinearPooling(m, random_state=0).fit(found)
+        a, b = times(
+            lambda f=found, s=theirs: [s.transform(bag).mean(axis=0) for bag in f],
+            lambda f=found, s=ours: s.transform(f),
+        )
+        n, shortest, longest, d = case
+        shown = [f"{1e6 * t / n:.0f} us" for t in (a, b)]
+        yield n, f"{shortest}-{longest}", d, m, *shown, f"{a / b:.1f}"
+
+
+# A generator of rows, the first of them the head.
+TABLES = {
+    "roots": roots, "gradients": gradients, "few": few, "bags": bags, "encode": encode,
+    "sketches": sketches,
+}  # fmt: skip
 
 
 def page(names):

@@ -42,7 +42,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from skfisher import Bags, DescriptorTransformer, FisherVectorEncoder, SecondOrderPooling
+from skfisher import (
+    Bags,
+    DescriptorTransformer,
+    FisherVectorEncoder,
+    MeanPooling,
+    SecondOrderPooling,
+)
 from skfisher.datasets import load_digits_patches, load_fsdd, load_japanese_vowels, load_scene15
 
 
@@ -150,6 +156,8 @@ MODELS = {
     "O2P": second_order(SecondOrderPooling.o2p),
     "B-CNN": second_order(SecondOrderPooling.bcnn),
     "improved B-CNN": second_order(SecondOrderPooling.improved_bcnn),
+    "mean": centered(lambda data: MeanPooling(normalize="l2")),
+    "mean and deviation": centered(lambda data: MeanPooling("mean_std", normalize="l2")),
     "Fisher vector": fisher,
 }
 
