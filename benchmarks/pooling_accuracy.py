@@ -38,16 +38,22 @@ from sklearn.model_selection import (
     StratifiedKFold,
     StratifiedShuffleSplit,
 )
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from skfisher import (
+    BagOfWordsEncoder,
     Bags,
+    CompactBilinearPooling,
     DescriptorTransformer,
     FisherVectorEncoder,
+    GatedSecondOrderPooling,
+    JointClassifier,
     MeanPooling,
+    MixtureSecondOrderPooling,
     SecondOrderPooling,
+    VLADEncoder,
 )
 from skfisher.datasets import load_digits_patches, load_fsdd, load_japanese_vowels, load_scene15
 
@@ -141,7 +147,30 @@ def second_order(preset=SecondOrderPooling, **options):
     return centered(lambda data: preset(**{"norm": "l2", **options}))
 
 
+def both(data):
+    """Return a classifier of Fisher vectors and Gaussian embeddings side by side."""
+    encoder = FisherVectorEncoder(data.n_components, normalize="power-l2", random_state=0)
+    union = make_union(encoder, SecondOrderPooling())
+    svm = LinearSVC(C=data.C, random_state=0)
+    return make_pipeline(*data.before, union, Centering(data.scale), svm)
+
+
+def trained(encoder, **options):
+    """Return a joint model, which whitens descriptors and centres encodings by itself."""
+    settings = {"C": 1.0, "max_descriptors": 100, "random_state": 0, **options}
+    return lambda data: make_pipeline(*data.before, JointClassifier(encoder, **settings))
+
+
+def frozen(encoder, **options):
+    """Return what `trained` starts from."""
+    return trained(encoder, max_iter=0, **options)
+
+
 REFERENCE = "Gaussian, root"
+LEARNED = BagOfWordsEncoder(16, assignment="soft", metric="diagonal")
+PROJECTED = SecondOrderPooling(n_components=6)
+GATED = GatedSecondOrderPooling(4, n_components=6)
+AS_IS = {"feature_map": "identity", "whiten": False}
 # A classifier, not fitted, for some data. More encoders go here, and joint models as they are.
 MODELS = {
     REFERENCE: second_order(),
@@ -159,6 +188,26 @@ MODELS = {
     "mean": centered(lambda data: MeanPooling(normalize="l2")),
     "mean and deviation": centered(lambda data: MeanPooling("mean_std", normalize="l2")),
     "Fisher vector": fisher,
+    "Fisher vector and Gaussian": both,
+    "Gaussians of a mixture, K=4": centered(lambda _: MixtureSecondOrderPooling(4, random_state=0)),
+    "bag of 64 words, soft": centered(
+        lambda _: BagOfWordsEncoder(64, assignment="soft", normalize="power-l2", random_state=0)
+    ),
+    "VLAD, 16 words": centered(lambda _: VLADEncoder(16, random_state=0)),
+    "VLAD, 16 words, intra": centered(lambda _: VLADEncoder(16, normalize="intra", random_state=0)),
+    "compact bilinear, 2048": centered(
+        lambda _: CompactBilinearPooling(2048, normalize="power-l2", random_state=0)
+    ),
+    "learned aggregation, 16 words: frozen": frozen(LEARNED),
+    "learned aggregation, 16 words: trained": trained(LEARNED),
+    "NetVLAD, 16 words: frozen": frozen(VLADEncoder(16)),
+    "NetVLAD, 16 words: trained": trained(VLADEncoder(16)),
+    "Fisher vector, K=4: frozen": frozen(FisherVectorEncoder(4)),
+    "Fisher vector, K=4: trained": trained(FisherVectorEncoder(4)),
+    "Gaussian of 6 dimensions: frozen": frozen(PROJECTED, **AS_IS),
+    "Gaussian of 6 dimensions: trained": trained(PROJECTED, **AS_IS),
+    "GM-SOP of 6 dimensions: frozen": frozen(GATED, **AS_IS),
+    "GM-SOP of 6 dimensions: trained": trained(GATED, **AS_IS),
 }
 
 
