@@ -13,6 +13,7 @@ from .display.mixture import MixtureDisplay
 from .encoders.average import MeanPooling
 from .encoders.bag_of_words import BagOfWordsEncoder
 from .encoders.compact_bilinear import CompactBilinearPooling
+from .encoders.deep_fisher import DeepFisherEncoder
 from .encoders.fisher import FisherVectorEncoder
 from .encoders.gated import GatedSecondOrderPooling
 from .encoders.low_rank import LowRankBilinearPooling
@@ -34,6 +35,7 @@ __all__ = [
     "BagOfWordsEncoder",
     "Bags",
     "CompactBilinearPooling",
+    "DeepFisherEncoder",
     "DenseHead",
     "DescriptorTransformer",
     "DiagonalGaussianMixture",

@@ -21,6 +21,7 @@ from skfisher import (
     BagOfWordsEncoder,
     Bags,
     CompactBilinearPooling,
+    DeepFisherEncoder,
     DenseHead,
     DescriptorTransformer,
     DiagonalGaussianMixture,
@@ -119,6 +120,12 @@ CASES = {
     "bag of words": (BagOfWordsEncoder(3, random_state=0), ["transform"], BAGS),
     "bag of words, metrics": (
         BagOfWordsEncoder(3, assignment="soft", metric="diagonal", random_state=0),
+        ["transform"],
+        BAGS,
+    ),
+    "deep Fisher": (DeepFisherEncoder((2, 2), cell=2, random_state=0), ["transform"], BAGS),
+    "deep Fisher, plane": (
+        DeepFisherEncoder((2, 2), n_positions=2, random_state=0),
         ["transform"],
         BAGS,
     ),

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from skfisher import (
     BagOfWordsEncoder,
     CompactBilinearPooling,
+    DeepFisherEncoder,
     DenseHead,
     DescriptorTransformer,
     DiagonalGaussianMixture,
@@ -79,6 +80,7 @@ CASES = {
     "bag of words": (
         BagOfWordsEncoder(8, assignment="soft", random_state=0), BAGS, None, "transform",
     ),
+    "deep Fisher": (DeepFisherEncoder((8, 4), random_state=0), BAGS, None, "transform"),
     "mean": (MeanPooling("mean_std"), BAGS, None, "transform"),
     "joint, NetVLAD": (
         JointClassifier(VLADEncoder(8), max_iter=2, random_state=0), BAGS, Y, "decision_function",

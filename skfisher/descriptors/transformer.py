@@ -26,7 +26,7 @@ from skfisher.contract.validation import check_bags
 from skfisher.parallel.units import Where, map_rows, row_units
 from skfisher.process_state import configured
 
-__all__ = ["DescriptorTransformer"]
+__all__ = ["DescriptorTransformer", "check_labels", "transform_rows"]
 
 # Descriptors go to the transformer in blocks of so many numbers, 4 MiB as float64. It does not
 # follow n_jobs, so neither do results.
@@ -152,7 +152,7 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
                 "such as IncrementalPCA for PCA."
             )
         bags = check_bags(self, X, reset=True)
-        y = _check_labels(self.transformer, y, bags)
+        y = check_labels(self.transformer, y, bags)
         sample, owners = draw_descriptors(bags, self.max_descriptors, self.random_state)
         n_rows = _rows_per_block(bags) if self.incremental else None
         blocks = _training_blocks(sample, None if y is None else y[owners], n_rows)
@@ -179,7 +179,7 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
         """
         first_call = not hasattr(self, "transformer_")
         bags = check_bags(self, X, reset=first_call)
-        y = _check_labels(self.transformer, y, bags)
+        y = check_labels(self.transformer, y, bags)
         # a copy, as an error may come between two blocks
         transformer = clone(self.transformer) if first_call else copy.deepcopy(self.transformer_)
         blocks = _training_blocks(bags, y, _rows_per_block(bags))
@@ -191,7 +191,7 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
         bags = check_bags(self, X, reset=False, copy=False)
         n_rows = _rows_per_block(bags)
         values = map_rows(
-            functools.partial(_transform_rows, transformer=self.transformer_),
+            functools.partial(transform_rows, transformer=self.transformer_),
             row_units(bags, Where(self.n_jobs, "cpu"), n_rows),
             tile=n_rows,
         )
@@ -268,7 +268,8 @@ def _learn(transformer, blocks, *, partial):
 
 @_plain_scikit_learn
 @np.errstate(over="ignore", invalid="ignore")  # the caller looks
-def _transform_rows(x, transformer):
+def transform_rows(x, transformer):
+    """Return rows as a transformer of scikit-learn maps them, in their dtype."""
     x = x.astype(float_dtype(x.dtype))  # a copy: the transformer may write to it
     part = transformer.transform(x)
     if issparse(part):
@@ -276,7 +277,10 @@ def _transform_rows(x, transformer):
             f"{transformer} returned a sparse matrix, but descriptors are dense: ask it for dense "
             "output, for instance by sparse_output=False."
         )
-    part = as_numpy(part, f"the output of {transformer}")
+    if (
+        type(part) is not np.ndarray or part.dtype.kind != "f"
+    ):  # to write a transformer takes as long as some of them
+        part = as_numpy(part, f"the output of {transformer}")
     if part.ndim != 2 or len(part) != len(x):
         raise ValueError(
             f"{transformer} returned an array of shape {part.shape} for {len(x)} descriptors: it "
@@ -300,7 +304,7 @@ def _check_output(values, bags, transformer):
             )
 
 
-def _check_labels(transformer, y, bags):
+def check_labels(transformer, y, bags):
     """Return labels as an array, for a transformer that learns from them in the form they need."""
     if y is None:
         return None

@@ -10,11 +10,11 @@ import itertools
 
 import numpy as np
 
-from skfisher.arrays.libraries import asarray, float_dtype
+from skfisher.arrays.libraries import asarray, float_dtype, to_host
 from skfisher.bags.stacked import Stacked
 from skfisher.parallel.units import Units, bag_units, cut_bags, map_rows, map_units
 
-__all__ = ["encode_bags"]
+__all__ = ["encode_bags", "iter_sums"]
 
 # Bags of more descriptors are cut into parts of so many.
 LONG_BAG = 2**17
@@ -65,6 +65,30 @@ def encode_bags(chain, parameters, bags, *, out=None):
             encodings = chain.read(prepared, sums, lengths[i : i + 1])[-1]
             out[i : i + 1] = asarray(encodings, like=out)
     return out
+
+
+def iter_sums(chain, prepared, parameters, bags):
+    """Yield the sums of some bags after the other, on the host, in order.
+
+    Parameters
+    ----------
+    chain : Chain
+    prepared : Prepared
+        What the chain made of the parameters.
+    parameters : dict
+    bags : Bags
+
+    Yields
+    ------
+    sums : tuple of arrays with an entry for each of some bags
+    """
+    slices = cut_bags(bags.lengths, prepared.n_out)
+    row_bytes, bag_bytes = chain.scratch(parameters, bags.n_features)
+    most_bags = max(s.stop - s.start for s in slices)
+    units = bag_units(bags, slices, chain.where)
+    scratch = row_bytes, most_bags * (bag_bytes + 16 * prepared.n_out)
+    for found in map_units(functools.partial(_sums, chain, prepared), units, scratch=scratch):
+        yield tuple(to_host(s) for s in found)
 
 
 def _sums_of_long_bags(chain, prepared, bags, numbers, scratch):

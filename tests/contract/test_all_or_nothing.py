@@ -13,6 +13,7 @@ import skfisher
 from skfisher import (
     BagOfWordsEncoder,
     CompactBilinearPooling,
+    DeepFisherEncoder,
     DenseHead,
     DescriptorTransformer,
     DiagonalGaussianMixture,
@@ -152,6 +153,7 @@ CASES = {
         encode,
         partial_fit,
     ),
+    "deep Fisher": (lambda _: DeepFisherEncoder((2, 2), cell=2, random_state=0), bags, encode, fit),
     "mean": (lambda _: MeanPooling(), bags, encode, fit),
     "joint": (lambda _: JointFisherSVC(**JOINT), bags, decide, fit),
     "joint, early": (lambda _: JointFisherSVC(early_stopping=True, **JOINT), bags, decide, fit),

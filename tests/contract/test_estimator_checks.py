@@ -9,6 +9,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skfisher import (
     BagOfWordsEncoder,
     CompactBilinearPooling,
+    DeepFisherEncoder,
     DiagonalGaussianMixture,
     FisherVectorEncoder,
     GatedSecondOrderPooling,
@@ -46,6 +47,8 @@ ESTIMATORS = [
     VLADEncoder(n_components=3, assignment="hard", moments=2, normalize="intra"),
     BagOfWordsEncoder(n_components=3),
     BagOfWordsEncoder(n_components=3, assignment="soft", metric="diagonal", normalize=None),
+    DeepFisherEncoder(n_components=(3, 2)),
+    DeepFisherEncoder(n_components=2, cell=1, window=1, layers=(2,)),
     MeanPooling(),
     MeanPooling("mean_std"),
     MeanPooling("max"),

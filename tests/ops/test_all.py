@@ -22,6 +22,7 @@ from . import references
 from .matrix_operations import MATRIX_OPS
 from .operation import STARTS, STOPS, Op
 from .pooling_operations import POOLING_OPS
+from .window_operations import WINDOW_OPS
 
 
 def mixture(rng, k=4, d=3):
@@ -356,6 +357,7 @@ OPS = [
     loss_op("log_loss"),
     *MATRIX_OPS,
     *POOLING_OPS,
+    *WINDOW_OPS,
     parameter_map("softmax"),
     parameter_map("normalized_sigmoid"),
     parameter_map("floored_exp", floor=0.1),

@@ -1,0 +1,39 @@
+"""What the parameters of a deep Fisher network have to be, beyond their types."""
+
+from numbers import Integral
+
+__all__ = ["check_settings"]
+
+
+def check_settings(encoder):
+    """Return the components of both mixtures; raise ValueError for what makes no sense.
+
+    Parameters
+    ----------
+    encoder : DeepFisherEncoder
+
+    Returns
+    -------
+    n_local, n_global : int
+    """
+    pair = encoder.n_components
+    pair = (pair, pair) if isinstance(pair, Integral) else tuple(pair)
+    if len(pair) != 2 or not all(isinstance(n, Integral) and n >= 1 for n in pair):
+        raise ValueError(
+            f"n_components={encoder.n_components!r}: give the components of the mixture of "
+            "descriptors and of that of windows, such as (16, 16)."
+        )
+    if encoder.n_positions == 1:
+        raise ValueError(
+            "n_positions=1: it is 0 for series, whose descriptors are in order, or 2 where the "
+            "last two columns of a descriptor are its x and y."
+        )
+    if tuple(encoder.layers) not in ((1,), (2,), (1, 2)):
+        raise ValueError(f"layers={encoder.layers!r}: take (1,), (2,) or (1, 2).")
+    cell = encoder.cell
+    if cell is not None and not encoder.n_positions and cell != int(cell):
+        raise ValueError(
+            f"cell={cell!r}: a cell of a series is a number of descriptors. Give a whole number, "
+            "or n_positions=2 if descriptors have positions."
+        )
+    return pair

@@ -1,0 +1,72 @@
+"""How codes of windows are projected: some are drawn, and any transformer is fitted to them."""
+
+import functools
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+from skfisher.bags.bags import Bags
+from skfisher.bags.sampling import draw_rows
+from skfisher.descriptors.transformer import DescriptorTransformer, transform_rows
+
+__all__ = ["draw_windows", "fitted_projection", "projecting", "rows_of"]
+
+WIDTH = 64  # of projected codes, by default
+# Directions of less than this share of the largest variance are rounding, not to be whitened.
+LEAST_VARIANCE = 1e-6
+
+
+def draw_windows(n_of_bags, n, seed):
+    """Return the numbers of `n` rows drawn of all, ascending, and the bag each is from."""
+    stops = np.cumsum(n_of_bags)
+    return draw_rows(stops - n_of_bags, stops, n, seed)
+
+
+def rows_of(parts, chosen):
+    """Return the rows of given numbers, of parts that one after the other are all rows."""
+    first, found = 0, []
+    for rows in parts:
+        low, high = np.searchsorted(chosen, [first, first + len(rows)])
+        found.append(rows[chosen[low:high] - first])
+        first += len(rows)
+    return np.concatenate(found)
+
+
+def fitted_projection(transformer, rows, labels, owners, seed, *, whiten):
+    """Return a clone of a transformer, fitted to rows; by default PCA."""
+    if transformer is None:
+        return _fitted_pca(rows, seed, whiten=whiten)
+    bags = Bags.from_lengths(rows, np.ones(len(rows), dtype=np.int64))
+    y = None if labels is None else labels[owners]
+    return DescriptorTransformer(transformer, max_descriptors=None).fit(bags, y).transformer_
+
+
+@np.errstate(divide="ignore", invalid="ignore")  # of the share of no variance
+def _fitted_pca(rows, seed, *, whiten):
+    n = max(1, min(WIDTH, len(rows) - 1, rows.shape[1]))
+    pca = PCA(n, whiten=whiten, random_state=int(seed)).fit(rows)
+    variances = pca.explained_variance_
+    rank = max(1, int((variances > LEAST_VARIANCE * variances[0]).sum()))
+    if rank == n or not whiten:
+        return pca
+    return PCA(rank, whiten=True, random_state=int(seed)).fit(rows)
+
+
+def projecting(transformer, dtype):
+    """Return the function of rows of a dtype that a fitted transformer is.
+
+    PCA, fitted here or elsewhere, takes its product alone: scikit-learn's checks of a few windows
+    take longer.
+    """
+    if type(transformer) is not PCA:
+        return functools.partial(transform_rows, transformer=transformer)
+    scale = 1.0
+    if transformer.whiten:
+        scale = np.sqrt(transformer.explained_variance_)
+        scale = np.maximum(scale, np.finfo(scale.dtype).eps)  # as scikit-learn does
+    matrix = np.ascontiguousarray(transformer.components_.T / scale, dtype=dtype)
+    return functools.partial(_product, transformer.mean_.astype(dtype), matrix)
+
+
+def _product(mean, matrix, x):
+    return (x - mean) @ matrix
