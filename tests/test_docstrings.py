@@ -87,7 +87,9 @@ def test_docstrings_of_operations_are_right(name):
     assert faults(name, CHECKS - {"PR01", "PR03", "PR04"}) == []
 
 
-OF_TORCH = {f"skfisher.torch.{name}" for name in ("layers", "operator", "rows")}
+OF_TORCH = {
+    f"skfisher.torch.{name}" for name in ("layers", "normalization", "operator", "pooling", "rows")
+}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -26,14 +26,16 @@ FLOORS = [
     ["joint/", "gradient_features/"],
     ["display/", "datasets.py", "show_versions.py", "__init__.py"],
 ]
+MODULES_OF_TORCH = {
+    f"torch/{name}.py" for name in ("layers", "normalization", "operator", "pooling", "rows")
+}
 # These are imported by functions of the files that the table names, and nowhere else. Modules of
 # PyTorch are of a file that PyTorch is imported at the top of: it is read when they are asked for.
 OPTIONAL = {
     "cupy": {"arrays/libraries.py", "cuda/module.py", "parallel/gpus.py"},
-    "torch": {"torch/modules.py", "torch/layers.py", "torch/operator.py", "torch/rows.py"},
+    "torch": {"torch/modules.py", *MODULES_OF_TORCH},
     "matplotlib": {"display/fisher_vector.py", "display/mixture.py", "display/pyplot.py"},
 }
-MODULES_OF_TORCH = {"torch/layers.py", "torch/operator.py", "torch/rows.py"}
 
 
 def floor(name):

@@ -12,14 +12,15 @@ def __getattr__(name):
     if name not in __all__:
         raise AttributeError(f"module 'skfisher.torch' has no attribute {name!r}.")
     try:
-        layers = importlib.import_module("skfisher.torch.layers")
+        file = "normalization" if name == "PowerL2" else "layers"
+        module = importlib.import_module(f"skfisher.torch.{file}")
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise ImportError(
             f"skfisher.torch.{name} needs PyTorch, which is not installed: install skfisher[torch]."
         ) from error
-    return getattr(layers, name)
+    return getattr(module, name)
 
 
 def __dir__():
