@@ -3,12 +3,13 @@
     python benchmarks/cpu.py [--save] [--quick]
 
 The same call is timed with the native kernels and, by ``SKFISHER_NATIVE=0``, with NumPy. Peers are
-scikit-image's ``fisher_vector``, scikit-learn's ``GaussianMixture``, a plain NumPy version with the
-same matrix products, and VLFeat where the variable ``VLFEAT`` holds the path of its library. The
-floor is the time of the matrix products at the speed of a large one, and of the exponentials, both
-measured in this run. All in float32. Every figure is the best of several interleaved repeats of CPU
-time; one thread each, unless a row says otherwise. ``--save`` writes the tables to
-``benchmarks/results/``. How joint training compares with PyTorch is in ``joint.py``.
+scikit-image's ``fisher_vector``, scikit-learn's ``GaussianMixture``, plain versions in NumPy and,
+where it is installed, PyTorch, with the same matrix products, and VLFeat where the variable
+``VLFEAT`` holds the path of its library. The floor is the time of the matrix products at the speed
+of a large one, and of the exponentials, both measured in this run. All in float32. Every figure is
+the best of several interleaved repeats of CPU time; one thread each, unless a row says otherwise.
+``--save`` writes the tables to ``benchmarks/results/``. How joint training compares with PyTorch is
+in ``joint.py``.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import sklearn
-from cpu_peers import plain_encode, scikit_image, scikit_learn_mixture, vlfeat
+from cpu_peers import plain_encode, pytorch, scikit_image, scikit_learn_mixture, vlfeat
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import skfisher
@@ -35,7 +36,7 @@ from skfisher.ops.fisher import fisher_vector, fisher_vector_vjp
 from skfisher.parallel.units import Where, row_units
 
 ROWS = []
-COLUMNS = ["NumPy", "plain NumPy", "scikit-image", "VLFeat", "scikit-learn", "floor"]
+COLUMNS = ["NumPy", "plain NumPy", "scikit-image", "VLFeat", "PyTorch", "scikit-learn", "floor"]
 
 
 def problem(n_bags, length, d, k, *, spread, ragged=False, seed=0):
@@ -157,7 +158,7 @@ def encode(machine, repeats):
         peers = {"plain NumPy": lambda m=mixture, b=bags: plain_encode(b, m)}
         if len(bags) < 10_000:
             peers |= scikit_image(bags, mixture)
-        peers |= vlfeat(bags, mixture)
+        peers |= vlfeat(bags, mixture) | pytorch(bags, mixture)
         single = len(bags) == 1
         bars = {"NumPy": bar, "VLFeat": 1, "scikit-image": 15 if len(bags) == 4000 else None}
         report(

@@ -6,7 +6,7 @@ import os
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
-__all__ = ["plain_encode", "scikit_image", "scikit_learn_mixture", "vlfeat"]
+__all__ = ["plain_encode", "pytorch", "scikit_image", "scikit_learn_mixture", "vlfeat"]
 
 
 def plain_encode(bags, mixture):
@@ -49,6 +49,37 @@ def scikit_image(bags, mixture):
         return {}
     peer = scikit_learn_mixture(mixture)
     return {"scikit-image": lambda: [encode_one(x, peer) for x in bags]}
+
+
+def pytorch(bags, mixture):
+    """Return the same in operations of PyTorch, bag by bag on one thread, if it is there."""
+    try:
+        import torch
+    except ImportError:
+        return {}
+    torch.set_num_threads(1)
+    w, mu, v = (torch.from_numpy(p.astype(np.float32)) for p in mixture)
+    linear, quadratic = (mu / v).T.contiguous(), (-0.5 / v).T.contiguous()
+    constant = torch.log(w) - 0.5 * (torch.log(v) + mu**2 / v).sum(1)
+    root = torch.sqrt(w)[:, None]
+
+    def encode_one(x):
+        x = torch.from_numpy(x)
+        x2, n = x * x, len(x)
+        p = torch.softmax(x @ linear + x2 @ quadratic + constant, 1)
+        s0, s1, s2 = p.sum(0)[:, None], p.T @ x, p.T @ x2
+        f_w = (s0 - n * w[:, None]) / (n * root)
+        f_means = (s1 - mu * s0) / (n * root * torch.sqrt(v))
+        f_variances = ((s2 - 2 * mu * s1 + mu**2 * s0) / v - s0) / (n * 2**0.5 * root)
+        return torch.cat([f_w.ravel(), f_means.ravel(), f_variances.ravel()])
+
+    def encode():
+        with torch.inference_mode():
+            f = torch.stack([encode_one(x) for x in bags])
+            f = torch.sign(f) * torch.sqrt(torch.abs(f))
+            return f / torch.linalg.vector_norm(f, dim=1, keepdim=True)
+
+    return {"PyTorch": encode}
 
 
 def vlfeat(bags, mixture):
