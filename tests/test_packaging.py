@@ -63,4 +63,4 @@ def test_setup_cfg_holds_settings_of_tools_and_no_metadata():
     with open(ROOT / "pyproject.toml", "rb") as file:
         elsewhere = set(tomllib.load(file)["tool"])
     assert tools == {"pytest", "coverage", "codespell"}
-    assert elsewhere == {"setuptools", "cibuildwheel", "ruff"}
+    assert elsewhere == {"setuptools", "cibuildwheel", "mypy", "ruff"}
