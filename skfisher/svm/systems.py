@@ -15,7 +15,7 @@ LEAST_SCALE = 1e-150
 OFFSET = 4.0
 # Added to the unit diagonal of a system where rounding has left it indefinite.
 RIDGES = (0.0, 1e-15, 1e-13, 1e-11, 1e-9)
-# Pivots of a system below which a factor is not exact, and one in float32 not worth having.
+# Pivots of a system below which a solution is refined, and one in float32 is not worth having.
 SMALL_PIVOT, SMALL_PIVOT32 = 1e-4, 0.1
 # Systems of fewer features gain nothing by float32.
 MANY_FEATURES = 100
@@ -83,16 +83,23 @@ def solver(features, weights):
     One for each row of weights, or with one row the same for all right-hand sides.
     """
     z, metric = features.z, features.metric
-    factors, are_exact = zip(*(_factor(features, of_class) for of_class in weights), strict=True)
+    factors, leaves, pivots = zip(
+        *(_factor(features, of_class) for of_class in weights), strict=True
+    )
+    refine = min(pivots) < SMALL_PIVOT
 
     def once(rights):
         pairs = zip(rights, factors * (len(rights) // len(factors)), strict=True)
         return np.array([s * dpotrs(factor, s * right, lower=1)[0] for right, (factor, s) in pairs])
 
     def solve(rights, accurate=True):
-        """Return solutions by the factors alone, or, if accurate, by conjugate gradients."""
-        if not accurate or all(are_exact):
+        """Return solutions by the factors alone or, if accurate, made good where that is due."""
+        if not accurate or not (refine or any(leaves)):
             return once(rights)
+        if not any(leaves):  # rounding alone is to be made good
+            solutions = once(rights)
+            products = (weights * (solutions @ z.T)) @ z
+            return solutions + once(rights - solutions @ metric - products)
         solutions, direction, size = 0.0, 0.0, np.inf
         for _ in range(STEPS):
             ahead, last = once(rights), size
@@ -108,10 +115,11 @@ def solver(features, weights):
 
 
 def _factor(features, weights):
-    """Return a Cholesky factor of a system at a unit diagonal with its scale, and if it is exact.
+    """Return a Cholesky factor of a system at a unit diagonal with its scale.
 
     Light samples are left out, and where pivots are not small, float32 will do: conjugate
-    gradients make good both.
+    gradients make good both. Returned are too whether it leaves something to them, and the
+    smallest pivot.
     """
     n, m = features.z.shape
     heavy = np.flatnonzero(weights * features.norms > LIGHT / n)
@@ -120,14 +128,14 @@ def _factor(features, weights):
         system, scale = _scaled(features.metric, _squares(features.z32, heavy, roots))
         factor, fault = spotrf(system.astype(np.float32), lower=1, clean=0, overwrite_a=1)
         if not fault and factor.diagonal().min() > SMALL_PIVOT32:
-            return (factor.astype(np.float64), scale), False
+            return (factor.astype(np.float64), scale), True, 1.0
     system, scale = _scaled(features.metric, _squares(features.z, heavy, roots))
     for ridge in RIDGES:
         system.flat[:: m + 1] = 1 + ridge
         factor, fault = dpotrf(system, lower=1, clean=0)
         if not fault:
             break
-    return (factor, scale), len(heavy) == n and factor.diagonal().min() > SMALL_PIVOT
+    return (factor, scale), len(heavy) < n, factor.diagonal().min()
 
 
 def _squares(z, rows, roots):
