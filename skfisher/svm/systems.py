@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import qr
 from scipy.linalg.blas import dsyrk, ssyrk
-from scipy.linalg.lapack import dpotrf, dpotrs, spotrf
+from scipy.linalg.lapack import dpotrf, dpotrs, spotrf, spotrs
 
 __all__ = ["Features", "reduced", "solver"]
 
@@ -23,8 +23,8 @@ MANY_FEATURES = 100
 LIGHT = 10.0
 # Of conjugate gradients: fewer leave too much to light samples and rounding, more magnify rounding.
 STEPS = 2
-# Few enough numbers to stay in the cache.
-CHUNK_NUMBERS = 2**15
+# Few enough to stay in the cache.
+CHUNK_BYTES = 2**18
 TINY = np.finfo(np.float64).tiny
 
 
@@ -90,7 +90,7 @@ def solver(features, weights):
 
     def once(rights):
         pairs = zip(rights, factors * (len(rights) // len(factors)), strict=True)
-        return np.array([s * dpotrs(factor, s * right, lower=1)[0] for right, (factor, s) in pairs])
+        return np.array([s * _solved(factor, s * right) for right, (factor, s) in pairs])
 
     def solve(rights, accurate=True):
         """Return solutions by the factors alone or, if accurate, made good where that is due."""
@@ -128,7 +128,7 @@ def _factor(features, weights):
         system, scale = _scaled(features.metric, _squares(features.z32, heavy, roots))
         factor, fault = spotrf(system.astype(np.float32), lower=1, clean=0, overwrite_a=1)
         if not fault and factor.diagonal().min() > SMALL_PIVOT32:
-            return (factor.astype(np.float64), scale), True, 1.0
+            return (factor, scale), True, 1.0
     system, scale = _scaled(features.metric, _squares(features.z, heavy, roots))
     for ridge in RIDGES:
         system.flat[:: m + 1] = 1 + ridge
@@ -138,10 +138,18 @@ def _factor(features, weights):
     return (factor, scale), len(heavy) < n, factor.diagonal().min()
 
 
+def _solved(factor, right):
+    """Return the solution of a system, in float64, by a factor of either dtype."""
+    if factor.dtype == np.float64:
+        return dpotrs(factor, right, lower=1)[0]
+    largest = max(abs(right).max(), TINY)  # which float32 might not hold
+    return largest * spotrs(factor, (right / largest).astype(np.float32), lower=1)[0].astype(float)
+
+
 def _squares(z, rows, roots):
     """Return the lower triangle of ``z' diag(roots)^2 z`` over some rows."""
     m = z.shape[1]
-    n_rows = max(1, CHUNK_NUMBERS // m)
+    n_rows = max(1, CHUNK_BYTES // (m * z.itemsize))
     total = np.zeros((m, m), dtype=z.dtype, order="F")
     syrk = ssyrk if z.dtype == np.float32 else dsyrk
     for first in range(0, len(rows), n_rows):
