@@ -4,6 +4,7 @@ import numpy as np
 
 from skfisher.arrays.dense import as_dense
 from skfisher.arrays.libraries import asarray, to_host
+from skfisher.arrays.tensors import is_tensor
 from skfisher.bags.feature_names import names_of
 
 __all__ = ["FormedBags"]
@@ -50,7 +51,7 @@ class FormedBags:
                [4., 5.],
                [6., 7.]])
         """
-        names = names_of(values, "values")
+        names, of_tensors = names_of(values, "values"), is_tensor(values)
         values, groups = as_dense(values, "values"), np.asarray(to_host(groups))
         if groups.ndim != 1 or len(groups) != len(values):
             raise ValueError(
@@ -60,7 +61,7 @@ class FormedBags:
         order, lengths, firsts = _grouped(_codes(groups, "groups"))
         if not (order[1:] > order[:-1]).all():
             values = values[asarray(order, like=values)]
-        return cls.from_lengths(values, lengths)._marked(False, names), groups[firsts]
+        return cls.from_lengths(values, lengths)._marked(of_tensors, names), groups[firsts]
 
     @classmethod
     def from_frame(cls, frame, by, columns=None):
@@ -160,7 +161,7 @@ class FormedBags:
         >>> Bags.from_padded(np.zeros((2, 5, 3)), lengths=[5, 2])
         <Bags: n_bags=2, n_descriptors=7 (2 to 5 a bag), n_features=3, float64, cpu>
         """
-        x = as_dense(x, "x")
+        of_tensors, x = is_tensor(x), as_dense(x, "x")
         if x.ndim != 3:
             raise ValueError(f"x must have shape (n_bags, n_most, n_features), got {x.shape}.")
         if (lengths is None) == (mask is None):
@@ -168,7 +169,8 @@ class FormedBags:
         n_bags, n_most, width = x.shape
         rows, starts = x.reshape(n_bags * n_most, width), np.arange(n_bags) * n_most
         if mask is None:
-            return cls(rows, starts, starts + _lengths(lengths, n_bags, n_most))
+            lengths = _lengths(lengths, n_bags, n_most)
+            return cls(rows, starts, starts + lengths)._marked(of_tensors, None)
         mask = np.asarray(to_host(mask))
         if mask.dtype != np.bool_:
             raise TypeError(f"mask must be of booleans, got {mask.dtype}.")
@@ -176,8 +178,9 @@ class FormedBags:
             raise ValueError(f"mask must have shape {(n_bags, n_most)}, got {mask.shape}.")
         lengths = mask.sum(axis=1)
         if (mask == (np.arange(n_most) < lengths[:, None])).all():
-            return cls(rows, starts, starts + lengths)
-        return cls.from_lengths(rows[asarray(np.flatnonzero(mask), like=rows)], lengths)
+            return cls(rows, starts, starts + lengths)._marked(of_tensors, None)
+        rows = rows[asarray(np.flatnonzero(mask), like=rows)]
+        return cls.from_lengths(rows, lengths)._marked(of_tensors, None)
 
     def to_list(self):
         """Return the bags as a list of arrays.

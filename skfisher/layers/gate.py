@@ -127,6 +127,11 @@ class GatedPooling:
     def _options(self, q):
         return {"n_active": self.n_active, "noise": q.noise}
 
+    @property
+    def penalizes(self):
+        """Whether there is a balance loss."""
+        return self.balance > 0
+
     def penalty(self, q, total):
         """Return the balance loss of a batch, and its gradient by the sum of the shares."""
         loss = balance_loss(total, weight=self.balance)

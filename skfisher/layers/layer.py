@@ -116,7 +116,7 @@ class PoolingLayer(Protocol):
     #                                training: what a term of the loss looks at of each bag, an
     #                                array (n_bags, k); that term and its gradient by the sum of
     #                                the shares of a batch; and, as `read_vjp`, what becomes of
-    #                                gradients at the shares
+    #                                gradients at the shares. Not asked where `penalizes` is False
     # Asked for by name, and refused with a message where they are missing:
     #   information(p)               solver="natural": a diagonal metric of the parameters
     #   slopes(p, gradients), retract(p, slopes, step)

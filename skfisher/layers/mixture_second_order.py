@@ -16,6 +16,7 @@ from skfisher.arrays.libraries import asarray
 from skfisher.codebooks.em import Mixture
 from skfisher.layers.fisher import COEFFICIENTS
 from skfisher.layers.mixture import MixtureLayer
+from skfisher.layers.second_order import refuse_long
 from skfisher.ops.chunks import Frame
 from skfisher.ops.gated_moments import gated_moments, gated_moments_vjp
 from skfisher.ops.gaussian import frame_on_host, logit_coefficients, logit_coefficients_vjp
@@ -27,8 +28,6 @@ __all__ = ["MixtureMatrixPooling"]
 # Eigenvalues that count as 0, as a share of those of all components: where no descriptor is near,
 # float32 has no digits of posteriors.
 LEAST = 1e-24
-# Numbers of an encoding, at most: 8 MB.
-MOST_NUMBERS = 10**6
 
 
 @dataclass
@@ -68,13 +67,9 @@ class MixtureMatrixPooling(MixtureLayer):
     def check_length(self, n_features):
         """Check that an encoding is not too long."""
         n_out = self.n_components * _n_entries(n_features)
-        if n_out > MOST_NUMBERS:
-            raise ValueError(
-                f"X[0] has {n_features} features per descriptor, of which second-order pooling "
-                f"with n_components={self.n_components} makes {n_out} numbers a bag, more than "
-                f"{MOST_NUMBERS}: reduce the descriptors by DescriptorTransformer(PCA(...)), or "
-                "lower n_components."
-            )
+        refuse_long(
+            n_out, n_features, f" with n_components={self.n_components}", "lower n_components"
+        )
 
     def start(self, bags, seed):
         """Return the parameters of a mixture of the descriptors of `bags`, and the constants."""

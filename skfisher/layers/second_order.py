@@ -32,7 +32,7 @@ from skfisher.ops.newton_schulz import newton_schulz, newton_schulz_vjp
 from skfisher.ops.outer_products import principal_axes
 from skfisher.ops.triangle import triangle, triangle_vjp
 
-__all__ = ["MatrixPooling"]
+__all__ = ["MatrixPooling", "refuse_long"]
 
 # Of the mean variance of the training descriptors, by default, under logarithms.
 LOG_RIDGE = 1e-3
@@ -137,13 +137,9 @@ class MatrixPooling:
                 "or function='power', which is the exact root."
             )
         n_out = self._n_entries(n_features if k is None else k)
-        if n_out > MOST_NUMBERS:
-            raise ValueError(
-                f"X[0] has {n_features} features per descriptor, of which second-order pooling "
-                f"makes {n_out} numbers a bag, more than {MOST_NUMBERS}: reduce the descriptors "
-                "by DescriptorTransformer(PCA(...)), project by n_components, or sketch by "
-                "CompactBilinearPooling."
-            )
+        refuse_long(
+            n_out, n_features, "", "project by n_components, or sketch by CompactBilinearPooling"
+        )
 
     def _side(self, width):
         return width + (self.statistic == "gaussian")
@@ -369,6 +365,16 @@ class MatrixPooling:
             if self.statistic == "gaussian":
                 names.append(f"mean_{row}")
         return [*names, "bias"] if self.statistic == "gaussian" else names
+
+
+def refuse_long(n_out, n_features, setting, remedy):
+    """Raise ValueError where an encoding of so many numbers is too long, with a way out."""
+    if n_out > MOST_NUMBERS:
+        raise ValueError(
+            f"X[0] has {n_features} features per descriptor, of which second-order pooling"
+            f"{setting} makes {n_out} numbers a bag, more than {MOST_NUMBERS}: reduce the "
+            f"descriptors by DescriptorTransformer(PCA(...)), or {remedy}."
+        )
 
 
 _SHOWN = {

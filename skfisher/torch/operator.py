@@ -287,6 +287,8 @@ def _bags(x, starts, stops, entry):
             f"descriptors have {x.shape[1]} features, but this module was made for {n_features}."
         )
     starts, stops = starts.numpy(), stops.numpy()
+    if not len(starts):
+        raise ValueError("there are no bags: leave out batches without any.")
     if (wrong := (stops <= starts)).any():
         raise ValueError(
             f"bag {int(wrong.argmax())} is empty: give it a descriptor, or leave it out."

@@ -100,7 +100,7 @@ def _penalty(chain, prepared, units, noise, scratch):
 
     It depends on all bags of the batch at once, which therefore go forward once more.
     """
-    if not hasattr(chain.pooling, "penalty"):
+    if not getattr(chain.pooling, "penalizes", hasattr(chain.pooling, "penalty")):
         return 0.0, None
     step = functools.partial(_unit_shares, chain, prepared)
     (total,) = sum_units(step, units, beside=() if noise is None else [noise], scratch=scratch)

@@ -185,6 +185,15 @@ def test_what_is_made_of_bags_of_tensors_is_too():
     assert isinstance(bags[0], np.ndarray)
 
 
+def test_bags_made_of_other_forms_remember_that_they_were_tensors():
+    values = torch.arange(12.0).reshape(2, 3, 2)
+    mask = torch.tensor([[True, False, True], [True, True, False]])
+    bags, _ = Bags.from_groups(values.flatten(0, 1), [0, 0, 1, 1, 1, 0])
+    made = [bags, Bags.from_padded(values, [3, 1]), Bags.from_padded(values, mask=mask)]
+    assert [bags.of_tensors for bags in made] == [True] * 3
+    assert made[2].lengths.tolist() == [2, 2]
+
+
 def test_gradients_and_views_of_tensors():
     tensor = torch.ones(4, 3, requires_grad=True)
     assert_array_equal(as_array(tensor), np.ones((4, 3)))

@@ -322,6 +322,7 @@ def test_threads_do_not_change_a_bit(monkeypatch):
     ("x", "form", "message"),
     [
         (torch.zeros(4, D), {}, r"must have shape \(B, T, D\).*got \(4, 4\)"),
+        (torch.zeros(0, 3, D), {}, "there are no bags"),
         (torch.zeros(2, 3, D + 1), {}, "descriptors have 5 features, but this module was made for"),
         (torch.zeros(2, 3, D), {"lengths": torch.tensor([3, 0])}, "bag 1 is empty"),
         (torch.zeros(2, 3, D), {"lengths": torch.tensor([3, 4])}, r"lengths\[1\] is 4, but x has"),

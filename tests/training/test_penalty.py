@@ -1,5 +1,7 @@
 """The term that a pooling layer adds to the loss, and its noise."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -120,3 +122,17 @@ def test_a_gate_is_trained_and_uses_as_many_projections_as_it_may():
     assert_allclose(shares.sum(axis=1), 1)
     assert ((shares > 0).mean(axis=0) > 0.05).all()  # none has fallen out of use
     assert np.isfinite(model.transform([x[:1] for x in X])).all()
+
+
+def test_without_balance_bags_go_forward_once(task, monkeypatch):
+    chain, recipe, parameters, problem = task
+    pooling = replace(chain.pooling, balance=0.0)
+    assert chain.pooling.penalizes
+    assert not pooling.penalizes
+    with_zero = Chain(chain.below, pooling, chain.above)
+    loss, gradients, _ = batch_gradient(with_zero, recipe, parameters, problem)
+    monkeypatch.setattr(GatedPooling, "penalizes", True)  # a pass more, for a term of 0
+    again, same, _ = batch_gradient(with_zero, recipe, parameters, problem)
+    assert again == pytest.approx(loss, abs=1e-12)
+    for name, gradient in gradients.items():
+        assert_allclose(gradient, same[name], atol=1e-12)
