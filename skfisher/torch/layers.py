@@ -274,6 +274,7 @@ class SecondOrderPooling(Pooling):
         encoder = SecondOrderEncoder(**settings | {"normalize": None})
         n_rows = 2 + self._operation.n_features
         encoder.fit(np.eye(n_rows, self._operation.n_features)[None])
+        del encoder._moments  # of no descriptors: `partial_fit` begins anew
         vars(encoder).update(layer.attributes(self._parameters_now()))
         return encoder
 

@@ -175,6 +175,12 @@ def test_encoders_come_and_go(cls, encoder, dtype):
     np.testing.assert_allclose(again, expected, atol=tolerance * max(1, np.abs(expected).max()))
 
 
+def test_an_encoder_made_of_a_module_begins_anew_with_its_own_descriptors():
+    back = SecondOrderPooling(D, dtype=torch.float64).to_estimator()
+    expected = SecondOrderEncoder(standardize=False).partial_fit(BAGS).transform(BAGS)
+    np.testing.assert_array_equal(back.partial_fit(BAGS).transform(BAGS), expected)
+
+
 def test_other_estimators_and_those_not_fitted_are_refused():
     with pytest.raises(TypeError, match="reads a VLADEncoder, got FisherVectorEncoder"):
         VLAD.from_estimator(FisherVectorEncoder())
