@@ -17,15 +17,18 @@ from time import perf_counter
 
 import matplotlib.pyplot as plt
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import ConfusionMatrixDisplay
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
-from skfisher import DescriptorTransformer, FisherVectorEncoder, PowerL2Normalizer
+from skfisher import (
+    BagOfWordsEncoder,
+    DescriptorTransformer,
+    FisherVectorEncoder,
+    PowerL2Normalizer,
+)
 from skfisher.datasets import load_scene15
 from skfisher.descriptors import dense_sift
 
@@ -48,29 +51,6 @@ print(f"described in {perf_counter() - start:.0f} s")
 
 # %%
 # The same descriptors serve both: normalised as RootSIFT, and reduced to 64 principal components.
-# A bag of words takes a few lines.
-
-
-class BagOfWords(TransformerMixin, BaseEstimator):
-    """Count the descriptors of each bag that are nearest to each centre of k-means."""
-
-    def __init__(self, n_words, random_state=None):
-        self.n_words = n_words
-        self.random_state = random_state
-
-    def fit(self, X, y=None):
-        """Find the centres, in a sample of the descriptors."""
-        rows = np.random.default_rng(self.random_state).choice(X.n_descriptors, 100_000)
-        words = MiniBatchKMeans(self.n_words, n_init=1, random_state=self.random_state)
-        self.words_ = words.fit(X.pack().values[rows])
-        return self
-
-    def transform(self, X):
-        """Return the share of each word in each bag."""
-        bag = np.repeat(np.arange(len(X)), X.lengths)
-        cells = bag * self.n_words + self.words_.predict(X.pack().values)
-        counts = np.bincount(cells, minlength=len(X) * self.n_words)
-        return counts.reshape(len(X), self.n_words) / X.lengths[:, None]
 
 
 def chain(encoder):
@@ -85,7 +65,9 @@ def chain(encoder):
 
 
 chains = {
-    "bag of 1000 words": chain(BagOfWords(1000, random_state=0)),
+    "bag of 1000 words": chain(
+        BagOfWordsEncoder(1000, max_descriptors=100_000, random_state=0, n_jobs=2)
+    ),
     "Fisher vector, K = 32": chain(
         FisherVectorEncoder(32, max_descriptors=100_000, random_state=0, n_jobs=2)
     ),
