@@ -84,7 +84,7 @@ gpu: ## on a machine with a GPU: test there, look for faults in kernels, measure
 	@test -n '$(CUDA)' || { \
 		echo "make gpu needs an NVIDIA GPU and its driver, and nvidia-smi finds none." >&2; exit 1; }
 	@$(MAKE) --no-print-directory $(VENV)/.test-cuda$(CUDA)x
-	@$(BIN)/python -c 'import sys; from skfisher.arrays.libraries import cuda_usable; n, why = cuda_usable(); sys.exit(why or not n)'
+	@$(BIN)/python -c 'import sys; from skfisher.arrays.devices import cuda_usable; n, why = cuda_usable(); sys.exit(why or not n)'
 	$(BIN)/python -m pytest -m gpu
 	sanitizer=$$(command -v compute-sanitizer || find $(VENV)/lib -path '*/bin/compute-sanitizer'); \
 	for tool in memcheck racecheck; do "$$sanitizer" --tool $$tool --error-exitcode 1 \

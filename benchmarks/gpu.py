@@ -37,7 +37,7 @@ from gpu_page import Times, page, show
 from gpu_work import CASES, Case, Ceilings, Problem
 
 import skfisher
-from skfisher.arrays.libraries import cuda_usable, to_device
+from skfisher.arrays.devices import cuda_usable, to_device
 from skfisher.cuda import module
 
 RESULTS = Path(__file__).parent / "results"

@@ -8,7 +8,8 @@ import sklearn
 from sklearn.mixture import GaussianMixture
 
 from skfisher import Bags, DiagonalGaussianMixture, FisherVectorEncoder
-from skfisher.arrays.libraries import to_device, to_host
+from skfisher.arrays.devices import to_device
+from skfisher.arrays.libraries import to_host
 from skfisher.codebooks.em import Mixture, em_iterations
 from skfisher.ops.fisher import fisher_vector, fisher_vector_vjp
 from skfisher.parallel.units import Where, row_units

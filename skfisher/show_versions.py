@@ -7,7 +7,7 @@ import sys
 
 from threadpoolctl import threadpool_info
 
-from skfisher.arrays.libraries import cuda_usable
+from skfisher.arrays.devices import cuda_usable
 from skfisher.native import library as native
 from skfisher.version import __version__
 

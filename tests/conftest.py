@@ -26,7 +26,7 @@ hypothesis.settings.load_profile("skfisher")
 @pytest.fixture
 def cupy():
     """CuPy, where a GPU is usable."""
-    from skfisher.arrays.libraries import cuda_usable
+    from skfisher.arrays.devices import cuda_usable
 
     n_devices, reason = cuda_usable()
     if n_devices == 0:
@@ -37,7 +37,7 @@ def cupy():
 @pytest.fixture
 def stand_in(monkeypatch):
     """Put a stand-in that NumPy computes, with two devices, in the place of CuPy."""
-    from skfisher.arrays import libraries
+    from skfisher.arrays import devices
     from skfisher.parallel import gpus
 
     from . import device_array
@@ -46,7 +46,7 @@ def stand_in(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", library)
     monkeypatch.setattr(gpus, "Lane", device_array.Lane)
     monkeypatch.setattr(gpus, "Memory", device_array.Memory)
-    monkeypatch.setattr(libraries, "cuda_usable", lambda: (2, ""))
+    monkeypatch.setattr(devices, "cuda_usable", lambda: (2, ""))
     monkeypatch.setenv("SKFISHER_FUSED", "0")  # it runs no kernels
     return library
 

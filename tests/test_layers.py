@@ -32,7 +32,7 @@ MODULES_OF_TORCH = {
 # These are imported by functions of the files that the table names, and nowhere else. Modules of
 # PyTorch are of a file that PyTorch is imported at the top of: it is read when they are asked for.
 OPTIONAL = {
-    "cupy": {"arrays/libraries.py", "cuda/module.py", "parallel/gpus.py"},
+    "cupy": {"arrays/devices.py", "arrays/libraries.py", "cuda/module.py", "parallel/gpus.py"},
     "torch": {"torch/modules.py", *MODULES_OF_TORCH},
     "matplotlib": {"display/fisher_vector.py", "display/mixture.py", "display/pyplot.py"},
 }

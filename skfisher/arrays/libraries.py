@@ -1,12 +1,10 @@
-"""Array libraries and devices: the one file that knows NumPy from CuPy.
+"""Array libraries: the one file that knows NumPy from CuPy.
 
 Operations ask `array_module` for the library of their arguments and create new
 arrays with ``like=``; nothing else in the package looks at array types.
 """
 
 import contextlib
-import functools
-import re
 import sys
 
 import numpy as np
@@ -14,8 +12,6 @@ import numpy as np
 __all__ = [
     "array_module",
     "asarray",
-    "cuda_devices",
-    "cuda_usable",
     "current_device",
     "detached",
     "device_of",
@@ -26,12 +22,8 @@ __all__ = [
     "from_dlpack",
     "is_cupy",
     "moved",
-    "parse_device",
     "row_indices",
-    "rows_on",
-    "to_device",
     "to_host",
-    "work_context",
     "zeros",
 ]
 
@@ -39,7 +31,7 @@ __all__ = [
 # Larger arrays go to a device without the pinned memory that CuPy puts in between, of which it
 # keeps a block for every size it ever met.
 STAGED_BYTES = 2**20
-_ANYWHERE = contextlib.nullcontext()  # on the host no device is the current one
+ANYWHERE = contextlib.nullcontext()  # on the host no device is the current one
 
 
 def is_cupy(x):
@@ -114,16 +106,6 @@ def from_dlpack(x):
         return cupy.from_dlpack(x)
 
 
-def to_device(x, device):
-    """Return `x` on the given device: "cpu", "cuda", "cuda:1", or None to leave it where it is."""
-    place = parse_device(device, several=False)
-    if place is None:
-        return x
-    if place == "cpu":
-        return to_host(x)
-    return moved(x, place)
-
-
 def moved(x, index):
     """Return an array, of the host or of any device, on the CUDA device of the given index."""
     import cupy
@@ -160,30 +142,6 @@ def row_indices(starts, stops):
     return np.arange(ends[-1]) + np.repeat(stops - ends, stops - starts)
 
 
-def rows_on(device, x, starts, stops):
-    """Return `x` with the rows of the bags on a device, and the bags' new boundaries.
-
-    Only the rows that the bags lie in are moved; without a device nothing is.
-    """
-    place = parse_device(device, several=False)
-    if place is None or place == _place_of(x):
-        return x, starts, stops
-    lengths = stops - starts
-    low, high = int(starts.min()), int(stops.max())
-    with device_of(x):
-        if high - low <= 2 * int(lengths.sum()):
-            rows, starts, stops = x[low:high], starts - low, stops - low
-        else:
-            rows = x[asarray(row_indices(starts, stops), like=x)]
-            stops = np.cumsum(lengths)
-            starts = stops - lengths
-    return to_device(rows, device), starts, stops
-
-
-def _place_of(x):
-    return x.device.id if is_cupy(x) else "cpu"
-
-
 def current_device(index):
     """Return a context in which a CUDA device is the one that new arrays and kernels go to."""
     import cupy
@@ -206,103 +164,4 @@ def external_stream(pointer, index):
 
 def device_of(x):
     """Return a context in which the device of `x` is the current one; empty for NumPy arrays."""
-    return current_device(x.device.id) if is_cupy(x) else _ANYWHERE
-
-
-def cuda_devices(device, x):
-    """Return the CUDA devices that a parameter ``device`` asks to work on descriptors `x`.
-
-    Returns
-    -------
-    indices : tuple of int
-        Empty for work on the CPU.
-    """
-    place = parse_device(device)
-    if place is None:
-        place = _place_of(x)
-    if isinstance(place, tuple):
-        return place
-    return () if place == "cpu" else (place,)
-
-
-def work_context(device, x):
-    """Return a context in which the one device to work on descriptors `x` is the current one."""
-    devices = cuda_devices(device, x)
-    return current_device(devices[0]) if devices else _ANYWHERE
-
-
-@functools.cache
-def cuda_usable():
-    """Tell whether CuPy is installed and sees a GPU, and if not, why.
-
-    Returns
-    -------
-    n_devices : int
-        Number of visible devices; 0 when CUDA cannot be used.
-    reason : str
-        Empty, or what completes "device='cuda' needs CuPy and a visible GPU; ...".
-    """
-    try:
-        import cupy
-    except ImportError:
-        return 0, "CuPy is not installed. Install skfisher[cuda13x] or skfisher[cuda12x]."
-    check = "Check that nvidia-smi lists a GPU, with a driver that supports this CuPy's CUDA."
-    try:
-        n_devices = cupy.cuda.runtime.getDeviceCount()
-    except Exception as error:  # CuPy raises its own CUDARuntimeError
-        return 0, f"CuPy {cupy.__version__} reports: {error}. {check}"
-    return n_devices, "" if n_devices else f"CuPy {cupy.__version__} sees no device. {check}"
-
-
-def parse_device(device, *, several=True):
-    """Read a ``device`` parameter.
-
-    Parameters
-    ----------
-    device : None, str or list of str
-        None, "cpu", "cuda", "cuda:<index>", "cuda:all" or "auto", or a list such as
-        ``["cuda:0", "cuda:2"]``.
-    several : bool
-        Whether more than one device will do.
-
-    Returns
-    -------
-    place : None, "cpu", int or tuple of int
-        None to work where the data are, "cpu", the index of a CUDA device, or the indices
-        of more than one.
-
-    Raises
-    ------
-    ValueError
-        If the word is none of these, or names a device that cannot be used.
-    """
-    if device is None or (isinstance(device, str) and device == "cpu"):
-        return device
-    if isinstance(device, str) and device == "auto":
-        return 0 if cuda_usable()[0] else "cpu"
-    names = list(device) if isinstance(device, list | tuple) else [device]
-    matches = [re.fullmatch(r"cuda(?::(\d+|all))?", str(name)) for name in names]
-    alone = len(names) == 1
-    if not names or not all(m and (alone or m[1] != "all") for m in matches):
-        raise ValueError(
-            f"device={device!r} is not known: use None, 'cpu', 'cuda', 'cuda:<index>', 'cuda:all', "
-            "'auto' or a list such as ['cuda:0', 'cuda:1']."
-        )
-    n_devices, reason = cuda_usable()
-    if n_devices == 0:
-        raise ValueError(f"device={device!r} needs CuPy and a visible GPU; {reason}")
-    if matches[0][1] == "all":
-        indices = tuple(range(n_devices))
-    else:
-        indices = tuple(int(m[1] or 0) for m in matches)
-    if max(indices) >= n_devices:
-        seen = "1 CUDA device is" if n_devices == 1 else f"{n_devices} CUDA devices are"
-        raise ValueError(
-            f"device={device!r} does not exist: {seen} visible, counted from 0. Check "
-            "CUDA_VISIBLE_DEVICES."
-        )
-    if len(set(indices)) < len(indices):
-        raise ValueError(f"device={device!r} names a device twice.")
-    if len(indices) > 1 and not several:
-        raise ValueError(f"device={device!r}: one device is needed here, such as 'cuda:0'.")
-    return indices if len(indices) > 1 else indices[0]
+    return current_device(x.device.id) if is_cupy(x) else ANYWHERE

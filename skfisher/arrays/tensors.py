@@ -2,7 +2,8 @@
 
 import sys
 
-from skfisher.arrays.libraries import cuda_usable, from_dlpack
+from skfisher.arrays.devices import cuda_usable
+from skfisher.arrays.libraries import from_dlpack
 
 __all__ = ["as_array", "as_tensor", "is_tensor"]
 

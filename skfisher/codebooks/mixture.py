@@ -10,7 +10,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import _fit_context
-from skfisher.arrays.libraries import array_module, float_dtype, parse_device
+from skfisher.arrays.devices import parse_device
+from skfisher.arrays.libraries import array_module, float_dtype
 from skfisher.codebooks.criteria import InformationCriteria
 from skfisher.codebooks.fitting import MixtureFitter, course_of_fit, too_far
 from skfisher.codebooks.given import mixture_of

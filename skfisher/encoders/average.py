@@ -3,7 +3,8 @@
 import numpy as np
 
 from skfisher._compat import StrOptions, _fit_context
-from skfisher.arrays.libraries import float_dtype, parse_device
+from skfisher.arrays.devices import parse_device
+from skfisher.arrays.libraries import float_dtype
 from skfisher.codebooks.moments import global_moments
 from skfisher.contract.estimator import all_or_nothing
 from skfisher.contract.tensors_in_out import reads_input

@@ -5,7 +5,8 @@ from numbers import Integral, Real
 import numpy as np
 
 from skfisher._compat import Interval, StrOptions, _fit_context
-from skfisher.arrays.libraries import parse_device, to_host
+from skfisher.arrays.devices import parse_device
+from skfisher.arrays.libraries import to_host
 from skfisher.contract.estimator import all_or_nothing
 from skfisher.contract.tensors_in_out import reads_input
 from skfisher.contract.validation import check_bags

@@ -8,7 +8,8 @@ from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import HasMethods, Interval, _fit_context
-from skfisher.arrays.libraries import asarray, empty, float_dtype, parse_device
+from skfisher.arrays.devices import parse_device
+from skfisher.arrays.libraries import asarray, empty, float_dtype
 from skfisher.bags.bags import Bags
 from skfisher.bags.cells import extent_of
 from skfisher.codebooks.fitting import too_far

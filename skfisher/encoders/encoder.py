@@ -8,7 +8,8 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import StrOptions
-from skfisher.arrays.libraries import array_module, empty, float_dtype, parse_device
+from skfisher.arrays.devices import parse_device
+from skfisher.arrays.libraries import array_module, empty, float_dtype
 from skfisher.bags.feature_names import names_in
 from skfisher.contract.estimator import BagEstimator
 from skfisher.contract.tensors_in_out import mirrors_input

@@ -6,7 +6,8 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from skfisher._compat import Interval, StrOptions, _fit_context
-from skfisher.arrays.libraries import parse_device, to_host
+from skfisher.arrays.devices import parse_device
+from skfisher.arrays.libraries import to_host
 from skfisher.codebooks.moments import second_moments
 from skfisher.contract.estimator import all_or_nothing
 from skfisher.contract.tensors_in_out import reads_input

@@ -8,7 +8,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import HasMethods, _fit_context
-from skfisher.arrays.libraries import detached, parse_device, to_host
+from skfisher.arrays.devices import parse_device
+from skfisher.arrays.libraries import detached, to_host
 from skfisher.bags.bags import Bags
 from skfisher.codebooks.fitting import MixtureFitter, too_far
 from skfisher.codebooks.given import is_fitted_mixture, mixture_of

@@ -3,7 +3,7 @@
 from numbers import Integral, Real
 
 from skfisher._compat import Interval, StrOptions, _fit_context
-from skfisher.arrays.libraries import parse_device
+from skfisher.arrays.devices import parse_device
 from skfisher.codebooks.moments import SecondMoments, second_moments
 from skfisher.contract.estimator import all_or_nothing
 from skfisher.contract.tensors_in_out import reads_input

@@ -7,7 +7,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 
 from skfisher._compat import HasMethods, Interval, StrOptions, _fit_context
-from skfisher.arrays.libraries import device_of, float_dtype, parse_device
+from skfisher.arrays.devices import parse_device
+from skfisher.arrays.libraries import device_of, float_dtype
 from skfisher.bags.bags import Bags
 from skfisher.bags.sampling import draw_rows
 from skfisher.codebooks.centers import first_centers, given_centers, mean_gap, sharpness

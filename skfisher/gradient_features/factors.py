@@ -12,16 +12,14 @@ from sklearn.utils.multiclass import unique_labels
 
 from skfisher._compat import Interval, StrOptions
 from skfisher.arrays.dense import as_numpy, check_unmasked
+from skfisher.arrays.devices import parse_device, to_device, work_context
 from skfisher.arrays.libraries import (
     array_module,
     asarray,
     device_of,
     empty,
     is_cupy,
-    parse_device,
-    to_device,
     to_host,
-    work_context,
 )
 from skfisher.contract.estimator import BagEstimator
 from skfisher.contract.labels import read_labels

@@ -10,7 +10,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import Interval, StrOptions, _fit_context
-from skfisher.arrays.libraries import array_module, asarray, device_of, empty, to_device, to_host
+from skfisher.arrays.devices import to_device
+from skfisher.arrays.libraries import array_module, asarray, device_of, empty, to_host
 from skfisher.contract.estimator import all_or_nothing
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_table

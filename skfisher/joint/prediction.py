@@ -5,7 +5,8 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skfisher.arrays.libraries import asarray, parse_device
+from skfisher.arrays.devices import parse_device
+from skfisher.arrays.libraries import asarray
 from skfisher.contract.extremes import check_encodings
 from skfisher.contract.labels import Targets
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input

@@ -7,7 +7,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from skfisher._compat import Interval, StrOptions
-from skfisher.arrays.libraries import parse_device
+from skfisher.arrays.devices import parse_device
 from skfisher.training.objective import CLASSIFIER
 from skfisher.training.recipe import SAMPLERS, SOLVERS, Recipe
 from skfisher.warning import warn_caller

@@ -46,16 +46,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skfisher.arrays.devices import cuda_devices, rows_on
 from skfisher.arrays.libraries import (
     array_module,
     asarray,
-    cuda_devices,
     device_of,
     empty,
     finished,
     float_dtype,
     is_cupy,
-    rows_on,
     to_host,
 )
 from skfisher.bags.ragged import gather

@@ -298,7 +298,7 @@ def test_a_table_after_bags_is_refused(encoder):
 
 def test_cuda_without_a_gpu_says_what_to_install(bags, monkeypatch):
     monkeypatch.setattr(
-        "skfisher.arrays.libraries.cuda_usable", lambda: (0, "CuPy is not installed.")
+        "skfisher.arrays.devices.cuda_usable", lambda: (0, "CuPy is not installed.")
     )
     with pytest.raises(ValueError, match="device='cuda' needs CuPy and a visible GPU; "):
         FisherVectorEncoder(2, device="cuda").fit(bags)
