@@ -1,26 +1,20 @@
 """What the estimators of gradient features share: the network, and its factors in batches."""
 
 import copy
+import functools
 import math
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone, is_classifier
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import check_consistent_length, check_random_state, gen_batches
+from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.multiclass import unique_labels
 
 from skfisher._compat import Interval, StrOptions
 from skfisher.arrays.dense import as_numpy, check_unmasked
-from skfisher.arrays.devices import parse_device, to_device, work_context
-from skfisher.arrays.libraries import (
-    array_module,
-    asarray,
-    device_of,
-    empty,
-    is_cupy,
-    to_host,
-)
+from skfisher.arrays.devices import parse_device, work_context
+from skfisher.arrays.libraries import array_module, asarray, empty, to_host
 from skfisher.contract.estimator import BagEstimator
 from skfisher.contract.labels import read_labels
 from skfisher.contract.validation import check_table
@@ -39,12 +33,11 @@ from skfisher.ops.dense_network import (
     output_error,
     unit_rows,
 )
-from skfisher.parallel.threads import map_in_threads
-from skfisher.process_state import blas_threads
+from skfisher.parallel.blocks import map_blocks, rows_on_device
 from skfisher.torch.modules import is_torch_module
 from skfisher.warning import warn_caller
 
-__all__ = ["GradientFeatures", "at_home"]
+__all__ = ["GradientFeatures"]
 
 # On the host, so many samples go through the network and its products together.
 ROWS_PER_BLOCK = 256
@@ -194,18 +187,17 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
         To be called in `_at_work`, as everything that computes with factors. On the host threads
         take rows in blocks of a fixed size: no bit depends on their number, or on `batch_size`.
         """
-        with device_of(x):
-            like = to_device(x[:1], self.device)
-        on_gpu = is_cupy(like) or is_cupy(x)
-        # a function of the user's need not be made for threads
-        n_threads = 1 if on_gpu or callable(self.target) else blas_threads()
-        arrays = self._arrays(like)
-        blocks = list(gen_batches(len(x), self.batch_size if on_gpu else n_rows))
-        tasks = [(function, x, rows, arrays) for rows in blocks]
+        network = self._arrays(rows_on_device(x, slice(1), self.device))
+        results = map_blocks(
+            functools.partial(self._of_rows, function, network),
+            x,
+            self.device,
+            n_rows=n_rows,
+            n_rows_gpu=self.batch_size,
+            threads=not callable(self.target),  # a function of the user's need not be made for them
+        )
         zero = []
-        for rows, (result, is_zero) in zip(
-            blocks, map_in_threads(self._of_rows, tasks, min(n_threads, len(tasks))), strict=True
-        ):
+        for rows, (result, is_zero) in results:
             zero.extend((rows.start + np.flatnonzero(is_zero)).tolist())
             yield rows, result
         if zero:
@@ -215,11 +207,9 @@ class GradientFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BagEst
                 "all units of a layer are off, or the error vanishes. Their gradient is 0.",
             )
 
-    def _of_rows(self, function, x, rows, network):
+    def _of_rows(self, function, network, x, start):
         """Return a function of the parts of some rows, and which of these have a zero factor."""
-        with device_of(x):
-            batch = x[rows]
-        parts = self._parts(to_device(batch, self.device), network, rows.start)
+        parts = self._parts(x, network, start)
         is_zero = sum(~array.any(axis=1) for part in parts for array in part)
         return function(parts), to_host(is_zero)
 
@@ -342,8 +332,3 @@ def _called(target, logits):
     if g.dtype.kind not in "fiub" or not xp.isfinite(g).all():
         raise ValueError("The target function must return finite numbers.")
     return g
-
-
-def at_home(result, x):
-    """Return a result in the library of the samples `x` it was computed for."""
-    return asarray(result, like=x)

@@ -1,24 +1,21 @@
 """GradientFeatureKernel: the kernel between the per-sample gradients of a network."""
 
-import functools
-
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import _fit_context
-from skfisher.arrays.libraries import asarray, is_cupy, to_host
+from skfisher.arrays.libraries import asarray, to_host
 from skfisher.contract.estimator import all_or_nothing
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_table
-from skfisher.gradient_features.factors import GradientFeatures, at_home
+from skfisher.gradient_features.factors import GradientFeatures
 from skfisher.ops.trace_kernel import (
-    in_turn,
     jacobian_trace_kernel,
     linear_kernel,
     trace_kernel,
 )
-from skfisher.parallel.threads import call_in_threads
-from skfisher.process_state import blas_threads, one_blas_thread
+from skfisher.parallel.blocks import product_calls
+from skfisher.process_state import one_blas_thread
 
 __all__ = ["GradientFeatureKernel"]
 
@@ -241,7 +238,7 @@ class GradientFeatureKernel(GradientFeatures):
         X, factors = self._fit(X, y)
         with self._at_work(X):
             kernel = self._kernel(factors)
-        return at_home(kernel, X)
+        return asarray(kernel, like=X)
 
     @mirrors_input
     def transform(self, X):
@@ -260,7 +257,7 @@ class GradientFeatureKernel(GradientFeatures):
         X = check_table(self, X, reset=False)
         with self._at_work(X):
             kernel = self._kernel(self._factors(X), self.factors_)
-        return at_home(kernel, X)
+        return asarray(kernel, like=X)
 
     @mirrors_input
     def __call__(self, X, Y=None):
@@ -289,7 +286,7 @@ class GradientFeatureKernel(GradientFeatures):
         Y = None if alone else check_table(self, Y, reset=False, name="Y")
         with self._at_work(X):
             kernel = self._kernel(self._factors(X), None if alone else self._factors(Y))
-        return at_home(kernel, X)
+        return asarray(kernel, like=X)
 
     def _fit(self, X, y):
         X = self._fit_network(X, y)
@@ -301,10 +298,7 @@ class GradientFeatureKernel(GradientFeatures):
 
     def _kernel(self, factors, factors_b=None):
         """Return the mean over the parts, of one set of factors or between two."""
-        each = in_turn
-        if not is_cupy(factors[0][0]):  # a product in each thread, in place of threads in each
-            each = functools.partial(call_in_threads, n_threads=blas_threads())
-        return self._mean_kernel(factors, factors_b, each)
+        return self._mean_kernel(factors, factors_b, product_calls(like=factors[0][0]))
 
     @one_blas_thread
     def _mean_kernel(self, factors, factors_b, each):

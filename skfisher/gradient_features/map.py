@@ -10,18 +10,18 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import Interval, StrOptions, _fit_context
-from skfisher.arrays.devices import to_device
-from skfisher.arrays.libraries import array_module, asarray, device_of, empty, to_host
+from skfisher.arrays.libraries import array_module, asarray, empty, to_host
 from skfisher.contract.estimator import all_or_nothing
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_table
-from skfisher.gradient_features.factors import GradientFeatures, at_home
+from skfisher.gradient_features.factors import GradientFeatures
 from skfisher.ops.outer_products import (
     energetic_pairs,
     pair_features,
     principal_axes,
 )
 from skfisher.ops.sketch import tensor_sketch
+from skfisher.parallel.blocks import rows_on_device, write_rows
 from skfisher.process_state import one_blas_thread
 
 __all__ = ["GradientFeatureMap"]
@@ -247,9 +247,7 @@ class GradientFeatureMap(GradientFeatures):
         features = empty((len(X), self.n_components_), like=X)
         with self._at_work(X):
             for rows, batch in self._map_rows(self._features, X):
-                batch = at_home(batch, X)
-                with device_of(features):
-                    features[rows] = batch
+                write_rows(features, rows, batch)
         return features
 
     def _pairs_of_factors(self, parts):
@@ -299,8 +297,8 @@ class GradientFeatureMap(GradientFeatures):
         ]
 
     def _draw_sketch(self, X):
-        one = to_device(X[:1], self.device)
         with self._at_work(X):
+            one = rows_on_device(X, slice(1), self.device)
             pairs = list(self._pairs_of_factors(self._parts(one, self._arrays(one))))
         rng = check_random_state(self.random_state)
         self.n_components_ = self.n_components

@@ -3,7 +3,7 @@
 The descriptors are cut into *units*, which are never cut again. A function of one unit is called
 for all of them, wherever `Where` says, and what it returns comes in the order of the units. The
 cut depends on the lengths of the bags alone: no bit of a result depends on the number of
-threads, on the devices or on their memory. Nothing else in the package asks where to work.
+threads, on the devices or on their memory. Nothing outside this room asks where to work.
 
 There are two ways to cut:
 
