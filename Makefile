@@ -22,8 +22,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart test test-oldest test-blas test-torch sanitize fuzz-files interrupt-fits lint format docs gpu \
-	benchmark clean
+.PHONY: help quickstart test test-oldest test-blas test-torch sanitize fuzz-files interrupt-fits lint format docs package \
+	gpu benchmark clean
 .SECONDARY:
 
 help: ## show this list
@@ -78,6 +78,12 @@ format: $(VENV)/.lint ## mend what lint can mend by itself
 docs: $(VENV)/.docs ## build the documentation in docs/_build/html; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 	$(BIN)/python docs/check_site.py docs/_build/html
+
+package: $(VENV)/.package ## build source distribution and wheel in dist/, and check what a package index would
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
 
 # Tests first; then those of kernels again, with every read and write watched; then the figures.
 gpu: ## on a machine with a GPU: test there, look for faults in kernels, measure

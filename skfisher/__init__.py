@@ -2,74 +2,53 @@
 
 import importlib
 
-from .bags.bags import Bags
-from .codebooks.mixture import DiagonalGaussianMixture
-from .descriptors.patches import ImagePatches
-from .descriptors.positions import PositionAppender
-from .descriptors.transformer import DescriptorTransformer
-from .display.fisher_vector import FisherVectorDisplay
-from .display.joint_training import JointTrainingDisplay
-from .display.mixture import MixtureDisplay
-from .encoders.average import MeanPooling
-from .encoders.bag_of_words import BagOfWordsEncoder
-from .encoders.compact_bilinear import CompactBilinearPooling
-from .encoders.deep_fisher import DeepFisherEncoder
-from .encoders.fisher import FisherVectorEncoder
-from .encoders.gated import GatedSecondOrderPooling
-from .encoders.low_rank import LowRankBilinearPooling
-from .encoders.mixture_second_order import MixtureSecondOrderPooling
-from .encoders.normalization import PowerL2Normalizer
-from .encoders.second_order import SecondOrderPooling
-from .encoders.vlad import VLADEncoder
-from .gradient_features.dense_head import DenseHead
-from .gradient_features.kernel import GradientFeatureKernel
-from .gradient_features.map import GradientFeatureMap
-from .joint.classifier import JointClassifier
-from .joint.fisher_svc import JointFisherSVC
-from .show_versions import show_versions
-from .svm.linear_sdca import LinearSDCA
-from .training.importance import LossSampling
 from .version import __version__ as __version__
 
-__all__ = [
-    "BagOfWordsEncoder",
-    "Bags",
-    "CompactBilinearPooling",
-    "DeepFisherEncoder",
-    "DenseHead",
-    "DescriptorTransformer",
-    "DiagonalGaussianMixture",
-    "FisherVectorDisplay",
-    "FisherVectorEncoder",
-    "GatedSecondOrderPooling",
-    "GradientFeatureKernel",
-    "GradientFeatureMap",
-    "ImagePatches",
-    "JointClassifier",
-    "JointFisherSVC",
-    "JointTrainingDisplay",
-    "LinearSDCA",
-    "LossSampling",
-    "LowRankBilinearPooling",
-    "MeanPooling",
-    "MixtureDisplay",
-    "MixtureSecondOrderPooling",
-    "PositionAppender",
-    "PowerL2Normalizer",
-    "SecondOrderPooling",
-    "VLADEncoder",
-    "show_versions",
-]
+# The module of each public name. A module is imported when one of its names is first asked for:
+# few programs need all of scikit-learn that the whole package does.
+_HOMES = {
+    "BagOfWordsEncoder": "encoders.bag_of_words",
+    "Bags": "bags.bags",
+    "CompactBilinearPooling": "encoders.compact_bilinear",
+    "DeepFisherEncoder": "encoders.deep_fisher",
+    "DenseHead": "gradient_features.dense_head",
+    "DescriptorTransformer": "descriptors.transformer",
+    "DiagonalGaussianMixture": "codebooks.mixture",
+    "FisherVectorDisplay": "display.fisher_vector",
+    "FisherVectorEncoder": "encoders.fisher",
+    "GatedSecondOrderPooling": "encoders.gated",
+    "GradientFeatureKernel": "gradient_features.kernel",
+    "GradientFeatureMap": "gradient_features.map",
+    "ImagePatches": "descriptors.patches",
+    "JointClassifier": "joint.classifier",
+    "JointFisherSVC": "joint.fisher_svc",
+    "JointTrainingDisplay": "display.joint_training",
+    "LinearSDCA": "svm.linear_sdca",
+    "LossSampling": "training.importance",
+    "LowRankBilinearPooling": "encoders.low_rank",
+    "MeanPooling": "encoders.average",
+    "MixtureDisplay": "display.mixture",
+    "MixtureSecondOrderPooling": "encoders.mixture_second_order",
+    "PositionAppender": "descriptors.positions",
+    "PowerL2Normalizer": "encoders.normalization",
+    "SecondOrderPooling": "encoders.second_order",
+    "VLADEncoder": "encoders.vlad",
+    "show_versions": "environment",
+}
+_SUBMODULES = {"datasets", "descriptors", "torch"}
 
-# Imported when first asked for: they load what few programs need.
-_SUBMODULES = {"datasets"}
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name):
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value  # the next time it is found at once
+        return value
     if name in _SUBMODULES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted({*globals(), *_SUBMODULES})
+    return sorted({*globals(), *_HOMES, *_SUBMODULES})

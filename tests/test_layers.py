@@ -24,7 +24,7 @@ FLOORS = [
     ["layers/", "codebooks/", "descriptors/", "svm/"],
     ["encoders/", "training/", "torch/"],
     ["joint/", "gradient_features/"],
-    ["display/", "datasets.py", "show_versions.py", "__init__.py"],
+    ["display/", "datasets.py", "environment.py", "__init__.py", "__main__.py"],
 ]
 MODULES_OF_TORCH = {
     f"torch/{name}.py" for name in ("layers", "normalization", "operator", "pooling", "rows")

@@ -30,6 +30,43 @@ def test_import_brings_in_no_optional_package():
     assert loaded.stdout.split() == []
 
 
+def test_import_brings_in_nothing_but_the_version():
+    code = """
+        import sys, skfisher
+        print(*(name for name in sys.modules if name.startswith(("skfisher.", "sklearn", "numpy"))))
+    """
+    code = "\n".join(line.strip() for line in code.splitlines())
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert loaded.stdout.split() == ["skfisher.version"]
+
+
+def test_each_public_name_comes_from_one_module_for_type_checkers_too():
+    stub = (ROOT / "skfisher" / "__init__.pyi").read_text("utf-8")
+    homes = {name: home for home, name in re.findall(r"^from \.(\S+) import (\S+) as", stub, re.M)}
+    assert homes.pop("__version__") == "version"
+    assert homes == skfisher._HOMES
+    assert skfisher.__all__ == sorted(homes)
+
+
+def test_a_name_stays_what_it_is_whatever_is_imported_first():
+    for first in ("skfisher.environment", "skfisher.joint.classifier", "skfisher.torch"):
+        names = "(getattr(skfisher, name) for name in skfisher.__all__)"
+        code = f"import {first}, skfisher; print(*map(callable, {names}))"
+        printed = subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        )
+        assert set(printed.stdout.split()) == {"True"}
+
+
+def test_the_package_run_as_a_program_prints_the_versions():
+    printed = subprocess.run(
+        [sys.executable, "-m", "skfisher"], check=True, capture_output=True, text=True
+    )
+    assert f"skfisher: {skfisher.__version__}" in printed.stdout
+
+
 def test_public_modules_are_attributes_and_readers_of_data_load_when_asked_for():
     code = """
         import sys, skfisher

@@ -6,10 +6,7 @@ import pytest
 import sklearn
 
 import skfisher
-from skfisher.show_versions import show_versions
-
-# ``skfisher.show_versions`` is the function wherever the package exports it.
-module = sys.modules["skfisher.show_versions"]
+from skfisher import environment, show_versions
 
 
 def test_it_names_what_a_bug_report_needs(capsys):
@@ -27,7 +24,7 @@ def test_it_names_what_a_bug_report_needs(capsys):
 
 
 def test_a_missing_gpu_is_explained(capsys, monkeypatch):
-    monkeypatch.setattr(module, "cuda_usable", lambda: (0, "CuPy is not installed."))
+    monkeypatch.setattr(environment, "cuda_usable", lambda: (0, "CuPy is not installed."))
     show_versions()
     assert "    not usable: CuPy is not installed." in capsys.readouterr().out
 
@@ -42,7 +39,7 @@ def test_devices_are_listed(capsys, monkeypatch):
     )  # fmt: skip
     monkeypatch.setenv("SKFISHER_FUSED", "0")
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
-    monkeypatch.setattr(module, "cuda_usable", lambda: (2, ""))
+    monkeypatch.setattr(environment, "cuda_usable", lambda: (2, ""))
     show_versions()
     lines = capsys.readouterr().out.splitlines()
     assert lines[-5:] == [
@@ -71,7 +68,7 @@ def test_a_broken_machine_still_gets_its_report(capsys, monkeypatch, name):
     def broken():
         raise OSError("driver mismatch")
 
-    monkeypatch.setattr(module, name, broken)
+    monkeypatch.setattr(environment, name, broken)
     show_versions()
     text = capsys.readouterr().out
     assert "    unknown: OSError: driver mismatch" in text

@@ -1,0 +1,30 @@
+"""The public names, for type checkers: `__init__.py` imports each when it is asked for."""
+
+from .bags.bags import Bags as Bags
+from .codebooks.mixture import DiagonalGaussianMixture as DiagonalGaussianMixture
+from .descriptors.patches import ImagePatches as ImagePatches
+from .descriptors.positions import PositionAppender as PositionAppender
+from .descriptors.transformer import DescriptorTransformer as DescriptorTransformer
+from .display.fisher_vector import FisherVectorDisplay as FisherVectorDisplay
+from .display.joint_training import JointTrainingDisplay as JointTrainingDisplay
+from .display.mixture import MixtureDisplay as MixtureDisplay
+from .encoders.average import MeanPooling as MeanPooling
+from .encoders.bag_of_words import BagOfWordsEncoder as BagOfWordsEncoder
+from .encoders.compact_bilinear import CompactBilinearPooling as CompactBilinearPooling
+from .encoders.deep_fisher import DeepFisherEncoder as DeepFisherEncoder
+from .encoders.fisher import FisherVectorEncoder as FisherVectorEncoder
+from .encoders.gated import GatedSecondOrderPooling as GatedSecondOrderPooling
+from .encoders.low_rank import LowRankBilinearPooling as LowRankBilinearPooling
+from .encoders.mixture_second_order import MixtureSecondOrderPooling as MixtureSecondOrderPooling
+from .encoders.normalization import PowerL2Normalizer as PowerL2Normalizer
+from .encoders.second_order import SecondOrderPooling as SecondOrderPooling
+from .encoders.vlad import VLADEncoder as VLADEncoder
+from .environment import show_versions as show_versions
+from .gradient_features.dense_head import DenseHead as DenseHead
+from .gradient_features.kernel import GradientFeatureKernel as GradientFeatureKernel
+from .gradient_features.map import GradientFeatureMap as GradientFeatureMap
+from .joint.classifier import JointClassifier as JointClassifier
+from .joint.fisher_svc import JointFisherSVC as JointFisherSVC
+from .svm.linear_sdca import LinearSDCA as LinearSDCA
+from .training.importance import LossSampling as LossSampling
+from .version import __version__ as __version__
