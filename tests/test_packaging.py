@@ -18,6 +18,11 @@ def test_version_is_the_one_installed():
     assert metadata.version("skfisher") == skfisher.__version__
 
 
+def test_the_citation_names_this_version():
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"\nversion: {skfisher.__version__}\n" in citation
+
+
 def test_import_brings_in_no_optional_package():
     code = """
         import sys, skfisher
