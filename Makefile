@@ -78,6 +78,7 @@ format: $(VENV)/.lint ## mend what lint can mend by itself
 docs: $(VENV)/.docs ## build the documentation in docs/_build/html; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 	$(BIN)/python docs/check_site.py docs/_build/html
+	$(BIN)/python docs/browse_site.py docs/_build/html
 
 package: $(VENV)/.package ## build source distribution and wheel in dist/, and check what a package index would
 	rm -rf dist

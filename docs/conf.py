@@ -19,6 +19,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx-mathjax-offline",  # MathJax among the site's own files
+    "myst_parser",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
 ]
@@ -63,12 +64,18 @@ sphinx_gallery_conf = {
 
 html_theme = "pydata_sphinx_theme"
 html_title = "skfisher"
+html_favicon = "_static/logo.svg"
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system says
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
-    "logo": {"text": "skfisher"},
+    "logo": {
+        "text": "skfisher",
+        "image_light": "_static/logo.svg",
+        "image_dark": "_static/logo.svg",
+    },
     "navbar_end": ["theme-switcher"],
     "secondary_sidebar_items": ["page-toc"],
     "show_prev_next": False,
@@ -76,7 +83,7 @@ html_theme_options = {
     "footer_end": [],
 }
 # Pages without a section around them need no empty sidebar.
-html_sidebars = {"index": [], "install": [], "references": []}
+html_sidebars = {page: [] for page in ("index", "install", "tour", "faq")}
 
 
 def skip_what_others_document(app, what, name, obj, skip, options):
