@@ -62,6 +62,20 @@ struct gradient {
     double *d_weights, *d_means, *d_variances;    /* as `add_direct` says, added to; or null */
 };
 
+/* Support vector machines on the way to their optimum. Field by field the same as `Ascent` in
+   library.py. */
+struct ascent {
+    const void *x;          /* (n, d), as theta of the kind of numbers computed in */
+    int64_t n, d, k;        /* samples, features, classes */
+    int64_t squared;        /* whether losses are squared hinges */
+    double bias;            /* what the constant feature adds to products of samples */
+    const double *diagonal; /* (n,), products of samples with themselves, bias included */
+    const double *signs, *costs, *ridge, *rate, *lower, *upper; /* (n, k) */
+    double *b;              /* (n, k) */
+    void *theta;            /* (k, d), which follows from b */
+    double *intercept;      /* (k,), the same */
+};
+
 /* Descriptors that are worked on together: whole bags, or a part of a long one. */
 struct tile {
     size bag, last;  /* the bags, from the first to before the last */
@@ -104,6 +118,8 @@ struct kernels {
     void (*power_l2)(const float *x, float *y, size n, size width);
     void (*power_l2_vjp)(
         const float *g, const float *x, float *d_x, size n, size width, double floor);
+    int (*ascent_pass)(const struct ascent *, const int64_t *order);
+    int (*ascent_objectives)(const struct ascent *, double *primal, double *dual);
 };
 
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 12
@@ -146,7 +162,8 @@ struct kernels {
     {                                                                                      \
         JOIN(bag_statistics, set, bits), JOIN(total_statistics, set, bits),                \
         JOIN(statistics_vjp, set, bits),                                                   \
-        JOIN(power_l2, set, 32), JOIN(power_l2_vjp, set, 32),                          \
+        JOIN(power_l2, set, 32), JOIN(power_l2_vjp, set, 32),                              \
+        JOIN(ascent_pass, set, bits), JOIN(ascent_objectives, set, bits),              \
     }
 
 /* From the plainest on. */
@@ -177,7 +194,7 @@ EXPORT int skfisher_best(void)
 /* Changes with the arguments of what follows. */
 EXPORT int skfisher_interface(void)
 {
-    return 2;
+    return 3;
 }
 
 EXPORT int skfisher_bag_statistics(
@@ -212,4 +229,16 @@ EXPORT int skfisher_power_l2_vjp(
 {
     kernels[set][wide].power_l2_vjp(g, x, d_x, n, width, floor);
     return 0;
+}
+
+/* Visits samples in an order. */
+EXPORT int skfisher_ascent_pass(int set, int wide, const struct ascent *q, const int64_t *order)
+{
+    return kernels[set][wide].ascent_pass(q, order);
+}
+
+EXPORT int skfisher_ascent_objectives(
+    int set, int wide, const struct ascent *q, double *primal, double *dual)
+{
+    return kernels[set][wide].ascent_objectives(q, primal, dual);
 }

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Fisher", "Gradient", "Problem", "call", "describe", "instruction_set", "takes"]
+__all__ = ["Ascent", "Fisher", "Gradient", "Problem", "call", "describe", "instruction_set", "takes"]
 
 # In the order that the library numbers them: each holds the ones before it.
 INSTRUCTION_SETS = ["baseline", "avx2", "avx512"]
 # As `skfisher_interface` returns it: a library built from other sources is not called.
-INTERFACE = 2
+INTERFACE = 3
 # Descriptors that become float32 as they are read, in the order of `enum kind` of kernels.c.
 KINDS = [np.dtype(t) for t in ("f4", "i1", "u1", "i2", "u2", "?")]
 FOLDER = Path(__file__).parent
@@ -56,12 +56,25 @@ class Gradient(ctypes.Structure):
     ]  # fmt: skip
 
 
+class Ascent(ctypes.Structure):
+    """``struct ascent`` of kernels.c."""
+
+    _fields_ = [
+        ("x", c_void_p), *[(name, c_int64) for name in ("n", "d", "k", "squared")],
+        ("bias", c_double), ("diagonal", c_void_p),
+        *[(name, c_void_p) for name in ("signs", "costs", "ridge", "rate", "lower", "upper")],
+        *[(name, c_void_p) for name in ("b", "theta", "intercept")],
+    ]  # fmt: skip
+
+
 FUNCTIONS = {
     "skfisher_bag_statistics": [POINTER(Problem), *[c_void_p] * 3, POINTER(Fisher)],
     "skfisher_total_statistics": [POINTER(Problem), *[c_void_p] * 4],
     "skfisher_statistics_vjp": [POINTER(Problem), POINTER(Gradient)],
     "skfisher_power_l2": [c_void_p, c_void_p, c_int64, c_int64],
     "skfisher_power_l2_vjp": [*[c_void_p] * 3, c_int64, c_int64, c_double],
+    "skfisher_ascent_pass": [POINTER(Ascent), c_void_p],
+    "skfisher_ascent_objectives": [POINTER(Ascent), c_void_p, c_void_p],
 }
 
 

@@ -93,6 +93,7 @@ typedef UNSIGNED U __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may
 #endif
 #include "statistics.h"
 #include "vjp.h"
+#include "ascent.h"
 
 #undef REAL
 #undef INTEGER

@@ -30,6 +30,7 @@ are two matrix products, and the loop over its samples touches the products amon
 
 import numpy as np
 
+from skfisher.native import ascent as kernels
 from skfisher.process_state import one_blas_thread
 
 __all__ = ["LEAST_COST", "DualAscent", "relative_gap", "relative_gaps"]
@@ -95,13 +96,21 @@ class DualAscent:
         self._lower = np.where(self._signs > 0, 0, -bound)
         self._upper = np.where(self._signs > 0, bound, 0)
         start = 0 if duals is None else np.asarray(duals) * self._signs
-        self._b = np.clip(np.zeros_like(self._signs) + start, self._lower, self._upper)
+        start = np.zeros_like(self._signs) + start
+        self._b = np.ascontiguousarray(np.clip(start, self._lower, self._upper))
         if gram is None:
             gram = x.shape[0] < x.shape[1]
         self._scores = (GramScores if gram else LinearScores)(x, self._bias, self._b)
         # a sample of zeros goes to its bound at once
         curvature = self._scores.diagonal[:, None] + self._ridge
         self._rate = 1 / np.maximum(curvature, np.finfo(np.float64).tiny)
+        self._kernel = None
+        if not gram and kernels.takes(x, self._b.shape[1]):
+            self._kernel = kernels.Problem(
+                **self._scores.arrays(), b=self._b, bias=self._bias, squared=self._squared,
+                signs=self._signs, costs=self._costs, ridge=self._ridge, rate=self._rate,
+                lower=self._lower, upper=self._upper,
+            )  # fmt: skip
 
     @property
     def duals(self):
@@ -118,6 +127,8 @@ class DualAscent:
     @one_blas_thread
     def objectives(self):
         """Return the objectives P and D of each class, of shape (n_classes,)."""
+        if self._kernel is not None:
+            return self._kernel.objectives()
         scores = self._scores.refreshed(self._b)
         shortfall = np.maximum(1 - self._signs * scores, 0)
         penalty = (self._b * scores).sum(axis=0) / 2
@@ -133,6 +144,9 @@ class DualAscent:
     def visit_all(self, rng):
         """Maximise along every dual variable once, samples in the order that `rng` draws."""
         order = rng.permutation(len(self._b))
+        if self._kernel is not None:
+            self._kernel.visit(order)
+            return
         for begin in range(0, len(order), BLOCK):
             rows = order[begin : begin + BLOCK]
             scores, products = self._scores.of(rows)
@@ -172,11 +186,18 @@ class LinearScores:
     """Decision values of samples under a ``theta`` that follows the duals."""
 
     def __init__(self, x, bias, b):
-        self._x = x
+        self._x = np.ascontiguousarray(x)
         self._bias = bias
         self.diagonal = np.einsum("nd,nd->n", x, x, dtype=np.float64) + bias
         self._block = None
         self._set(b)
+
+    def arrays(self):
+        """Return what the kernels read, and what they update in place of `add`."""
+        return {
+            "x": self._x, "theta": self._theta, "intercept": self._intercept,
+            "diagonal": self.diagonal,
+        }  # fmt: skip
 
     def _set(self, b):
         self._theta = np.matmul(b.T.astype(self._x.dtype), self._x)
