@@ -2,7 +2,7 @@
 
        b_i <- clip((y_i - theta' x_i + K_ii b_i) r_i),   theta += (change of b_i) x_i,
 
-   and the objectives P and D with theta = sum_i b_i x_i computed anew.
+   sweeps over the variables between their bounds, and the objectives P and D with theta = sum_i b_i x_i computed anew.
 
    One sample after the other. Lanes hold features; the weights theta, and the sample, are copied to
    where rows are padded with zeros to whole vectors. The weights are read once for the scores of a
@@ -42,29 +42,32 @@
 SCORES(scores_of_four, 4, 2)
 SCORES(scores_of_one, 1, 4)
 
-/* Weights of all classes and one sample, rows padded, and two numbers for each class. */
+/* Weights of all classes and one sample, rows padded, and its scores. */
 struct NAME(ascent_workspace) {
     size width;
     REAL *theta, *x;
-    double *scores, *change;
+    double *scores;
 };
 
-/* Returns 0 if there is no memory. */
+/* Reads the weights; returns 0 if there is no memory. */
 static TARGET int NAME(open_ascent)(const struct ascent *q, struct NAME(ascent_workspace) *w)
 {
     const size k = q->k, width = (q->d + W - 1) / W * W;
     w->width = width;
     w->theta = calloc((k + 1) * width, sizeof(REAL));
-    w->scores = calloc(2 * k, sizeof(double));
+    w->scores = malloc(k * sizeof(double));
     w->x = w->theta + k * width;
-    w->change = w->scores + k;
-    if (w->theta && w->scores)
-        return 1;
-    free(w->theta);
-    free(w->scores);
-    return 0;
+    if (!w->theta || !w->scores) {
+        free(w->theta);
+        free(w->scores);
+        return 0;
+    }
+    for (size c = 0; c < k; c++)
+        memcpy(w->theta + c * width, (const REAL *)q->theta + c * q->d, q->d * sizeof(REAL));
+    return 1;
 }
 
+/* Writes the weights back. */
 static TARGET void NAME(close_ascent)(const struct ascent *q, const struct NAME(ascent_workspace) *w)
 {
     for (size c = 0; c < q->k; c++)
@@ -79,7 +82,7 @@ static TARGET void NAME(read_sample)(
     memcpy(w->x, (const REAL *)q->x + i * q->d, q->d * sizeof(REAL));
 }
 
-/* Scores of the sample that was read. */
+/* Scores of the sample that was read, without intercepts. */
 static TARGET void NAME(score_sample)(const struct ascent *q, const struct NAME(ascent_workspace) *w)
 {
     size c = 0;
@@ -87,63 +90,87 @@ static TARGET void NAME(score_sample)(const struct ascent *q, const struct NAME(
         NAME(scores_of_four)(w->x, w->theta + c * w->width, w->width, w->scores + c);
     for (; c < q->k; c++)
         NAME(scores_of_one)(w->x, w->theta + c * w->width, w->width, w->scores + c);
-    for (c = 0; c < q->k; c++)
-        w->scores[c] += q->intercept[c];
 }
 
-/* Adds a multiple of the sample that was read to the weights of each class. */
+/* Adds a multiple of the sample that was read to the weights of a class. */
 static TARGET void NAME(add_sample)(
-    const struct ascent *q, const double *multiples, const struct NAME(ascent_workspace) *w)
+    const struct ascent *q, size c, double multiple, const struct NAME(ascent_workspace) *w)
 {
-    for (size c = 0; c < q->k; c++) {
-        if (multiples[c] == 0)
-            continue;
-        const REAL multiple = (REAL)multiples[c];
-        REAL *theta = w->theta + c * w->width;
-        for (size j = 0; j < w->width; j += W)
-            STORE(theta + j, LOAD(theta + j) + multiple * LOAD(w->x + j));
-        q->intercept[c] += q->bias * multiples[c];
-    }
+    if (multiple == 0)
+        return;
+    REAL *theta = w->theta + c * w->width;
+    for (size j = 0; j < w->width; j += W)
+        STORE(theta + j, LOAD(theta + j) + (REAL)multiple * LOAD(w->x + j));
+    q->intercept[c] += q->bias * multiple;
 }
 
-static TARGET int NAME(ascent_pass)(const struct ascent *q, const int64_t *order)
+/* Sets the dual variable of a class and the sample that was read to its optimum. */
+static inline TARGET void NAME(maximize)(
+    const struct ascent *q, size i, size c, double score, const struct NAME(ascent_workspace) *w)
+{
+    const size at = i * q->k + c;
+    const double old = q->b[at], low = q->lower[at], high = q->upper[at];
+    double b = (q->signs[at] - score - q->intercept[c] + q->diagonal[i] * old) * q->rate[at];
+    b = b < low ? low : b;
+    b = b > high ? high : b;
+    q->b[at] = b;
+    NAME(add_sample)(q, c, b - old, w);
+}
+
+/* Visits all variables of samples in an order. */
+static TARGET int NAME(ascent_pass)(const struct ascent *q, const int64_t *order, size n_visits)
 {
     struct NAME(ascent_workspace) w;
     if (!NAME(open_ascent)(q, &w))
         return 1;
-    for (size c = 0; c < q->k; c++)
-        memcpy(w.theta + c * w.width, (REAL *)q->theta + c * q->d, q->d * sizeof(REAL));
-    for (size t = 0; t < q->n; t++) {
-        const size i = order[t], at = i * q->k;
-        const double *signs = q->signs + at, *rate = q->rate + at;
-        const double *lower = q->lower + at, *upper = q->upper + at;
-        double *b = q->b + at;
-        NAME(read_sample)(q, i, &w);
+    for (size t = 0; t < n_visits; t++) {
+        NAME(read_sample)(q, order[t], &w);
         NAME(score_sample)(q, &w);
-        for (size c = 0; c < q->k; c++) {
-            double new = (signs[c] - w.scores[c] + q->diagonal[i] * b[c]) * rate[c];
-            new = new < lower[c] ? lower[c] : new;
-            new = new > upper[c] ? upper[c] : new;
-            w.change[c] = new - b[c];
-            b[c] = new;
-        }
-        NAME(add_sample)(q, w.change, &w);
+        for (size c = 0; c < q->k; c++)
+            NAME(maximize)(q, order[t], c, w.scores[c], &w);
     }
     NAME(close_ascent)(q, &w);
     return 0;
 }
 
+/* Visits those variables of samples, in an order, that are at no bound: again and again. */
+static TARGET int NAME(ascent_sweeps)(
+    const struct ascent *q, const int64_t *order, size n_visits, size n_sweeps)
+{
+    struct NAME(ascent_workspace) w;
+    if (!NAME(open_ascent)(q, &w))
+        return 1;
+    for (size s = 0; s < n_sweeps; s++)
+        for (size t = 0; t < n_visits; t++) {
+            const size i = order[t];
+            NAME(read_sample)(q, i, &w);
+            for (size c = 0; c < q->k; c++) {
+                const size at = i * q->k + c;
+                if (!(q->lower[at] < q->b[at] && q->b[at] < q->upper[at]))
+                    continue;
+                double score;
+                NAME(scores_of_one)(w.x, w.theta + c * w.width, w.width, &score);
+                NAME(maximize)(q, i, c, score, &w);
+            }
+        }
+    NAME(close_ascent)(q, &w);
+    return 0;
+}
+
+/* Computes the weights and the objectives of all classes. */
 static TARGET int NAME(ascent_objectives)(const struct ascent *q, double *primal, double *dual)
 {
     const size k = q->k;
     struct NAME(ascent_workspace) w;
     if (!NAME(open_ascent)(q, &w))
         return 1;
+    memset(w.theta, 0, k * w.width * sizeof(REAL));
     for (size c = 0; c < k; c++)
         q->intercept[c] = primal[c] = dual[c] = 0;
     for (size i = 0; i < q->n; i++) {
         NAME(read_sample)(q, i, &w);
-        NAME(add_sample)(q, q->b + i * k, &w);
+        for (size c = 0; c < k; c++)
+            NAME(add_sample)(q, c, q->b[i * k + c], &w);
     }
     for (size i = 0; i < q->n; i++) {
         const double *signs = q->signs + i * k, *costs = q->costs + i * k;
@@ -151,9 +178,9 @@ static TARGET int NAME(ascent_objectives)(const struct ascent *q, double *primal
         NAME(read_sample)(q, i, &w);
         NAME(score_sample)(q, &w);
         for (size c = 0; c < k; c++) {
-            const double shortfall = 1 - signs[c] * w.scores[c], a = fabs(b[c]);
+            const double score = w.scores[c] + q->intercept[c], a = fabs(b[c]);
+            const double shortfall = 1 - signs[c] * score, penalty = b[c] * score / 2;
             const double loss = shortfall < 0 ? 0 : q->squared ? shortfall * shortfall : shortfall;
-            const double penalty = b[c] * w.scores[c] / 2;
             primal[c] += penalty + costs[c] * loss;
             dual[c] += a - a * a * ridge[c] / 2 - penalty;
         }

@@ -50,8 +50,13 @@ class Problem:
         self._struct = Ascent(n=n, d=d, k=k, bias=bias, squared=squared, **places)
 
     def visit(self, order):
-        """Maximise along the dual variables of each sample, in an order of int64 numbers."""
-        call("ascent_pass", self._dtype, ctypes.byref(self._struct), order)
+        """Maximise along all variables of samples, in an order of int64 numbers."""
+        call("ascent_pass", self._dtype, ctypes.byref(self._struct), order, len(order))
+
+    def sweep(self, order, n_sweeps):
+        """Maximise along those variables that are at no bound, so many times."""
+        pointer = ctypes.byref(self._struct)
+        call("ascent_sweeps", self._dtype, pointer, order, len(order), n_sweeps)
 
     def objectives(self):
         """Compute the weights anew and return the objectives P and D of each class."""

@@ -118,7 +118,9 @@ struct kernels {
     void (*power_l2)(const float *x, float *y, size n, size width);
     void (*power_l2_vjp)(
         const float *g, const float *x, float *d_x, size n, size width, double floor);
-    int (*ascent_pass)(const struct ascent *, const int64_t *order);
+    int (*ascent_pass)(const struct ascent *, const int64_t *order, size n_visits);
+    int (*ascent_sweeps)(
+        const struct ascent *, const int64_t *order, size n_visits, size n_sweeps);
     int (*ascent_objectives)(const struct ascent *, double *primal, double *dual);
 };
 
@@ -163,7 +165,8 @@ struct kernels {
         JOIN(bag_statistics, set, bits), JOIN(total_statistics, set, bits),                \
         JOIN(statistics_vjp, set, bits),                                                   \
         JOIN(power_l2, set, 32), JOIN(power_l2_vjp, set, 32),                              \
-        JOIN(ascent_pass, set, bits), JOIN(ascent_objectives, set, bits),              \
+        JOIN(ascent_pass, set, bits), JOIN(ascent_sweeps, set, bits),                  \
+        JOIN(ascent_objectives, set, bits),                                            \
     }
 
 /* From the plainest on. */
@@ -231,10 +234,17 @@ EXPORT int skfisher_power_l2_vjp(
     return 0;
 }
 
-/* Visits samples in an order. */
-EXPORT int skfisher_ascent_pass(int set, int wide, const struct ascent *q, const int64_t *order)
+EXPORT int skfisher_ascent_pass(
+    int set, int wide, const struct ascent *q, const int64_t *order, int64_t n_visits)
 {
-    return kernels[set][wide].ascent_pass(q, order);
+    return kernels[set][wide].ascent_pass(q, order, n_visits);
+}
+
+EXPORT int skfisher_ascent_sweeps(
+    int set, int wide, const struct ascent *q, const int64_t *order, int64_t n_visits,
+    int64_t n_sweeps)
+{
+    return kernels[set][wide].ascent_sweeps(q, order, n_visits, n_sweeps);
 }
 
 EXPORT int skfisher_ascent_objectives(

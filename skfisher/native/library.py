@@ -73,7 +73,8 @@ FUNCTIONS = {
     "skfisher_statistics_vjp": [POINTER(Problem), POINTER(Gradient)],
     "skfisher_power_l2": [c_void_p, c_void_p, c_int64, c_int64],
     "skfisher_power_l2_vjp": [*[c_void_p] * 3, c_int64, c_int64, c_double],
-    "skfisher_ascent_pass": [POINTER(Ascent), c_void_p],
+    "skfisher_ascent_pass": [POINTER(Ascent), c_void_p, c_int64],
+    "skfisher_ascent_sweeps": [POINTER(Ascent), c_void_p, c_int64, c_int64],
     "skfisher_ascent_objectives": [POINTER(Ascent), c_void_p, c_void_p],
 }
 

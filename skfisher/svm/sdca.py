@@ -33,9 +33,10 @@ import numpy as np
 from skfisher.native import ascent as kernels
 from skfisher.process_state import one_blas_thread
 
-__all__ = ["LEAST_COST", "DualAscent", "relative_gap", "relative_gaps"]
+__all__ = ["LEAST_COST", "DualAscent", "kernel_serves", "relative_gap", "relative_gaps"]
 
 LEAST_COST = 1e-300  # the inverse is finite; what costs less does not count
+MOST_SWEEPS = 64  # between passes
 BLOCK = 32  # enough that NumPy's overhead per block is small, little enough to stay in cache
 
 
@@ -50,6 +51,11 @@ def relative_gaps(primal, dual):
 def relative_gap(primal, dual):
     """Return the largest gap of any class, as `relative_gaps` has it."""
     return float(relative_gaps(primal, dual).max())
+
+
+def kernel_serves(x, n_classes):
+    """Tell whether a kernel visits samples that are not fewer than features."""
+    return len(x) >= x.shape[1] and kernels.takes(x, n_classes)
 
 
 class DualAscent:
@@ -105,7 +111,7 @@ class DualAscent:
         curvature = self._scores.diagonal[:, None] + self._ridge
         self._rate = 1 / np.maximum(curvature, np.finfo(np.float64).tiny)
         self._kernel = None
-        if not gram and kernels.takes(x, self._b.shape[1]):
+        if not gram and kernels.takes(x, self._signs.shape[1]):
             self._kernel = kernels.Problem(
                 **self._scores.arrays(), b=self._b, bias=self._bias, squared=self._squared,
                 signs=self._signs, costs=self._costs, ridge=self._ridge, rate=self._rate,
@@ -142,25 +148,57 @@ class DualAscent:
 
     @one_blas_thread
     def visit_all(self, rng):
-        """Maximise along every dual variable once, samples in the order that `rng` draws."""
+        """Maximise along every dual variable, samples in the order that `rng` draws.
+
+        Then again along those that are at no bound, which take the most visits to settle: as often
+        as costs little more than that.
+        """
         order = rng.permutation(len(self._b))
+        self._visit(order)
+        free = self._free(slice(None))
+        rows = order[free.any(axis=1)[order]]
+        # the array code visits a sample for all classes where it is free in one
+        visits = len(rows) if self._kernel is None else np.count_nonzero(free) / free.shape[1]
+        if visits:
+            self._sweep(rows, min(int(len(order) / visits) - 1, MOST_SWEEPS))
+
+    def _free(self, rows):
+        """Tell which dual variables are at no bound."""
+        return (self._lower[rows] < self._b[rows]) & (self._b[rows] < self._upper[rows])
+
+    def _visit(self, order):
         if self._kernel is not None:
             self._kernel.visit(order)
             return
-        for begin in range(0, len(order), BLOCK):
-            rows = order[begin : begin + BLOCK]
-            scores, products = self._scores.of(rows)
-            before = self._b[rows]
-            # What the updates of the block itself leave alone: y minus the scores without
-            # the block's own share.
-            targets = self._signs[rows] - scores + products @ before
-            np.fill_diagonal(products, 0)
-            b = before.copy()
-            maximize_in_turn(
-                b, targets, products, self._rate[rows], self._lower[rows], self._upper[rows]
-            )
-            self._b[rows] = b
-            self._scores.add(b - before)
+        for rows in _blocks(order):
+            self._maximize(rows, self._lower[rows], self._upper[rows])
+
+    def _sweep(self, order, n_sweeps):
+        if self._kernel is not None:
+            self._kernel.sweep(order, n_sweeps)
+            return
+        for _ in range(n_sweeps):
+            for rows in _blocks(order):
+                free, b = self._free(rows), self._b[rows]
+                lower, upper = self._lower[rows], self._upper[rows]
+                self._maximize(rows, np.where(free, lower, b), np.where(free, upper, b))
+
+    def _maximize(self, rows, lower, upper):
+        """Maximise along the dual variables of a block of samples, one after the other."""
+        scores, products = self._scores.of(rows)
+        before = self._b[rows]
+        # What the updates of the block itself leave alone: y minus the scores without
+        # the block's own share.
+        targets = self._signs[rows] - scores + products @ before
+        np.fill_diagonal(products, 0)
+        b = before.copy()
+        maximize_in_turn(b, targets, products, self._rate[rows], lower, upper)
+        self._b[rows] = b
+        self._scores.add(b - before)
+
+
+def _blocks(order):
+    return (order[begin : begin + BLOCK] for begin in range(0, len(order), BLOCK))
 
 
 def maximize_in_turn(b, targets, products, rate, lower, upper):
