@@ -215,15 +215,7 @@ def read_targets(y, n_bags, *, classes=None, kind=None, name="y"):
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         row = int(np.argwhere(~np.isfinite(y))[0][0])
         raise ValueError(f"{name}[{row}] is infinity: labels must be finite.")
-    found = type_of_target(y)
-    if found not in ("binary", "multiclass", "multilabel-indicator"):
-        check_classification_targets(y)  # which names what it is
-    if found == "multiclass-multioutput":
-        raise ValueError(
-            f"{name} has several columns that are not all 0 or 1: give one label per bag, or "
-            "label indicators."
-        )
-    if found == "multilabel-indicator":
+    if _hold_indicators(y, name):
         return _read_indicators(y, classes, kind, name)
     y = column_or_1d(y, warn=True)
     if kind == "multilabel":
@@ -246,6 +238,21 @@ def read_targets(y, n_bags, *, classes=None, kind=None, name="y"):
         return Targets("binary", classes, np.where(y == classes[1], 1.0, -1.0)[:, None])
     signs = np.where(y[:, None] == classes, 1.0, -1.0)
     return Targets("multiclass", classes, signs)
+
+
+def _hold_indicators(y, name):
+    """Tell label indicators from single labels, and refuse what is neither."""
+    if y.ndim == 1 and y.dtype.kind in "biu" and 2 * len(np.unique(y)) <= len(y):
+        return False  # nor has scikit-learn any warning of these, at more cost than a small fit
+    found = type_of_target(y)
+    if found not in ("binary", "multiclass", "multilabel-indicator"):
+        check_classification_targets(y)  # which names what it is
+    if found == "multiclass-multioutput":
+        raise ValueError(
+            f"{name} has several columns that are not all 0 or 1: give one label per bag, or "
+            "label indicators."
+        )
+    return found == "multilabel-indicator"
 
 
 def _missing(label):

@@ -12,7 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Ascent", "Fisher", "Gradient", "Problem", "call", "describe", "instruction_set", "takes"]
+__all__ = [
+    "Ascent",
+    "Fisher",
+    "Gradient",
+    "Problem",
+    "call",
+    "describe",
+    "instruction_set",
+    "takes",
+]
 
 # In the order that the library numbers them: each holds the ones before it.
 INSTRUCTION_SETS = ["baseline", "avx2", "avx512"]

@@ -23,9 +23,13 @@ The gap ``P - D`` bounds how far either is from the optimum, and so tells when t
 
 Source: Hsieh et al. (2008), algorithm 1; Shalev-Shwartz and Zhang (2013).
 
-The classes of one-vs-rest share the samples, so one visit to a sample updates all of them as
-one vector. Samples are visited in blocks: the products of a block with everything outside it
-are two matrix products, and the loop over its samples touches the products among them alone.
+The classes of one-vs-rest share the samples, so one visit to a sample updates all of them. Between
+passes over all samples, sweeps visit the variables that are at no bound: few where most samples lie
+beyond the margin or have a hinge's full cost, and the ones that take the most visits to settle.
+
+A kernel visits one sample after the other. The array code takes samples in blocks: the products of
+a block with everything outside it are two matrix products, and the loop over its samples touches
+the products among them alone.
 """
 
 import numpy as np
@@ -150,14 +154,13 @@ class DualAscent:
     def visit_all(self, rng):
         """Maximise along every dual variable, samples in the order that `rng` draws.
 
-        Then again along those that are at no bound, which take the most visits to settle: as often
-        as costs little more than that.
+        Then along those that are at no bound, again and again, in as many visits at most.
         """
         order = rng.permutation(len(self._b))
         self._visit(order)
         free = self._free(slice(None))
         rows = order[free.any(axis=1)[order]]
-        # the array code visits a sample for all classes where it is free in one
+        # the array code visits a sample for all classes if it is at no bound in one of them
         visits = len(rows) if self._kernel is None else np.count_nonzero(free) / free.shape[1]
         if visits:
             self._sweep(rows, min(int(len(order) / visits) - 1, MOST_SWEEPS))
@@ -224,7 +227,7 @@ class LinearScores:
     """Decision values of samples under a ``theta`` that follows the duals."""
 
     def __init__(self, x, bias, b):
-        self._x = np.ascontiguousarray(x)
+        self._x = x = np.ascontiguousarray(x)
         self._bias = bias
         self.diagonal = np.einsum("nd,nd->n", x, x, dtype=np.float64) + bias
         self._block = None

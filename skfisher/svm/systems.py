@@ -171,7 +171,7 @@ def _scaled(metric, squares):
 
 def _dots(a, b):
     """Return the products of rows of two arrays, as a column."""
-    return np.einsum("kn,kn->k", a, b)[:, None]
+    return np.vecdot(a, b)[:, None]
 
 
 def _ratio(a, b):

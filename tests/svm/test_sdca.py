@@ -16,6 +16,15 @@ both_ways = pytest.mark.parametrize("gram", [True, False])
 TIGHT = {"tol": 1e-10, "max_iter": 5000}
 
 
+@pytest.fixture(autouse=True, scope="module", params=["kernel", "array code"])
+def _code(request):
+    """Run every test with the native kernels, where there are any, and without."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "array code":
+            patch.setenv("SKFISHER_NATIVE", "0")
+        yield
+
+
 def problem(rng, n=70, d=9, n_classes=4, noise=1.0):
     y = np.arange(n) % n_classes
     x = rng.normal(size=(n_classes, d))[y] + noise * rng.normal(size=(n, d))
@@ -123,6 +132,27 @@ def test_a_block_is_maximized_one_variable_at_a_time(rng):
     rate = np.tile(1 / k.diagonal()[:, None], n_classes)
     maximize_in_turn(found, y, k - np.diag(k.diagonal()), rate, lower, upper)
     assert_allclose(found, expected, atol=1e-13)
+
+
+@both_losses
+@both_ways
+def test_sweeps_visit_what_is_at_no_bound(loss, gram, rng):
+    x, _, signs = problem(rng, n_classes=1)
+    ascent = DualAscent(x, signs, 5.0, loss=loss, gram=gram)
+    order = rng.permutation(len(x))
+    ascent._visit(order)
+    before, most = ascent.duals, np.inf if loss == "squared_hinge" else 5.0
+    free = (before > 0) & (before < most)
+    assert free.any()
+    assert not free.all()
+    ascent._sweep(order, 200)
+    assert_array_equal(ascent.duals[~free], before[~free])
+    # those that stay between their bounds are at the optimum of all of them together
+    scores = (x @ x.T + 1) @ (ascent.duals * signs)
+    ridge = 1 / 10 if loss == "squared_hinge" else 0
+    slope = 1 - signs * scores - ridge * ascent.duals
+    left = free & (ascent.duals > 0) & (ascent.duals < most)
+    assert_allclose(slope[left], 0, atol=1e-3)
 
 
 @both_losses
