@@ -5,7 +5,6 @@ environment variable SKFISHER_DATA names, and says what to put there if it finds
 that is damaged, cut short or of another kind is named by a ValueError.
 """
 
-import contextlib
 import io
 import os
 from pathlib import Path
@@ -16,6 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.utils import Bunch
 
 from skfisher.bags.bags import Bags
+from skfisher.bags.paths import naming
 from skfisher.descriptors.patches import ImagePatches
 from skfisher.descriptors.sound import deltas, mfcc
 
@@ -112,7 +112,7 @@ def load_fsdd(*, data_home=None):
     )
     frames, target, groups = [], [], []
     for path in paths:
-        with _naming(path):
+        with naming(path):
             digit, speaker = _read_name(path.stem)
             coefficients = mfcc(_read_wav(path.read_bytes()), FSDD_RATE)
         frames.append(np.hstack([coefficients, deltas(coefficients)]))
@@ -191,7 +191,7 @@ def load_japanese_vowels(*, data_home=None):
         "the training part of Japanese Vowels, JapaneseVowels_TRAIN.ts, from "
         "https://timeseriesclassification.com/description.php?Dataset=JapaneseVowels",
     )
-    with _naming(path):
+    with naming(path):
         bags, speakers = _read_series(path.read_text(encoding="utf-8"))
     target_names, target = np.unique(speakers, return_inverse=True)
     return Bunch(
@@ -283,7 +283,7 @@ def load_scene15(*, data_home=None):
         ) from error
     images = []
     for path in paths:
-        with _naming(path):
+        with naming(path):
             images.append(_read_image(path.read_bytes()))
     target_names, target = np.unique([path.parent.name for path in paths], return_inverse=True)
     return Bunch(
@@ -309,18 +309,6 @@ def _read_image(content):
     if image is None:
         raise ValueError("OpenCV finds no image in it" if content else "it is empty")
     return image
-
-
-@contextlib.contextmanager
-def _naming(path):
-    """Name the file in whatever error its reader raises."""
-    try:
-        yield
-    except OSError:  # which names it
-        raise
-    except Exception as error:
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise ValueError(f"{path} cannot be read: {kind}{error}") from error
 
 
 def _find(pattern, data_home, what):

@@ -13,6 +13,7 @@ import numpy as np
 from skfisher.arrays.dense import as_dense, describe, listed
 from skfisher.arrays.tensors import is_tensor
 from skfisher.bags.feature_names import names_of, shared_names
+from skfisher.bags.file_rows import FileRows
 from skfisher.bags.forms import FormedBags
 from skfisher.bags.indexing import IndexedBags
 from skfisher.bags.mapped import is_mapped, sendable
@@ -90,7 +91,8 @@ class Bags(FormedBags, IndexedBags, SavedBags):
 
     def __init__(self, values, starts, stops):
         self.of_tensors, self.feature_names = is_tensor(values), names_of(values, "values")
-        values = as_dense(values, "values")
+        if not isinstance(values, FileRows):
+            values = as_dense(values, "values")
         if values.ndim != 2:
             raise ValueError(
                 f"values must have shape (n_descriptors, n_features), got {values.shape}."
@@ -339,11 +341,12 @@ class Bags(FormedBags, IndexedBags, SavedBags):
         -------
         bags : Bags
             Consecutive bags; `self` if they are so already. The descriptors are copied
-            unless they lie side by side in `values`.
+            unless they lie side by side in `values`, and read if they are in many files.
         """
         ends = np.cumsum(self.lengths)
         values = gather(self.values, self.starts, self.stops, ends, 0, self.n_descriptors)
-        if len(values) == len(self.values) and np.array_equal(ends, self.stops):
+        is_packed = len(values) == len(self.values) and np.array_equal(ends, self.stops)
+        if is_packed and not isinstance(self.values, FileRows):
             return self
         packed = Bags(values, ends - self.lengths, ends)
         return packed._marked(self.of_tensors, self.feature_names)

@@ -6,6 +6,7 @@ from skfisher.arrays.dense import as_dense
 from skfisher.arrays.libraries import asarray, to_host
 from skfisher.arrays.tensors import is_tensor
 from skfisher.bags.feature_names import names_of
+from skfisher.bags.file_rows import FileRows
 
 __all__ = ["FormedBags"]
 
@@ -182,13 +183,69 @@ class FormedBags:
         rows = rows[asarray(np.flatnonzero(mask), like=rows)]
         return cls.from_lengths(rows, lengths)._marked(of_tensors, None)
 
+    @classmethod
+    def from_files(cls, paths, reader=None):
+        """Make bags of many files, one bag each, that are opened when they are worked on.
+
+        What estimators ask for is read, some bags at a time, in every pass; no array of all
+        descriptors is made. To read them once, write ``Bags.from_files(paths).pack()``.
+
+        Parameters
+        ----------
+        paths : iterable of str or path-like
+            Files of arrays of shape (n_descriptors, n_features), all of one width and dtype.
+        reader : callable, default=None
+            Returns the array, or data frame, of a path. By default ``.npy`` files are mapped into
+            memory, and of ``.npz`` files, which hold one array each, this is read.
+
+        Returns
+        -------
+        bags : Bags
+            Its `values` are no array, but are indexed by rows as one. They travel to other
+            processes as paths.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        TypeError
+            If `paths` are no paths.
+        ValueError
+            If a file cannot be read, holds no such array, or another width, dtype or other column
+            names than the rest. The message names the file.
+
+        Notes
+        -----
+        The headers of ``.npy`` and ``.npz`` files say how long bags are; what has another `reader`
+        is read once to find out. Files must stay as they are: one whose array has changed its
+        shape or dtype is refused when it is read again.
+
+        See Also
+        --------
+        Bags.load : Bags of a folder that `save` wrote: one file, which is faster to read.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from skfisher import Bags
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for i in range(3):
+        ...         np.save(f"{folder}/{i}.npy", np.ones((2 + i, 4)))
+        ...     Bags.from_files(sorted(Path(folder).glob("*.npy")))
+        <Bags: n_bags=3, n_descriptors=9 (2 to 4 a bag), n_features=4, float64, cpu, memory-mapped>
+        """
+        rows = FileRows(paths, reader)
+        return cls._of_lengths(rows, rows.lengths)._marked(False, rows.feature_names)
+
     def to_list(self):
         """Return the bags as a list of arrays.
 
         Returns
         -------
         bags : list of arrays of shape (n_descriptors, n_features)
-            Views of `values`.
+            Views of `values`, unless these are in files.
         """
         return list(self)
 

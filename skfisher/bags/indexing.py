@@ -5,6 +5,7 @@ import numpy as np
 from skfisher._compat import get_namespace
 from skfisher.arrays.dense import check_unmasked
 from skfisher.arrays.libraries import is_cupy, to_host
+from skfisher.bags.html import html_of
 from skfisher.bags.mapped import is_mapped
 
 __all__ = ["IndexedBags"]
@@ -35,6 +36,9 @@ class IndexedBags:
             text += f" ({few} a bag)" if few == many else f" ({few} to {many} a bag)"
         text += f", n_features={self.n_features}, {self.dtype}, {self.device}"
         return text + (", memory-mapped>" if is_mapped(self.values) else ">")
+
+    def _repr_html_(self):
+        return html_of(self)
 
     def __getitem__(self, key):
         # The boundaries are NumPy arrays, so NumPy itself reads the key. scikit-learn

@@ -5,15 +5,23 @@ import os
 
 import numpy as np
 
-__all__ = ["is_mapped", "sendable"]
+from skfisher.bags.file_rows import FileRows
+
+__all__ = ["file_of", "is_mapped", "sendable"]
 
 
 def is_mapped(array):
-    """Tell whether an array is, or looks into, a memory-mapped file.
+    """Tell whether an array is, or looks into, memory-mapped files.
 
     The type says little: a memory map that was pickled is a `numpy.memmap` without a file.
     """
-    return _owner(array) is not None
+    return isinstance(array, FileRows) or _owner(array) is not None
+
+
+def file_of(array):
+    """Return the name of the file that an array looks into, or None if that is not known."""
+    filename = getattr(_owner(array), "filename", None)
+    return None if filename is None else os.fspath(filename)
 
 
 def sendable(array):

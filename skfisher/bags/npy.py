@@ -10,7 +10,7 @@ import numpy as np
 
 from skfisher.arrays.libraries import to_host
 
-__all__ = ["open_npy", "write_npy"]
+__all__ = ["open_npy", "read_header", "write_npy"]
 
 
 def write_npy(path, blocks, dtype, shape):
@@ -75,7 +75,7 @@ def open_npy(path, mmap_mode, *, sha256=None):
         raise ValueError(f"{path} is no file.")
     # by a string, which a memory map then has for its file name
     with open(os.fspath(path), "r+b" if mmap_mode == "r+" else "rb") as file:
-        dtype, shape, order = _read_header(file, path)
+        dtype, shape, order = read_header(file, path)
         offset, size = file.tell(), math.prod(shape)
         found = os.fstat(file.fileno()).st_size - offset
         if found != size * dtype.itemsize:
@@ -98,8 +98,20 @@ def open_npy(path, mmap_mode, *, sha256=None):
             raise _not_plain(path, error) from error
 
 
-def _read_header(file, path):
-    """Return dtype, shape and order of an array, and leave the file where the array begins."""
+def read_header(file, path):
+    """Return dtype, shape and order of an array, and leave the file where the array begins.
+
+    Parameters
+    ----------
+    file : file open for reading
+    path : Path
+        What messages call it.
+
+    Raises
+    ------
+    ValueError
+        If it does not begin as an array of real numbers does.
+    """
     try:
         version = np.lib.format.read_magic(file)
         if version == (1, 0):
