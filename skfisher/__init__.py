@@ -12,6 +12,7 @@ _HOMES = {
     "CompactBilinearPooling": "encoders.compact_bilinear",
     "DeepFisherEncoder": "encoders.deep_fisher",
     "DenseHead": "gradient_features.dense_head",
+    "DenseSIFT": "descriptors.sift",
     "DescriptorTransformer": "descriptors.transformer",
     "DiagonalGaussianMixture": "codebooks.mixture",
     "FisherVectorDisplay": "display.fisher_vector",
@@ -26,6 +27,7 @@ _HOMES = {
     "LinearSDCA": "svm.linear_sdca",
     "LossSampling": "training.importance",
     "LowRankBilinearPooling": "encoders.low_rank",
+    "MFCC": "descriptors.recordings",
     "MeanPooling": "encoders.average",
     "MixtureDisplay": "display.mixture",
     "MixtureSecondOrderPooling": "encoders.mixture_second_order",
@@ -33,6 +35,7 @@ _HOMES = {
     "PowerL2Normalizer": "encoders.normalization",
     "SecondOrderPooling": "encoders.second_order",
     "VLADEncoder": "encoders.vlad",
+    "Windows": "descriptors.series",
     "show_versions": "environment",
 }
 _SUBMODULES = {"datasets", "descriptors", "torch"}

@@ -4,6 +4,9 @@ from .bags.bags import Bags as Bags
 from .codebooks.mixture import DiagonalGaussianMixture as DiagonalGaussianMixture
 from .descriptors.patches import ImagePatches as ImagePatches
 from .descriptors.positions import PositionAppender as PositionAppender
+from .descriptors.recordings import MFCC as MFCC
+from .descriptors.series import Windows as Windows
+from .descriptors.sift import DenseSIFT as DenseSIFT
 from .descriptors.transformer import DescriptorTransformer as DescriptorTransformer
 from .display.fisher_vector import FisherVectorDisplay as FisherVectorDisplay
 from .display.joint_training import JointTrainingDisplay as JointTrainingDisplay

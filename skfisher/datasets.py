@@ -5,18 +5,17 @@ environment variable SKFISHER_DATA names, and says what to put there if it finds
 that is damaged, cut short or of another kind is named by a ValueError.
 """
 
-import io
 import os
 from pathlib import Path
 
 import numpy as np
-from scipy.io import wavfile
 from sklearn.datasets import load_digits
 from sklearn.utils import Bunch
 
 from skfisher.bags.bags import Bags
 from skfisher.bags.paths import naming
 from skfisher.descriptors.patches import ImagePatches
+from skfisher.descriptors.reading import decode_image, import_opencv, read_wav
 from skfisher.descriptors.sound import deltas, mfcc
 
 __all__ = ["load_digits_patches", "load_fsdd", "load_japanese_vowels", "load_scene15"]
@@ -114,7 +113,7 @@ def load_fsdd(*, data_home=None):
     for path in paths:
         with naming(path):
             digit, speaker = _read_name(path.stem)
-            coefficients = mfcc(_read_wav(path.read_bytes()), FSDD_RATE)
+            coefficients = mfcc(_read_wav(path), FSDD_RATE)
         frames.append(np.hstack([coefficients, deltas(coefficients)]))
         target.append(digit)
         groups.append(speaker)
@@ -137,20 +136,9 @@ def _read_name(stem):
     return int(digit), speaker[0]
 
 
-def _read_wav(content):
-    """Return the signal of a WAV file that is whole and has the sample rate of the set."""
-    # scipy only warns of files cut short, and reads what there is.
-    kind, order = content[:4], {b"RIFF": "little", b"RIFX": "big"}.get(content[:4])
-    if order is None or content[8:12] != b"WAVE":
-        raise ValueError(f"it is no WAV file: it begins with {kind!r}")
-    end = 12
-    while end < len(content):
-        size = int.from_bytes(content[end + 4 : end + 8], order)
-        end += 8 + size + size % 2
-    declared = 8 + int.from_bytes(content[4:8], order)
-    if {declared + declared % 2, end} != {len(content) + len(content) % 2}:
-        raise ValueError(f"it is {len(content)} bytes long, but its header says otherwise")
-    sample_rate, signal = wavfile.read(io.BytesIO(content))
+def _read_wav(path):
+    """Return the signal of a WAV file that has the sample rate of the set."""
+    signal, sample_rate = read_wav(path)
     if sample_rate != FSDD_RATE:
         raise ValueError(
             f"it has {sample_rate} samples per second, but the recordings of this set have "
@@ -275,16 +263,11 @@ def load_scene15(*, data_home=None):
         "the images of 15-Scene (Lazebnik, Schmid and Ponce 2006), one folder per class, such as "
         "scene15/train/Bedroom/image_0001.jpg",
     )
-    try:
-        import cv2  # noqa: F401 - say here what is missing
-    except ImportError as error:
-        raise ImportError(
-            "load_scene15 needs OpenCV, which is not installed. Install skfisher[images]."
-        ) from error
+    cv2 = import_opencv("load_scene15")
     images = []
     for path in paths:
         with naming(path):
-            images.append(_read_image(path.read_bytes()))
+            images.append(decode_image(path.read_bytes(), cv2.IMREAD_GRAYSCALE))
     target_names, target = np.unique([path.parent.name for path in paths], return_inverse=True)
     return Bunch(
         images=images,
@@ -293,22 +276,6 @@ def load_scene15(*, data_home=None):
         filenames=[str(path) for path in paths],
         DESCR="15-Scene (Lazebnik, Schmid and Ponce 2006), grey images, 15 classes",
     )
-
-
-def _read_image(content):
-    """Return a whole image, in grey."""
-    import cv2
-
-    # OpenCV fills up JPEG files that are cut short. The marker of the end is no part of the
-    # compressed pixels, which begin after the last marker of a scan.
-    if content.startswith(b"\xff\xd8") and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
-        raise ValueError("it is a JPEG image that is cut short")
-    image = None
-    if content:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise ValueError("OpenCV finds no image in it" if content else "it is empty")
-    return image
 
 
 def _find(pattern, data_home, what):

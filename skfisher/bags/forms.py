@@ -214,15 +214,15 @@ class FormedBags:
             If a file cannot be read, holds no such array, or another width, dtype or other column
             names than the rest. The message names the file.
 
+        See Also
+        --------
+        Bags.load : Bags of a folder that `save` wrote: one file, which is faster to read.
+
         Notes
         -----
         The headers of ``.npy`` and ``.npz`` files say how long bags are; what has another `reader`
         is read once to find out. Files must stay as they are: one whose array has changed its
         shape or dtype is refused when it is read again.
-
-        See Also
-        --------
-        Bags.load : Bags of a folder that `save` wrote: one file, which is faster to read.
 
         Examples
         --------

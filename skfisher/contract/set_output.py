@@ -29,7 +29,10 @@ class BagOutputMixin:
         -------
         X_transformed : Bags, or for a table an array of shape (n_samples, n_features_out)
         """
-        output = self._transform(X)
+        return self._in_form(self._transform(X), X)
+
+    def _in_form(self, output, X):
+        """Return output for `X` in the form that ``set_output`` asks for."""
         if isinstance(output, Bags):
             return output._marked(False, self._names_asked_for())
         return wrap_output(to_host(output) if wants_data_frame(self) else output, X, self)

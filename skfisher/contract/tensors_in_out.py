@@ -17,6 +17,8 @@ __all__ = ["mirrors_input", "reads_input"]
 
 # Arguments that are samples, as X is; all others are labels.
 SAMPLES = {"X", "Y", "X_val"}
+# What messages ask for a list of, where an estimator does not say what its samples are.
+BAGS = "2-D arrays, one per bag"
 
 
 def reads_input(method, *, mirror=False):
@@ -37,7 +39,7 @@ def reads_input(method, *, mirror=False):
     @restoring
     @functools.wraps(method)
     def call(self, X, *args, **kwargs):
-        given, X = X, listed(X)
+        given, X = X, listed(X, of=getattr(self, "_samples", BAGS))
         of_tensors = mirror and _is_of_tensors(X)
         X = _read("X", X)
         args = [

@@ -1,5 +1,6 @@
 """Images in, bags of flattened patches out."""
 
+import functools
 from numbers import Integral, Real
 
 import numpy as np
@@ -7,24 +8,29 @@ from numpy.lib.stride_tricks import sliding_window_view
 from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skfisher._compat import Interval, _fit_context
-from skfisher.arrays.dense import as_dense, describe, listed, nesting, no_array, odd_one_out
+from skfisher._compat import Interval
 from skfisher.arrays.exact import check_exact
-from skfisher.arrays.libraries import float_dtype, is_cupy
-from skfisher.bags.bags import Bags
+from skfisher.arrays.libraries import float_dtype
 from skfisher.bags.feature_names import check_features, names_in
-from skfisher.contract.estimator import BagEstimator, all_or_nothing
-from skfisher.contract.set_output import BagOutputMixin
+from skfisher.contract.estimator import BagEstimator
 from skfisher.contract.validation import check_table
+from skfisher.descriptors.extraction import ExtractionMixin, Work, paths_in
+from skfisher.descriptors.images import (
+    IMAGES,
+    as_images,
+    check_channels,
+    check_finite,
+    check_scale,
+    scale_of,
+    with_channels,
+)
+from skfisher.descriptors.reading import read_array, read_image
 from skfisher.warning import warn_caller
 
-__all__ = ["ImagePatches"]
-
-IMAGE = "an image is an array of shape (height, width) or (height, width, n_channels)"
-IMAGES = "arrays of shape (height, width) or (height, width, n_channels), one per image"
+__all__ = ["ImagePatches", "patches_of_image"]
 
 
-class ImagePatches(BagOutputMixin, TransformerMixin, BagEstimator):
+class ImagePatches(ExtractionMixin, TransformerMixin, BagEstimator):
     """Cut every image into overlapping patches: one bag per image, one descriptor per patch.
 
     A patch is flattened row by row, the channels of a pixel side by side.
@@ -41,6 +47,11 @@ class ImagePatches(BagOutputMixin, TransformerMixin, BagEstimator):
         Append where the centre of each patch lies in its image, x and y from -0.5 (left, top) to
         0.5 (right, bottom), times this number. A mixture of patches with positions knows that sky
         is above. By default nothing is appended.
+    reader : callable, default=None
+        Returns the image of a path. By default OpenCV reads it, colours in the order red, green,
+        blue; of ``.npy`` files NumPy reads the array.
+    n_jobs : int, default=None
+        Number of threads; None for 1, -1 for all cores. It does not change the result.
 
     Attributes
     ----------
@@ -52,12 +63,15 @@ class ImagePatches(BagOutputMixin, TransformerMixin, BagEstimator):
     See Also
     --------
     DescriptorTransformer : Reduce or scale the patches, for instance by PCA.
-    skfisher.descriptors.dense_sift : Patches described by their gradients.
+    DenseSIFT : Patches described by their gradients.
+    SpatialPyramid : Encode the parts of an image one by one.
 
     Notes
     -----
     The following are read as images, all with the same number of channels:
 
+    - a list of paths, whose images are read one by one, when it is their turn; that two files
+      differ is therefore seen on the way, not before;
     - an array (n_images, height, width) or (n_images, height, width, n_channels);
     - a list of arrays (height, width) or (height, width, n_channels) of different sizes;
     - a table (n_images, n_channels): images of a single pixel, as a table passed to other
@@ -82,55 +96,31 @@ class ImagePatches(BagOutputMixin, TransformerMixin, BagEstimator):
         "patch_size": [Interval(Integral, 1, None, closed="left"), tuple],
         "step": [Interval(Integral, 1, None, closed="left"), tuple],
         "positions": [Interval(Real, 0, float(np.finfo(np.float32).max), closed="both"), None],
+        "reader": [callable, None],
+        "n_jobs": [Integral, None],
     }
 
-    _takes = f"images: a list of {IMAGES}"
+    _samples, _takes = IMAGES, f"images: a list of {IMAGES}"
 
-    def __init__(self, patch_size=8, *, step=1, positions=None):
+    def __init__(self, patch_size=8, *, step=1, positions=None, reader=None, n_jobs=None):
         self.patch_size = patch_size
         self.step = step
         self.positions = positions
+        self.reader = reader
+        self.n_jobs = n_jobs
 
-    @all_or_nothing
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
-        """Check the parameters and the images, and remember the number of channels.
-
-        Parameters
-        ----------
-        X : array or list of arrays
-            Images, see Notes of the class.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : ImagePatches
-
-        Raises
-        ------
-        TypeError
-            If an image is no array, or not made of real numbers.
-        ValueError
-            If there are no images, or if they differ in their number of channels or in whether
-            they are bytes or floats, hold NaN or infinity, or are smaller than a patch. The
-            message names the image.
-        """
-        _pair(self.step, "step")
-        self._read(X, reset=True)
-        return self
-
-    def _transform(self, X):
-        check_is_fitted(self)
-        images, is_table = self._read(X, reset=False)
-        bags = cut_patches(
-            images, _pair(self.patch_size, "patch_size"), _pair(self.step, "step"), self.positions
+    def _look(self, X, reset):
+        if not reset:
+            check_is_fitted(self)
+        patch_size, step = _pair(self.patch_size, "patch_size"), _pair(self.step, "step")
+        describe = functools.partial(
+            patches_of_image, patch_size=patch_size, step=step, positions=self.positions
         )
-        return bags.values if is_table else bags
-
-    def _read(self, X, *, reset):
-        """Return a sequence of images (height, width, n_channels), and if `X` was a table."""
-        images = as_images(X)
+        paths = paths_in(X)
+        if paths is not None:
+            return self._look_at_files(paths, describe, reset)
+        who = type(self).__name__
+        images = as_images(X, who)
         is_table = images is None
         if is_table:
             if not reset and self._fit_on_bags:
@@ -139,22 +129,36 @@ class ImagePatches(BagOutputMixin, TransformerMixin, BagEstimator):
                     "single image, X.reshape(n, height, width) for n flattened ones."
                 )
             images = check_table(self, X, reset=reset, dtype="numeric")[:, None, None, :]
-        fitted = None if reset else self.n_features_in_
-        n_channels = _check_channels(images, fitted)
-        scale = _check_scale(images)
+        n_channels = check_channels(images, None if reset else self.n_features_in_, who)
+        scale = check_scale(images)
         for i, image in enumerate(images):
-            _check_image(image, i, _pair(self.patch_size, "patch_size"), is_table)
+            _check_size(image, f"X[{i}]", patch_size, is_table)
+            check_finite(image, f"X[{i}]")
         if not reset and scale != self._scale and not is_table:
             warn_caller(
                 f"ImagePatches was fitted on images of {self._scale}, and these are of {scale}: "
                 "nothing is rescaled, so convert them if their values do not mean the same."
             )
         if reset:
-            self._scale = scale
-            self._fit_on_bags = not is_table
-            if not is_table:
-                check_features(self, None, n_channels, reset=True)
-        return images, is_table
+            self._keep(scale, n_channels, is_table)
+        arguments = [(image, f"X[{i}]") for i, image in enumerate(images)]
+        return Work(describe, arguments, is_table)
+
+    def _look_at_files(self, paths, describe, reset):
+        reader = read_image if self.reader is None else self.reader
+        if reset:
+            image = with_channels(read_array(paths[0], reader), paths[0])
+            self._keep(scale_of(image), image.shape[2], False)
+        describe = functools.partial(
+            _patches_of_file, reader=reader, n_channels=self.n_features_in_, scale=self._scale,
+            describe=describe,
+        )  # fmt: skip
+        return Work(describe, [(path,) for path in paths])
+
+    def _keep(self, scale, n_channels, is_table):
+        self._scale, self._fit_on_bags = scale, not is_table
+        if not is_table:
+            check_features(self, None, n_channels, reset=True)
 
     def get_feature_names_out(self, input_features=None):
         """Name the columns of a patch, such as ``x0_r2_c3`` for channel 0 of row 2, column 3.
@@ -182,126 +186,64 @@ class ImagePatches(BagOutputMixin, TransformerMixin, BagEstimator):
         return tags
 
 
-def cut_patches(images, patch_size, step, positions=None):
-    """Cut images (height, width, n_channels) into patches, one bag per image.
+def patches_of_image(image, name="X[0]", *, patch_size, step, positions=None):
+    """Cut an image into patches.
 
-    Memory beyond the result is that of the patches of one image.
+    Parameters
+    ----------
+    image : array of shape (height, width, n_channels)
+    name : str, default="X[0]"
+        What messages call it.
+    patch_size, step : (int, int)
+    positions : float, default=None
+        By what positions are multiplied that are appended.
+
+    Returns
+    -------
+    patches : array of shape (n_patches, patch height * patch width * n_channels)
+        With positions, two columns wider, and of a floating-point dtype.
     """
     (height, width), (down, right) = patch_size, step
-    lengths = [
-        ((image.shape[0] - height) // down + 1) * ((image.shape[1] - width) // right + 1)
-        for image in images
-    ]
-    n_pixels = height * width * images[0].shape[2]
-    dtype = np.result_type(*{image.dtype for image in images})
+    windows = sliding_window_view(image, (height, width), axis=(0, 1))[::down, ::right]
+    n_down, n_right = windows.shape[:2]
+    windows = windows.transpose(0, 1, 3, 4, 2)
     if positions is None:
-        values = np.empty((sum(lengths), n_pixels), dtype)
-    else:
-        values = np.empty((sum(lengths), n_pixels + 2), float_dtype(dtype))
-    bags = Bags.from_lengths(values, lengths)
-    for i, (image, bag) in enumerate(zip(images, bags, strict=True)):
-        if values.dtype.kind == "f":
-            check_exact(image, f"X[{i}]")
-        windows = sliding_window_view(image, (height, width), axis=(0, 1))[::down, ::right]
-        bag[:, :n_pixels] = windows.transpose(0, 1, 3, 4, 2).reshape(len(bag), n_pixels)
-        if positions is not None:
-            n_down, n_right = windows.shape[:2]
-            x = (right * np.arange(n_right) + width / 2) / image.shape[1] - 0.5
-            y = (down * np.arange(n_down) + height / 2) / image.shape[0] - 0.5
-            bag[:, n_pixels] = positions * np.tile(x, n_down)
-            bag[:, n_pixels + 1] = positions * np.repeat(y, n_right)
-    return bags
+        return windows.reshape(n_down * n_right, -1)
+    check_exact(image, name)
+    patches = np.empty((n_down * n_right, windows[0, 0].size + 2), float_dtype(image.dtype))
+    patches[:, :-2] = windows.reshape(len(patches), -1)
+    x = (right * np.arange(n_right) + width / 2) / image.shape[1] - 0.5
+    y = (down * np.arange(n_down) + height / 2) / image.shape[0] - 0.5
+    patches[:, -2] = positions * np.tile(x, n_down)
+    patches[:, -1] = positions * np.repeat(y, n_right)
+    return patches
 
 
-def as_images(X):
-    """Return `X` as a sequence of arrays (height, width, n_channels), or None for a table."""
-    if isinstance(X, Bags):
-        raise TypeError("X is Bags already: ImagePatches takes images, and makes bags of them.")
-    X = listed(X, of=IMAGES)
-    if X is None or isinstance(X, str | bytes):
-        raise TypeError(f"X is {describe(X)}, but a list of {IMAGES} is needed.")
-    if not isinstance(X, list | tuple):
-        if nesting(X) < 3:
-            return None
-        images = _with_channels(X, "X", 3)
-        if len(images) == 0:
-            raise ValueError("X holds no images: at least 1 is needed.")
-        if images.size == 0:
-            raise ValueError(f"X[0] is empty, of shape {X.shape[1:]}, and so are all others.")
-        return images
-    if len(X) == 0:
-        raise ValueError("X holds no images: at least 1 is needed.")
-    for i, image in enumerate(X):
-        if nesting(image) == 0 or isinstance(image, Bags):
-            raise no_array(image, f"X[{i}]", IMAGE)
-        if isinstance(image, list | tuple) and len(image) == 0:
-            raise ValueError(f"X[{i}] is empty: drop it.")
-    if max(map(nesting, X)) < 2:
-        return None
-    return [_with_channels(image, f"X[{i}]", 2) for i, image in enumerate(X)]
-
-
-def _with_channels(array, name, n_dims):
-    """Return `array` of `n_dims` dimensions and one of channels, added if missing."""
-    array = as_dense(array, name)
-    if is_cupy(array):
-        raise TypeError(f"{name} is on a GPU, but images are cut on the CPU: write {name}.get().")
-    if n_dims == 2 and array.size == 0:
-        raise ValueError(f"{name} is empty, of shape {array.shape}: drop it.")
-    if array.ndim not in (n_dims, n_dims + 1):
-        shape = ("n_images, " if n_dims == 3 else "") + "height, width"
+def _patches_of_file(path, *, reader, n_channels, scale, describe):
+    image = with_channels(read_array(path, reader), path)
+    if (image.shape[2], scale_of(image)) != (n_channels, scale):
         raise ValueError(
-            f"{name} has shape {array.shape}: ({shape}) or ({shape}, n_channels) is needed."
+            f"{path} has {image.shape[2]} channels of {scale_of(image)}, but the first image of "
+            f"`fit` has {n_channels} of {scale}: all must be alike. Convert them in a `reader`."
         )
-    return array[..., None] if array.ndim == n_dims else array
+    _check_size(image, path, describe.keywords["patch_size"])
+    check_finite(image, path)
+    return describe(image, path)
 
 
-def _check_channels(images, fitted):
-    """Return the number of channels, which all images and those of `fit` must have in common."""
-    found = [image.shape[2] for image in images]
-    odd, usual = odd_one_out(found, fitted)
-    if odd is not None:
-        raise ValueError(
-            f"X[{odd}] has {found[odd]} channels, but X[{usual}] has {found[usual]}: all images "
-            "must have the same number."
-        )
-    if fitted not in (None, found[0]):
-        raise ValueError(
-            f"the images have {found[0]} channels, but ImagePatches was fitted on images of "
-            f"{fitted}."
-        )
-    return found[0]
-
-
-def _check_scale(images):
-    """Return what the values of images are, which all images must have in common."""
-    found = ["floats" if image.dtype.kind == "f" else str(image.dtype) for image in images]
-    odd, usual = odd_one_out(found)
-    if odd is not None:
-        raise ValueError(
-            f"X[{odd}] has dtype {images[odd].dtype}, but X[{usual}] has {images[usual].dtype}: "
-            "their values may not mean the same, such as 255 and 1.0 for white. Convert them, for "
-            "instance bytes to floats by / 255."
-        )
-    return found[0]
-
-
-def _check_image(image, i, patch_size, is_table):
+def _check_size(image, name, patch_size, is_table=False):
     if image.shape[0] < patch_size[0] or image.shape[1] < patch_size[1]:
-        first = f"np.moveaxis(X[{i}], 0, -1)"
         hint = (
             " A table (2-D) is read as images of one pixel: write [X] for a single image, "
             "X.reshape(n, height, width) for n flattened ones."
         )
+        first = f" If its channels come first, write np.moveaxis({name}, 0, -1)."
         raise ValueError(
-            f"X[{i}] is {image.shape[0]} x {image.shape[1]} pixels, smaller than a patch of "
+            f"{name} is {image.shape[0]} x {image.shape[1]} pixels, smaller than a patch of "
             f"{patch_size[0]} x {patch_size[1]}: lower patch_size or drop it."
             + (hint if is_table else "")
-            + (f" If its channels come first, write {first}." if image.shape[2] > 4 else "")
+            + (first if image.shape[2] > 4 else "")
         )
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        row, column, _ = np.argwhere(~np.isfinite(image))[0]
-        raise ValueError(f"X[{i}] contains NaN or infinity at row {row}, column {column}.")
 
 
 def _pair(value, name):

@@ -1,18 +1,24 @@
 """Dense SIFT: images to bags of descriptors on a regular grid."""
 
+import functools
 from collections.abc import Iterator
 from numbers import Integral, Real
 
 import numpy as np
+from sklearn.base import TransformerMixin
 
 from skfisher._compat import Interval, validate_parameter_constraints
 from skfisher.arrays.dense import as_dense, describe, listed, nesting, no_array
 from skfisher.bags.bags import Bags
+from skfisher.contract.estimator import BagEstimator
+from skfisher.descriptors.extraction import ExtractionMixin, Work, paths_in
+from skfisher.descriptors.images import IMAGES, as_images, check_finite, with_channels
+from skfisher.descriptors.reading import import_opencv, read_array, read_image
 from skfisher.parallel.threads import map_in_order
 
-__all__ = ["dense_sift"]
+__all__ = ["DenseSIFT", "dense_sift"]
 
-IMAGES = "uint8 arrays of shape (height, width), one per image"
+GREY_IMAGES = "uint8 arrays of shape (height, width), one per image"
 
 PARAMETERS = {
     "patch_size": [Interval(Real, 0, np.inf, closed="neither")],
@@ -75,12 +81,7 @@ def dense_sift(images, *, patch_size=24, step=8, scales=(1.0, 0.707, 0.5, 0.354)
     >>> dense_sift([image]).lengths
     array([69])
     """
-    try:
-        import cv2  # noqa: F401 - the workers import it too; say here what is missing
-    except ImportError as error:
-        raise ImportError(
-            "dense_sift needs OpenCV, which is not installed. Install skfisher[images]."
-        ) from error
+    import_opencv("dense_sift")  # here, and not in a thread, is said what is missing
     validate_parameter_constraints(
         PARAMETERS,
         {"patch_size": patch_size, "step": step, "scales": scales, "n_jobs": n_jobs},
@@ -105,9 +106,11 @@ def _check_scales(scales):
 
 def _check_images(images, patch_size, largest):
     """Return grey images as a list of uint8 arrays that hold a patch each at the largest scale."""
-    images = listed(list(images) if isinstance(images, Iterator) else images, "images", of=IMAGES)
+    images = listed(
+        list(images) if isinstance(images, Iterator) else images, "images", of=GREY_IMAGES
+    )
     if images is None or isinstance(images, str | bytes | Bags):
-        raise TypeError(f"images is {describe(images)}, but a list of {IMAGES} is needed.")
+        raise TypeError(f"images is {describe(images)}, but a list of {GREY_IMAGES} is needed.")
     if getattr(images, "ndim", 3) == 2:
         raise ValueError("images is two-dimensional: write [images] if it is a single image.")
     if len(images) == 0:
@@ -133,13 +136,17 @@ def _check_images(images, patch_size, largest):
                 f"needed: write np.uint8(255 * images[{i}]) if it goes from 0 to 1, or "
                 f"np.uint8(images[{i}]) if it goes from 0 to 255."
             )
-        if _shrunk(min(image.shape), largest) < patch_size:
-            at_scale = "" if largest == 1 else f" at the largest scale, {largest:g}"
-            raise ValueError(
-                f"images[{i}] is {image.shape[0]} x {image.shape[1]} pixels, smaller than a patch "
-                f"of {patch_size:g}{at_scale}."
-            )
+        _check_size(image, f"images[{i}]", patch_size, largest)
     return images
+
+
+def _check_size(image, name, patch_size, largest):
+    if _shrunk(min(image.shape[:2]), largest) < patch_size:
+        at_scale = "" if largest == 1 else f" at the largest scale, {largest:g}"
+        raise ValueError(
+            f"{name} is {image.shape[0]} x {image.shape[1]} pixels, smaller than a patch of "
+            f"{patch_size:g}{at_scale}."
+        )
 
 
 def _shrunk(side, scale):
@@ -147,12 +154,12 @@ def _shrunk(side, scale):
     return round(side * scale)
 
 
-def _sift_of_image(image, patch_size, step, scales):
+def _sift_of_image(image, patch_size, step, scales, positions=None):
     import cv2
 
     # OpenCV draws the 4 x 4 histograms 1.5 keypoint sizes apart, so a patch spans 6 sizes.
     sift, size = cv2.SIFT_create(), patch_size / 6
-    found = []
+    found, places = [], []
     for scale in scales:
         if _shrunk(min(image.shape), scale) < patch_size:
             continue
@@ -160,10 +167,183 @@ def _sift_of_image(image, patch_size, step, scales):
         rows, columns = (_grid(side, patch_size, step) for side in small.shape)
         points = [cv2.KeyPoint(float(x), float(y), size, 0.0) for y in rows for x in columns]
         found.append(sift.compute(small, points)[1].astype(np.uint8))
-    return np.concatenate(found)
+        if positions is not None:
+            height, width = small.shape
+            x, y = (columns + 0.5) / width - 0.5, (rows + 0.5) / height - 0.5
+            places.append(np.column_stack([np.tile(x, len(y)), np.repeat(y, len(x))]))
+    found = np.concatenate(found)
+    if positions is None:
+        return found
+    return np.hstack([found, positions * np.concatenate(places)], dtype=np.float32)
 
 
 def _grid(side, patch_size, step):
     """Return the centres of the patches that fit in `side` pixels, the rest shared by both ends."""
     n = int((side - patch_size) // step) + 1
     return (side - 1) / 2 + step * (np.arange(n) - (n - 1) / 2)
+
+
+class DenseSIFT(ExtractionMixin, TransformerMixin, BagEstimator):
+    """Describe images by SIFT on a regular grid, at several scales: one bag per image.
+
+    As :func:`~skfisher.descriptors.dense_sift`, for whatever images come in, with positions if
+    they are wanted.
+
+    Parameters
+    ----------
+    patch_size : float, default=24
+        Side of a patch in pixels of the shrunken image.
+    step : int, default=8
+        Distance of patches in pixels of the shrunken image.
+    scales : sequence of float, default=(1.0, 0.707, 0.5, 0.354)
+        Factors on the side of an image. Scales at which no patch fits are left out.
+    positions : float, default=None
+        Append where the centre of each patch lies in its image, x and y from -0.5 (left, top) to
+        0.5 (right, bottom), times this number. By default nothing is appended.
+    reader : callable, default=None
+        Returns the image of a path. By default OpenCV reads it; of ``.npy`` files NumPy reads the
+        array.
+    n_jobs : int, default=None
+        Number of threads; None for 1, -1 for all cores. It does not change the result.
+
+    See Also
+    --------
+    ImagePatches : Pixels as they are.
+    DescriptorTransformer : With ``make_pipeline(PowerL2Normalizer(), PCA(64))``, RootSIFT in 64
+        dimensions.
+    SpatialPyramid : Encode the parts of an image one by one.
+
+    Notes
+    -----
+    Images are a list of paths, a list of arrays (height, width) or (height, width, 3), or an array
+    of several of one size. Colours, in the order red, green, blue, are turned into grey. SIFT
+    looks at differences from 0 to 255: floats are taken for shares of white, from 0 to 1, and
+    multiplied; integers of 16 bits are divided.
+
+    Descriptors are 128 whole numbers from 0 to 255, as uint8. With `positions` they are 130
+    numbers of float32, four times as large.
+
+    Nothing is learned: `transform` may be called without `fit`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfisher import DenseSIFT
+    >>> images = np.random.default_rng(0).random((3, 64, 80))
+    >>> DenseSIFT().fit_transform(images)
+    <Bags: n_bags=3, n_descriptors=207 (69 a bag), n_features=128, uint8, cpu>
+    """
+
+    _parameter_constraints: dict = {
+        **PARAMETERS,
+        "positions": [Interval(Real, 0, float(np.finfo(np.float32).max), closed="both"), None],
+        "reader": [callable, None],
+    }
+
+    _samples = IMAGES
+
+    def __init__(
+        self,
+        patch_size=24,
+        *,
+        step=8,
+        scales=(1.0, 0.707, 0.5, 0.354),
+        positions=None,
+        reader=None,
+        n_jobs=None,
+    ):
+        self.patch_size = patch_size
+        self.step = step
+        self.scales = scales
+        self.positions = positions
+        self.reader = reader
+        self.n_jobs = n_jobs
+
+    def _look(self, X, reset):
+        import_opencv("DenseSIFT")
+        scales = _check_scales(self.scales)
+        describe = functools.partial(
+            _sift_of_sample, patch_size=self.patch_size, step=self.step, scales=scales,
+            positions=self.positions, reader=read_image if self.reader is None else self.reader,
+        )  # fmt: skip
+        paths = paths_in(X)
+        if paths is not None:
+            return Work(describe, [(path, path) for path in paths])
+        images = as_images(X, "DenseSIFT")
+        if images is None:
+            raise ValueError(
+                "X is two-dimensional, but DenseSIFT takes images: write [X] for a single image, "
+                "X.reshape(n, height, width) for n flattened ones."
+            )
+        samples = [(image, f"X[{i}]") for i, image in enumerate(images)]
+        for image, name in samples:
+            _check_image(image, name, self.patch_size, max(scales))
+        return Work(describe, samples)
+
+    def get_feature_names_out(self, input_features=None):
+        """Name the features: ``r0_c1_o2`` is direction 2 in row 0, column 1 of the 4 x 4 cells.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Ignored.
+
+        Returns
+        -------
+        names : ndarray of str objects
+        """
+        names = [f"r{i}_c{j}_o{k}" for i in range(4) for j in range(4) for k in range(8)]
+        if self.positions is not None:
+            names += ["position_x", "position_y"]
+        return np.asarray(names, dtype=object)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.input_tags.two_d_array = False  # a table is no image
+        tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def _sift_of_sample(sample, name, *, patch_size, step, scales, positions, reader):
+    if isinstance(sample, str):
+        sample = with_channels(read_array(sample, reader), name)
+        _check_image(sample, name, patch_size, max(scales))
+    return _sift_of_image(_grey(sample), patch_size, step, scales, positions)
+
+
+def _check_image(image, name, patch_size, largest):
+    """Refuse what cannot be turned into a grey image of bytes that holds a patch."""
+    if image.shape[2] not in (1, 3):
+        raise ValueError(
+            f"{name} has {image.shape[2]} channels, but 1 (grey) or 3 (red, green, blue) are "
+            f"needed: leave transparency out by {name}[..., :3]."
+        )
+    _check_size(image, name, patch_size, largest)
+    if image.dtype.kind == "f":
+        check_finite(image, name)
+        low, high = image.min(), image.max()
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"{name} holds floats from {low:g} to {high:g}, but 0 is black and 1 is white: "
+                f"write np.uint8({name}) if it goes from 0 to 255, else rescale it."
+            )
+    elif image.dtype not in (np.uint8, np.uint16):
+        raise ValueError(
+            f"{name} has dtype {image.dtype}, whose scale cannot be known: write "
+            f"np.uint8({name}) if it goes from 0 to 255."
+        )
+
+
+def _grey(image):
+    """Return an image (height, width) of bytes."""
+    import cv2
+
+    if image.dtype == np.uint16:
+        image = np.rint(image / 257).astype(np.uint8)
+    elif image.dtype.kind == "f":
+        image = np.rint(255 * image.astype(np.float64)).astype(np.uint8)
+    if image.shape[2] == 1:
+        return image[..., 0]
+    return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)

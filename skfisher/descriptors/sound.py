@@ -2,6 +2,7 @@
 
 import math
 from numbers import Integral, Real
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -14,7 +15,7 @@ from skfisher.arrays.libraries import float_dtype, is_cupy
 from skfisher.process_state import one_blas_thread
 from skfisher.warning import warn_caller
 
-__all__ = ["deltas", "mfcc"]
+__all__ = ["cepstrum", "check_signal", "deltas", "framing_of", "mfcc", "scaled"]
 
 POSITIVE = [Interval(Real, 0, np.inf, closed="neither")]
 COUNT = [Interval(Integral, 1, None, closed="left")]
@@ -121,6 +122,40 @@ def mfcc(
         },
         "mfcc",
     )
+    framing = framing_of(
+        sample_rate, n_coefficients=n_coefficients, n_bands=n_bands, window=window, step=step,
+        pre_emphasis=pre_emphasis,
+    )  # fmt: skip
+    signal = check_signal(signal, "signal")
+    return cepstrum(signal, framing)
+
+
+class Framing(NamedTuple):
+    """How a sound is cut into frames, and what is kept of them."""
+
+    length: int  # of a frame, in samples
+    hop: int
+    n_fft: int
+    filters: np.ndarray  # (n_bands, n_fft // 2 + 1)
+    n_coefficients: int
+    pre_emphasis: float
+
+
+def framing_of(sample_rate, *, n_coefficients, n_bands, window, step, pre_emphasis):
+    """Return how sounds of a sample rate are cut, or say which parameters contradict each other.
+
+    Parameters
+    ----------
+    sample_rate : float
+    n_coefficients, n_bands : int
+    window, step : float
+    pre_emphasis : float
+        As of `mfcc`.
+
+    Returns
+    -------
+    framing : Framing
+    """
     if n_coefficients > n_bands:
         raise ValueError(
             f"n_coefficients={n_coefficients} cannot exceed n_bands={n_bands}: the cosine "
@@ -129,25 +164,40 @@ def mfcc(
     length = _samples(window, "window", sample_rate)
     hop = _samples(step, "step", sample_rate)
     n_fft = 1 << (length - 1).bit_length()
-    signal = _check_signal(signal)
-    dtype = float_dtype(signal.dtype)
-    filters = _mel_bands(n_bands, n_fft, sample_rate).astype(dtype)
+    filters = _mel_bands(n_bands, n_fft, sample_rate)
     _warn_of_empty_bands(filters, sample_rate / n_fft, sample_rate, window)
+    return Framing(length, hop, n_fft, filters, n_coefficients, pre_emphasis)
 
+
+def cepstrum(signal, framing):
+    """Return the coefficients of every frame of a signal that `check_signal` let pass.
+
+    Parameters
+    ----------
+    signal : array of shape (n_samples,)
+    framing : Framing
+
+    Returns
+    -------
+    coefficients : array of shape (n_frames, n_coefficients)
+    """
+    length, hop, n_fft = framing.length, framing.hop, framing.n_fft
+    dtype = float_dtype(signal.dtype)
+    filters = framing.filters.astype(dtype)
     if len(signal) < length:
-        signal = _scaled(signal, dtype)
+        signal = scaled(signal, dtype)
         signal = np.pad(signal, (0, length - len(signal)))
     windows = sliding_window_view(signal, length)[::hop]
-    coefficients = np.empty((len(windows), n_coefficients), dtype)
+    coefficients = np.empty((len(windows), framing.n_coefficients), dtype)
     hamming = np.hamming(length).astype(dtype)
     n_frames = max(1, NUMBERS_PER_BLOCK // n_fft)
     for first in range(0, len(windows), n_frames):
-        frames = _scaled(windows[first : first + n_frames], dtype)
+        frames = scaled(windows[first : first + n_frames], dtype)
         # What comes before each frame; before the first there is silence.
         starts = hop * np.arange(first, first + len(frames))
-        before = np.where(starts > 0, _scaled(signal[starts - 1], dtype), 0)
+        before = np.where(starts > 0, scaled(signal[starts - 1], dtype), 0)
         before = np.concatenate([before[:, None], frames[:, :-1]], axis=1)
-        frames = (frames - dtype.type(pre_emphasis) * before) * hamming
+        frames = (frames - dtype.type(framing.pre_emphasis) * before) * hamming
         with np.errstate(over="ignore", invalid="ignore"):
             spectrum = rfft(frames, n_fft)
             power = (spectrum.real**2 + spectrum.imag**2) / n_fft
@@ -160,24 +210,31 @@ def mfcc(
         # The floor keeps digital silence finite, and lies below the noise of 16-bit sound, 3e-11.
         log_bands = np.log(np.maximum(bands, 1e-12))
         spectra = dct(log_bands, type=2, norm="ortho", axis=1)
-        coefficients[first : first + len(frames)] = spectra[:, :n_coefficients]
+        coefficients[first : first + len(frames)] = spectra[:, : framing.n_coefficients]
     return coefficients
 
 
-def _check_signal(signal):
-    """Return `signal` as a finite array of one dimension and of a known scale, or raise."""
-    signal = as_dense(signal, "signal")
+def check_signal(signal, name):
+    """Return `signal` as a finite array of one dimension and of a known scale, or raise.
+
+    Parameters
+    ----------
+    signal : array-like
+    name : str
+        What messages call it.
+    """
+    signal = as_dense(signal, name)
     if is_cupy(signal):
-        raise TypeError("signal is on a GPU, but mfcc works on the CPU: write signal.get().")
+        raise TypeError(f"{name} is on a GPU, but mfcc works on the CPU: write {name}.get().")
     if signal.ndim != 1 or signal.size == 0:
         raise ValueError(
-            f"mfcc needs a signal of shape (n_samples,) with at least 1 sample, got shape "
-            f"{signal.shape}: pass one channel at a time."
+            f"mfcc needs a signal of shape (n_samples,) with at least 1 sample, but {name} got "
+            f"shape {signal.shape}: pass one channel at a time."
         )
     if signal.dtype.kind == "b" or (signal.dtype.kind in "iu" and signal.dtype.itemsize > 4):
         raise TypeError(
-            f"signal has dtype {signal.dtype}, which does not tell the scale of a sound: write "
-            "signal.astype(np.int16) if its samples have 16 bits, or divide it, so that it lies "
+            f"{name} has dtype {signal.dtype}, which does not tell the scale of a sound: write "
+            f"{name}.astype(np.int16) if its samples have 16 bits, or divide it, so that it lies "
             "between -1 and 1."
         )
     peak = 0
@@ -185,23 +242,24 @@ def _check_signal(signal):
         block = signal[first : first + NUMBERS_PER_BLOCK]
         if not np.isfinite(block).all():
             where = first + int(np.argmin(np.isfinite(block)))
-            raise ValueError(f"the signal contains NaN or infinity at sample {where}.")
+            raise ValueError(f"{name} contains NaN or infinity at sample {where}.")
         peak = max(peak, abs(float(block.max())), abs(float(block.min())))
+    subject = "The signal" if name == "signal" else name
     if signal.dtype.kind == "f" and peak > LOUD:
         warn_caller(
-            f"The signal goes up to {peak:g}, but floats are expected to lie between -1 and 1: "
+            f"{subject} goes up to {peak:g}, but floats are expected to lie between -1 and 1: "
             "divide it by the largest value it can have, 32768 for samples of 16 bits."
         )
     if signal.dtype == np.int32 and 0 < peak < 2**15:
         warn_caller(
-            f"The signal has dtype int32 but goes up to {peak:g} only: if its samples have 16 "
-            "bits, write signal.astype(np.int16)."
+            f"{subject} has dtype int32 but goes up to {peak:g} only: if its samples have 16 bits, "
+            f"write {name}.astype(np.int16)."
         )
     return signal
 
 
-def _scaled(signal, dtype):
-    """Return samples as floats, integers divided by the largest value of their type."""
+def scaled(signal, dtype):
+    """Return samples as floats of a dtype, integers divided by the largest value of their type."""
     if signal.dtype.kind == "f":
         return signal.astype(dtype)
     largest = np.iinfo(signal.dtype).max

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from skfisher import Bags
+from skfisher import Bags, DenseSIFT
 from skfisher.descriptors import dense_sift
 
 
@@ -142,3 +142,96 @@ def test_opencv_is_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(ImportError, match=r"Install skfisher\[images\]"):
         dense_sift([np.zeros((30, 30), np.uint8)])
+
+
+def test_the_transformer_gives_what_the_function_gives(rng):
+    pytest.importorskip("cv2")
+    images = [rng.integers(0, 256, size=(40, 30 + n), dtype=np.uint8) for n in range(3)]
+    options = {"patch_size": 20, "step": 5, "scales": (1.0, 0.6)}
+    expected = dense_sift(images, **options)
+    for form in (images, [image[..., None] for image in images]):
+        found = DenseSIFT(**options).transform(form)  # nothing is learned
+        np.testing.assert_array_equal(found.values, expected.values)
+        np.testing.assert_array_equal(found.lengths, expected.lengths)
+
+
+def test_colours_floats_and_integers_are_turned_into_grey(rng):
+    cv2 = pytest.importorskip("cv2")
+    image = rng.integers(0, 256, size=(30, 40, 3), dtype=np.uint8)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    expected = dense_sift([grey]).values
+    same = [image, image / 255, np.float32(image / 255), image.astype(np.uint16) * 257]
+    found = DenseSIFT().fit_transform([*same, grey, grey / 255])
+    for bag in found:
+        np.testing.assert_array_equal(bag, expected)
+    # green counts most: ITU-R BT.601
+    weights = np.array([0.299, 0.587, 0.114])
+    assert np.abs(grey - image @ weights).max() < 1
+
+
+def test_positions_are_the_centres_of_patches(rng):
+    pytest.importorskip("cv2")
+    image = rng.integers(0, 256, size=(48, 64), dtype=np.uint8)
+    (bag,) = DenseSIFT(patch_size=24, step=8, scales=(1.0, 0.5), positions=2.0).fit_transform(
+        [image]
+    )
+    np.testing.assert_array_equal(
+        bag[:, :-2], dense_sift([image], patch_size=24, step=8, scales=(1.0, 0.5))[0]
+    )
+    assert bag.dtype == np.float32
+    # at full size patches begin at 0, 8, ... of 64 and 48; at half size at 0 and 8 of 32 and 24
+    expected = [(x, y) for y in range(12, 37, 8) for x in range(12, 53, 8)]
+    x, y = np.array(expected, float).T
+    np.testing.assert_allclose(
+        bag[:24, -2:], np.c_[2 * (x / 64 - 0.5), 2 * (y / 48 - 0.5)], atol=1e-6
+    )
+    np.testing.assert_allclose(bag[24:, -2:], [[-0.25, 0], [0.25, 0]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "words"),
+    [
+        (
+            [np.zeros((30, 30)), np.full((30, 30), 200.0)],
+            ValueError,
+            r"X\[1\] holds floats from 200",
+        ),
+        (
+            [np.zeros((30, 30)), np.zeros((30, 20))],
+            ValueError,
+            r"X\[1\] is 30 x 20 pixels, smaller",
+        ),
+        ([np.zeros((30, 30, 4))], ValueError, r"X\[0\] has 4 channels, but 1 .* transparency"),
+        ([np.zeros((30, 30), int)], ValueError, r"X\[0\] has dtype int64, whose scale cannot"),
+        ([np.full((30, 30), np.nan)], ValueError, r"X\[0\] contains NaN or infinity at row 0"),
+        (np.zeros((30, 30)), ValueError, r"X is two-dimensional, .* write \[X\] for a single"),
+        ([], ValueError, "X holds no images"),
+        ("image.jpg", TypeError, "X is 'image.jpg'"),
+        ([np.zeros((30, 30)), "image.jpg"], TypeError, r"X\[1\] is 'image.jpg', but an image is"),
+    ],
+)
+def test_bad_images_of_the_transformer_are_named(images, error, words):
+    pytest.importorskip("cv2")
+    for method in (DenseSIFT().fit, DenseSIFT().transform):
+        with pytest.raises(error, match=words):
+            method(images)
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"scales": []}, r"scales=\[\] must be at least one number"),
+        ({"step": 0}, "'step' parameter of DenseSIFT"),
+        ({"positions": -1.0}, "'positions' parameter of DenseSIFT"),
+    ],
+)
+def test_bad_parameters_of_the_transformer_are_named(params, words):
+    pytest.importorskip("cv2")
+    with pytest.raises(ValueError, match=words):
+        DenseSIFT(**params).fit([np.zeros((30, 30))])
+
+
+def test_names_of_features():
+    names = DenseSIFT(positions=1.0).get_feature_names_out()
+    assert len(names) == 130
+    assert names[[0, 8, 127, 128]].tolist() == ["r0_c0_o0", "r0_c1_o0", "r3_c3_o7", "position_x"]
