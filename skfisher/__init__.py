@@ -34,6 +34,7 @@ _HOMES = {
     "PositionAppender": "descriptors.positions",
     "PowerL2Normalizer": "encoders.normalization",
     "SecondOrderPooling": "encoders.second_order",
+    "SpatialPyramid": "encoders.pyramid",
     "VLADEncoder": "encoders.vlad",
     "Windows": "descriptors.series",
     "show_versions": "environment",

@@ -20,6 +20,7 @@ from .encoders.gated import GatedSecondOrderPooling as GatedSecondOrderPooling
 from .encoders.low_rank import LowRankBilinearPooling as LowRankBilinearPooling
 from .encoders.mixture_second_order import MixtureSecondOrderPooling as MixtureSecondOrderPooling
 from .encoders.normalization import PowerL2Normalizer as PowerL2Normalizer
+from .encoders.pyramid import SpatialPyramid as SpatialPyramid
 from .encoders.second_order import SecondOrderPooling as SecondOrderPooling
 from .encoders.vlad import VLADEncoder as VLADEncoder
 from .environment import show_versions as show_versions

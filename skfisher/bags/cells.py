@@ -4,9 +4,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skfisher.arrays.libraries import device_of, to_host
+from skfisher.arrays.libraries import asarray, device_of, row_indices, to_host
+from skfisher.bags.bags import Bags
 
-__all__ = ["Cells", "cells_of_plane", "cells_of_series", "extent_of", "positions_of"]
+__all__ = [
+    "Cells",
+    "cells_of_bags",
+    "cells_of_plane",
+    "cells_of_series",
+    "extent_of",
+    "positions_of",
+    "without_positions",
+]
 
 # A grid of more cells is one of positions in other units than `cell`.
 MOST_CELLS = 2**16
@@ -93,3 +102,75 @@ def positions_of(bags, i):
     """Return the last two columns of bag `i`, in float64 on the host."""
     with device_of(bags.values):
         return to_host(bags[i][:, -2:]).astype(np.float64)
+
+
+def without_positions(bags, n_positions):
+    """Return bags without their last columns, without a copy.
+
+    Parameters
+    ----------
+    bags : Bags
+    n_positions : int
+    """
+    if not n_positions:
+        return bags
+    names = None if bags.feature_names is None else bags.feature_names[:-n_positions]
+    descriptors = Bags._of(bags.values[:, :-n_positions], bags.starts, bags.stops)
+    return descriptors._marked(bags.of_tensors, names)
+
+
+def cells_of_bags(bags, grid, n_positions):
+    """Cut every bag into the cells of one grid, as equal parts of where its descriptors lie.
+
+    Parameters
+    ----------
+    bags : Bags
+        None of them empty.
+    grid : (int, int)
+        Rows, along y, and columns, along x.
+    n_positions : {0, 2}
+        0: the rows of a bag are a series, and stretches have equally many, up to one. 2: the last
+        two columns are x and y.
+
+    Returns
+    -------
+    cells : Bags
+        A bag for each cell that has descriptors, without positions.
+    places : int array
+        Which: their place in the flattened array (bags, rows, columns), ascending.
+    """
+    n_cells = grid[0] * grid[1]
+    if n_cells == 1:
+        return without_positions(bags, n_positions), np.arange(len(bags))
+    if n_positions == 0:
+        stops = bags.starts[:, None] + bags.lengths[:, None] * np.arange(n_cells + 1) // n_cells
+        starts, stops = stops[:, :-1].ravel(), stops[:, 1:].ravel()
+        places = np.flatnonzero(stops > starts)
+        return bags._view(starts[places], stops[places]), places
+    owners = np.repeat(np.arange(len(bags)), bags.lengths)
+    keys = owners * n_cells + _cells_in_grid(bags, owners, grid)
+    counts = np.bincount(keys, minlength=len(bags) * n_cells)
+    places = np.flatnonzero(counts)
+    rows = row_indices(bags.starts, bags.stops)[np.argsort(keys, kind="stable")]
+    with device_of(bags.values):
+        values = bags.values[asarray(rows, like=bags.values)]
+    ordered = Bags._of_lengths(values, counts[places])
+    ordered._marked(bags.of_tensors, bags.feature_names)
+    return without_positions(ordered, n_positions), places
+
+
+def _cells_in_grid(bags, owners, grid):
+    """Return of every descriptor its cell, row by row of the grid over its bag."""
+    with device_of(bags.values):
+        xy = Bags._of(bags.values[:, -2:], bags.starts, bags.stops).pack().values
+    xy = to_host(xy).astype(np.float64)
+    begins = np.cumsum(bags.lengths) - bags.lengths
+    low, high = np.minimum.reduceat(xy, begins), np.maximum.reduceat(xy, begins)
+    with np.errstate(over="ignore"):
+        extent = high - low
+    shares = (xy - low[owners]) / np.where(extent > 0, extent, 1)[owners]
+    columns, rows = (
+        np.minimum(np.floor(shares[:, axis] * n + ROUNDING).astype(np.int64), n - 1)
+        for axis, n in enumerate(grid[::-1])
+    )
+    return rows * grid[1] + columns

@@ -13,7 +13,13 @@ import numpy as np
 
 from skfisher.arrays.libraries import device_of, float_dtype
 from skfisher.bags.bags import Bags
-from skfisher.bags.cells import Cells, cells_of_plane, cells_of_series, positions_of
+from skfisher.bags.cells import (
+    Cells,
+    cells_of_plane,
+    cells_of_series,
+    positions_of,
+    without_positions,
+)
 from skfisher.layers.encode import iter_sums
 from skfisher.ops.normalization import power_l2_normalize
 from skfisher.ops.windows import stack_windows, window_sums
@@ -46,9 +52,7 @@ class Layout(NamedTuple):
 
     def descriptors(self, bags):
         """Return the bags without positions."""
-        if not self.n_positions:
-            return bags
-        return Bags(bags.values[:, : -self.n_positions], bags.starts, bags.stops)
+        return without_positions(bags, self.n_positions)
 
     def n_windows(self, cells):
         """Return how many windows hold descriptors, and in how many stacks one does."""
