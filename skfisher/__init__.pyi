@@ -8,9 +8,12 @@ from .descriptors.recordings import MFCC as MFCC
 from .descriptors.series import Windows as Windows
 from .descriptors.sift import DenseSIFT as DenseSIFT
 from .descriptors.transformer import DescriptorTransformer as DescriptorTransformer
+from .display.components import ComponentDisplay as ComponentDisplay
+from .display.encodings import EncodingDisplay as EncodingDisplay
 from .display.fisher_vector import FisherVectorDisplay as FisherVectorDisplay
 from .display.joint_training import JointTrainingDisplay as JointTrainingDisplay
 from .display.mixture import MixtureDisplay as MixtureDisplay
+from .display.spectrum import SpectrumDisplay as SpectrumDisplay
 from .encoders.average import MeanPooling as MeanPooling
 from .encoders.bag_of_words import BagOfWordsEncoder as BagOfWordsEncoder
 from .encoders.compact_bilinear import CompactBilinearPooling as CompactBilinearPooling

@@ -40,6 +40,7 @@ from skfisher import (
     PositionAppender,
     PowerL2Normalizer,
     SecondOrderPooling,
+    SpatialPyramid,
     VLADEncoder,
 )
 
@@ -160,6 +161,12 @@ CASES = {
     ),
     "descriptors": (DescriptorTransformer(PCA(2)), ["transform"], BAGS),
     "positions": (PositionAppender(), ["transform"], BAGS),
+    "pyramid": (SpatialPyramid(VLADEncoder(2, random_state=0)), ["transform"], BAGS),
+    "pyramid, series": (
+        SpatialPyramid(VLADEncoder(2, random_state=0), (1, 2), n_positions=0),
+        ["transform"],
+        BAGS,
+    ),
     "normalizer": (PowerL2Normalizer(), ["transform"], TABLE),
     "normalizer, blocks": (PowerL2Normalizer(0.3, blocks=2), ["transform"], TABLE),
     "kernel": (GradientFeatureKernel(HEAD), ["transform"], TABLE),

@@ -34,7 +34,10 @@ MODULES_OF_TORCH = {
 OPTIONAL = {
     "cupy": {"arrays/devices.py", "arrays/libraries.py", "cuda/module.py", "parallel/gpus.py"},
     "torch": {"torch/modules.py", *MODULES_OF_TORCH},
-    "matplotlib": {"display/fisher_vector.py", "display/mixture.py", "display/pyplot.py"},
+    "matplotlib": {
+        f"display/{name}.py"
+        for name in ("components", "encodings", "fisher_vector", "mixture", "pyplot")
+    },
 }
 
 

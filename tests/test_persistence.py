@@ -24,10 +24,12 @@ from sklearn.svm import LinearSVC
 
 import skfisher
 from skfisher import (
+    MFCC,
     BagOfWordsEncoder,
     Bags,
     CompactBilinearPooling,
     DeepFisherEncoder,
+    DenseSIFT,
     DescriptorTransformer,
     DiagonalGaussianMixture,
     FisherVectorEncoder,
@@ -44,7 +46,9 @@ from skfisher import (
     PositionAppender,
     PowerL2Normalizer,
     SecondOrderPooling,
+    SpatialPyramid,
     VLADEncoder,
+    Windows,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -53,6 +57,7 @@ RNG = np.random.default_rng(0)
 BAGS = Bags.from_list([RNG.normal(i % 2, 1, size=(5 + i, 3)) for i in range(20)])
 TABLE = RNG.normal(size=(20, 4))
 IMAGES = RNG.integers(0, 256, size=(6, 9, 8), dtype=np.uint8)
+SOUNDS = RNG.uniform(-1, 1, size=(4, 900))
 Y = np.arange(20) % 2
 
 
@@ -187,6 +192,14 @@ CASES = {
         lambda: ImagePatches((3, 2), step=2, positions=1.0).fit(IMAGES),
         "transform",
         IMAGES,
+    ),
+    "dense SIFT": (lambda: DenseSIFT(8, step=4).fit(IMAGES), "transform", IMAGES),
+    "sound": (lambda: MFCC(8000, deltas=1).fit(SOUNDS), "transform", SOUNDS),
+    "windows": (lambda: Windows(3, step=2).fit(BAGS), "transform", BAGS),
+    "pyramid": (
+        lambda: SpatialPyramid(VLADEncoder(2, random_state=0), ((1, 1), (1, 2))).fit(BAGS),
+        "transform",
+        BAGS,
     ),
     "kernel of gradients": (
         lambda: GradientFeatureKernel(mlp(), target="jacobian").fit(TABLE, Y),
@@ -372,7 +385,9 @@ def load_skops(state):
     return skops.loads(state, trusted=skops.get_untrusted_types(data=state))
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case != "normalizer"])
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case not in ("normalizer", "dense SIFT")]
+)
 def test_a_clone_is_not_fitted(case):
     estimator, method, X = fitted(case)
     copied = clone(estimator)

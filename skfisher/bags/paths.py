@@ -24,8 +24,10 @@ def naming(path):
 
 
 def are_paths(x):
-    """Tell whether a container of samples begins with a path."""
-    return isinstance(x, list | tuple) and len(x) > 0 and isinstance(x[0], str | os.PathLike)
+    """Tell whether most members of a list of samples are paths."""
+    if not isinstance(x, list | tuple):
+        return False
+    return 2 * sum(isinstance(member, str | os.PathLike) for member in x) > len(x)
 
 
 def read_paths(paths, name="paths"):

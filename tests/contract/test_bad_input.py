@@ -33,7 +33,9 @@ from skfisher import (
     PositionAppender,
     PowerL2Normalizer,
     SecondOrderPooling,
+    SpatialPyramid,
     VLADEncoder,
+    Windows,
 )
 
 RNG = np.random.default_rng(0)
@@ -59,6 +61,8 @@ OF_BAGS = {
     "JointFisherSVC": JointFisherSVC(2, max_iter=1, random_state=0),
     "DescriptorTransformer": DescriptorTransformer(PCA(2)),
     "PositionAppender": PositionAppender(),
+    "Windows": Windows(1),
+    "SpatialPyramid": SpatialPyramid(MeanPooling()),
 }
 OF_IMAGES = {"ImagePatches": ImagePatches(patch_size=2)}
 OF_TABLES = {
