@@ -26,6 +26,11 @@ STACKED_BLOCK_BYTES = 2**18
 # Arrays of a list that have so many numbers are looked at one by one; and arrays up to this size,
 # also beyond the one bag that is in them.
 ONE_BY_ONE, SMALL = 2**10, 2**13
+UNTRANSFORMED = (
+    " If it came through a pipeline, the steps before have not transformed it: write "
+    "sklearn.set_config(enable_metadata_routing=True) and make_pipeline(..., "
+    "model.set_fit_request(X_val=True, y_val=True), transform_input=['X_val'])."
+)
 
 
 def check_bags(estimator, X, *, reset, min_descriptors=1, name="X", copy=True):
@@ -302,6 +307,7 @@ def _check_shape(bags, estimator, reset, name):
         raise ValueError(
             f"{name}[0] has {bags.n_features} features per descriptor, but {who} is expecting "
             f"{wanted} features as input: it was fitted on descriptors of that width."
+            + (UNTRANSFORMED if name == "X_val" else "")
         )
 
 

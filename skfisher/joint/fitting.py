@@ -42,7 +42,8 @@ class JointEstimator(JointDescent, ClassifierMixin, BagEstimator):
             labels, whitening and the first mixture, is found on bags repeated in proportion.
         X_val : bags, default=None
             Bags to validate with after every epoch, such as speakers or places that `X` does
-            not have, in place of a random part of `X`.
+            not have, in place of a random part of `X`. The steps of a pipeline before this one
+            transform them only if it has ``transform_input=["X_val"]``, see the user guide.
         y_val : array-like, default=None
             Their labels.
 

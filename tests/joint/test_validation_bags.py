@@ -5,11 +5,12 @@ import warnings
 import numpy as np
 import pytest
 from sklearn import config_context
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 
-from skfisher import (
-    JointFisherSVC,
-)
+from skfisher import DescriptorTransformer, JointFisherSVC
 from tests.joint.common import (
     SMALL,
     assert_equal_models,
@@ -107,3 +108,29 @@ def test_half_a_validation_set_is_refused(problem):
         JointFisherSVC(**SMALL).fit(X, y, X_val=X)
     with pytest.raises(ValueError, match="y_val has 35 labels"):
         JointFisherSVC(**SMALL).fit(X, y, X_val=X, y_val=y[:-1])
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_pipelines_transform_bags_to_validate_with_if_told_so(problem):
+    X, y = problem
+    validation = {"X_val": X[:9], "y_val": y[:9]}
+    model = JointFisherSVC(**SMALL, early_stopping=True)
+    first = DescriptorTransformer(PCA(2, random_state=0))
+    transformed = first.fit_transform(X)
+    expected = model.fit(transformed, y, X_val=transformed[:9], y_val=y[:9]).history_[
+        "validation_loss"
+    ]
+    with config_context(enable_metadata_routing=True):
+        model = JointFisherSVC(**SMALL, early_stopping=True)
+        model.set_fit_request(X_val=True, y_val=True)
+        told = make_pipeline(first, model, transform_input=["X_val"]).fit(X, y, **validation)
+        assert told[-1].history_["validation_loss"] == expected
+        search = GridSearchCV(told, {"jointfishersvc__C": [1.0]}, cv=2)
+        found = search.fit(X, y, **validation).best_estimator_[-1]
+        assert found.history_["validation_loss"] == expected
+        with pytest.raises(ValueError, match=r"^X_val\[0\] has .*transform_input=\['X_val'\]"):
+            make_pipeline(first, model).fit(X, y, **validation)
+    with pytest.raises(ValueError, match=r"^X_val\[0\] has .*set_fit_request\(X_val=True, y_val"):
+        make_pipeline(first, JointFisherSVC(**SMALL, early_stopping=True)).fit(
+            X, y, jointfishersvc__X_val=X[:9], jointfishersvc__y_val=y[:9]
+        )
