@@ -16,8 +16,6 @@ from time import perf_counter
 
 import matplotlib.pyplot as plt
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.cluster import MiniBatchKMeans
 from sklearn.metrics import ConfusionMatrixDisplay
 from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -25,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from skfisher import (
+    BagOfWordsEncoder,
     DescriptorTransformer,
     FisherVectorEncoder,
     PositionAppender,
@@ -39,31 +38,6 @@ except FileNotFoundError as error:
     sys.exit()
 X, y, speakers = recordings.data, recordings.target, recordings.groups
 print(X)
-
-# %%
-# A bag of words takes a few lines, as bags are one array and their lengths.
-
-
-class BagOfWords(TransformerMixin, BaseEstimator):
-    """Count the descriptors of each bag that are nearest to each centre of k-means."""
-
-    def __init__(self, n_words, random_state=None):
-        self.n_words = n_words
-        self.random_state = random_state
-
-    def fit(self, X, y=None):
-        """Find the centres."""
-        words = MiniBatchKMeans(self.n_words, n_init=1, random_state=self.random_state)
-        self.words_ = words.fit(X.pack().values)
-        return self
-
-    def transform(self, X):
-        """Return the share of each word in each bag."""
-        bag = np.repeat(np.arange(len(X)), X.lengths)
-        cells = bag * self.n_words + self.words_.predict(X.pack().values)
-        counts = np.bincount(cells, minlength=len(X) * self.n_words)
-        return counts.reshape(len(X), self.n_words) / X.lengths[:, None]
-
 
 # %%
 # Frames are standardised, so that loudness, the first coefficient, does not outweigh the rest. The
@@ -81,10 +55,15 @@ def chain(encoder, *, time=None):
     return make_pipeline(*steps, encoder, PowerL2Normalizer(), LinearSVC(C=1))
 
 
+def words(n_words, seed):
+    """Return a bag of words: which share of the frames is nearest to each centre."""
+    return BagOfWordsEncoder(n_words, normalize=None, random_state=seed)
+
+
 chains = {
-    "bag of 64 words": lambda seed: chain(BagOfWords(64, random_state=seed)),
-    "bag of 1024 words": lambda seed: chain(BagOfWords(1024, random_state=seed)),
-    "bag of 1024 words, time": lambda seed: chain(BagOfWords(1024, random_state=seed), time=3.5),
+    "bag of 64 words": lambda seed: chain(words(64, seed)),
+    "bag of 1024 words": lambda seed: chain(words(1024, seed)),
+    "bag of 1024 words, time": lambda seed: chain(words(1024, seed), time=3.5),
     "Fisher vector, K = 8": lambda seed: chain(FisherVectorEncoder(8, random_state=seed)),
     "Fisher vector, K = 8, time": lambda seed: chain(
         FisherVectorEncoder(8, random_state=seed), time=28.0

@@ -66,6 +66,10 @@ def dense_sift(images, *, patch_size=24, step=8, scales=(1.0, 0.707, 0.5, 0.354)
         If there are no images; if one is not a grey uint8 image, is empty, or smaller than a
         patch at every scale; or if a parameter is not above 0.
 
+    See Also
+    --------
+    skfisher.DenseSIFT : A transformer, for files, colours and floats too.
+
     References
     ----------
     .. [1] D. Lowe (2004), "Distinctive image features from scale-invariant keypoints",

@@ -95,6 +95,7 @@ def mfcc(
     See Also
     --------
     deltas : Rates of change to append to the coefficients.
+    skfisher.MFCC : A transformer, of files or arrays.
 
     References
     ----------
