@@ -30,23 +30,24 @@ def html_of(bags):
     if bags.feature_names is not None:
         names = [str(name) for name in bags.feature_names[:6]]
         width += f" ({', '.join(names)}{', …' if bags.n_features > 6 else ''})"
-    rows = {
-        "bags": f"{len(bags):,}",
-        "descriptors": f"{n:,}",
+    rows = {"bags": f"{len(bags):,}", "descriptors": f"{n:,}"}
+    if len(bags):
+        few, median, many = int(lengths.min()), float(np.median(lengths)), int(lengths.max())
+        spread = f"{few:,} to {many:,}, median {median:,.6g}"
+        rows["in a bag"] = f"{few:,}" if few == many else spread
+    rows |= {
         "features": width,
         "size": _bytes(n * bags.n_features * bags.dtype.itemsize),
         "kept in": _place(bags),
     }
-    if len(bags):
-        few, median, many = int(lengths.min()), float(np.median(lengths)), int(lengths.max())
-        same = f"{few:,}"
-        rows["a bag"] = same if few == many else f"{few:,} to {many:,}, median {median:,.6g}"
     cells = "".join(
         f'<tr><th style="text-align:left">{escape(name)}</th>'
         f'<td style="text-align:left">{escape(text)}</td></tr>'
         for name, text in rows.items()
     )
-    return f"<div><strong>Bags</strong><table>{cells}</table>{_histogram(lengths)}</div>"
+    # a page that is in no standard's mode gives tables a colour of their own
+    table = f'<table style="color:inherit">{cells}</table>'
+    return f"<div><strong>Bags</strong>{table}{_histogram(lengths)}</div>"
 
 
 def _place(bags):

@@ -21,7 +21,7 @@ def test_numbers_and_a_histogram_of_lengths():
     rows, bars = shown(Bags.from_lengths(np.zeros((9, 5), np.float32), lengths))
     assert rows == {
         "bags": "4", "descriptors": "9", "features": "5 float32", "size": "180 B",
-        "kept in": "memory", "a bag": "1 to 4, median 2",
+        "kept in": "memory", "in a bag": "1 to 4, median 2",
     }  # fmt: skip
     np.testing.assert_allclose(np.array(bars) / max(bars), [0.5, 1, 0, 0.5])
 
@@ -29,7 +29,7 @@ def test_numbers_and_a_histogram_of_lengths():
 def test_bags_of_one_length_and_none_have_no_histogram():
     bags = Bags.from_lengths(np.zeros((4, 1)), [2, 2])
     rows, bars = shown(bags)
-    assert rows["a bag"] == "2"
+    assert rows["in a bag"] == "2"
     assert bars == []
     rows, bars = shown(bags[:0])
     assert (rows["bags"], bars) == ("0", [])
@@ -46,6 +46,7 @@ def test_colours_are_those_of_the_page():
     assert "currentColor" in html
     assert "#" not in html
     assert "background" not in html
+    assert '<table style="color:inherit">' in html
 
 
 def test_where_bags_live(tmp_path):
