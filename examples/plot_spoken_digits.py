@@ -57,7 +57,7 @@ def chain(encoder, *, time=None):
 
 def words(n_words, seed):
     """Return a bag of words: which share of the frames is nearest to each centre."""
-    return BagOfWordsEncoder(n_words, normalize=None, random_state=seed)
+    return BagOfWordsEncoder(n_words, normalize=None, max_descriptors=20_000, random_state=seed)
 
 
 chains = {

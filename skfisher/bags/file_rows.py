@@ -118,6 +118,8 @@ class FileRows:
         if isinstance(key, slice):
             return self._run(*key.indices(len(self)))
         rows = np.asarray(key)
+        if rows.dtype == bool:
+            rows = np.flatnonzero(rows)
         flat = np.where(rows < 0, rows + len(self), rows).ravel()
         if flat.size and not 0 <= flat.min() <= flat.max() < len(self):
             raise IndexError(f"a row is out of bounds: there are {len(self)}.")
