@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -21,6 +22,13 @@ def test_it_names_what_a_bug_report_needs(capsys):
         assert line in text.splitlines()
     assert "threads" in text.split("BLAS and OpenMP:")[1].split("CUDA:")[0]
     assert "    unknown: " not in text
+
+
+def test_the_package_as_a_program_prints_them():
+    done = subprocess.run(
+        [sys.executable, "-m", "skfisher"], capture_output=True, text=True, check=True
+    )
+    assert f"    skfisher: {skfisher.__version__}" in done.stdout.splitlines()
 
 
 def test_a_missing_gpu_is_explained(capsys, monkeypatch):
