@@ -138,6 +138,14 @@ def test_bags_travel_as_paths(paths, arrays):
     )
 
 
+def test_descriptors_pass_through_a_device(paths, arrays, stand_in):
+    encoder = FisherVectorEncoder(2, random_state=0, device="cuda")
+    found = encoder.fit(Bags.from_files(paths)).transform(Bags.from_files(paths))
+    expected = encoder.fit(arrays).transform(arrays)
+    assert type(found) is np.ndarray
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
 def test_bags_are_joined_packed_and_saved(paths, arrays, tmp_path):
     bags = Bags.from_files(paths)
     joined = Bags.concatenate([bags[:2], bags[4:]])
