@@ -92,7 +92,7 @@ figure, axes = plt.subplot_mosaic(
 for activity in ACTIVITIES:
     i = next(i for i in np.flatnonzero(y == activity) if len(series[i]) > 200)
     axes[activity].plot(np.arange(200) / 20, series[i][:200])
-    axes[activity].set_title(activity)
+    axes[activity].set_title(activity, loc="left")
     axes[activity].spines[["top", "right"]].set_visible(False)
 axes["sweeping"].set_xlabel("seconds")
 axes["walking"].legend(
