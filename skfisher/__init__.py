@@ -36,6 +36,7 @@ _HOMES = {
     "PositionAppender": "descriptors.positions",
     "PowerL2Normalizer": "encoders.normalization",
     "SecondOrderPooling": "encoders.second_order",
+    "ShardedBags": "bags.sharded",
     "SpatialPyramid": "encoders.pyramid",
     "SpectrumDisplay": "display.spectrum",
     "VLADEncoder": "encoders.vlad",

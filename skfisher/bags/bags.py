@@ -19,6 +19,7 @@ from skfisher.bags.indexing import IndexedBags
 from skfisher.bags.mapped import is_mapped, sendable
 from skfisher.bags.ragged import as_indices, gather, stack
 from skfisher.bags.saving import SavedBags
+from skfisher.bags.sharded_values import ShardedValues
 from skfisher.bags.stacked import Stacked, alike_lengths, stacked_small
 
 __all__ = ["Bags"]
@@ -341,19 +342,21 @@ class Bags(FormedBags, IndexedBags, SavedBags):
         -------
         bags : Bags
             Consecutive bags; `self` if they are so already. The descriptors are copied
-            unless they lie side by side in `values`, and read if they are in many files.
+            unless they lie side by side in `values`, and read if they are in files.
         """
         ends = np.cumsum(self.lengths)
         values = gather(self.values, self.starts, self.stops, ends, 0, self.n_descriptors)
         is_packed = len(values) == len(self.values) and np.array_equal(ends, self.stops)
-        if is_packed and not isinstance(self.values, FileRows):
+        if is_packed and not isinstance(self.values, FileRows | ShardedValues):
             return self
         packed = Bags(values, ends - self.lengths, ends)
         return packed._marked(self.of_tensors, self.feature_names)
 
     def __getstate__(self):
         small = 2 * self.n_descriptors < len(self.values)
-        if is_mapped(self.values):
+        if isinstance(self.values, ShardedValues):
+            small = False  # which are sent as the paths of their folders
+        elif is_mapped(self.values):
             # joblib's workers open a mapped file themselves; reading much of it is worse.
             n_bytes = self.n_descriptors * self.n_features * self.dtype.itemsize
             small &= n_bytes <= PACK_MAPPED_BYTES

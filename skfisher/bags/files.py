@@ -25,7 +25,7 @@ except ImportError:  # Windows
     fcntl = None
     import msvcrt
 
-__all__ = ["MANIFEST", "read_arrays", "write_arrays"]
+__all__ = ["MANIFEST", "read_arrays", "read_entries", "write_arrays"]
 
 MANIFEST = "manifest.json"
 FORMAT, VERSION = "skfisher arrays", 1
@@ -116,6 +116,19 @@ def read_arrays(folder, modes, *, verify=()):
             if newer == manifest:
                 raise
             manifest = newer  # replaced between its reading and that of its files
+
+
+def read_entries(folder, names):
+    """Return what the manifest of a folder says about arrays, by name; None if there is none.
+
+    Raises
+    ------
+    ValueError
+        If it is no manifest, or does not tell of them all.
+    """
+    folder = Path(folder)
+    manifest = _read_manifest(folder)
+    return None if manifest is None else _parse(manifest, folder / MANIFEST, names)
 
 
 def _read_set(folder, manifest, modes, verify):

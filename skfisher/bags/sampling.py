@@ -45,7 +45,7 @@ def draw_descriptors(bags, max_descriptors, random_state):
         return bags, np.arange(len(bags))
     seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
     rows, owners = draw_rows(bags.starts, bags.stops, max_descriptors, seed)
-    return Bags(bags.values, rows, rows + 1), owners
+    return Bags._of(bags.values, rows, rows + 1), owners
 
 
 def draw_from_each(bags, most, rng):

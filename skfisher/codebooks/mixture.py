@@ -109,6 +109,7 @@ class DiagonalGaussianMixture(InformationCriteria, MixtureFitter, DensityMixin, 
     array([1., 4.])
     """
 
+    _takes_shards = True
     _parameter_constraints: dict = {**MixtureFitter._mixture_constraints}
 
     def __init__(

@@ -14,6 +14,7 @@ from skfisher.arrays.exact import check_exact, first_inexact, inexact
 from skfisher.arrays.libraries import array_module, device_of, finished, is_cupy
 from skfisher.bags.bags import Bags
 from skfisher.bags.feature_names import check_features, names_of
+from skfisher.bags.sharded_values import ShardedValues
 from skfisher.bags.stacked import Stacked
 from skfisher.contract.extremes import place_of
 from skfisher.process_state import configured
@@ -60,12 +61,14 @@ def check_bags(estimator, X, *, reset, min_descriptors=1, name="X", copy=True):
     -------
     bags : Bags
         The values are finite, and of any real dtype up to float64; they are not
-        converted, so that memory maps stay on disk.
+        converted, so that memory maps stay on disk. Those of shards are checked when they are
+        read; an estimator that reads them has ``_takes_shards``.
 
     Raises
     ------
     TypeError
-        If `X` holds sparse matrices, strings, objects or other things than numbers.
+        If `X` holds sparse matrices, strings, objects or other things than numbers, or is one of
+        shards, which the estimator does not read.
     ValueError
         If there is no bag, a bag is empty, not two-dimensional or of another width than the
         rest or than at `fit`, if there are complex numbers, NaN, infinity, integers beyond
@@ -91,6 +94,12 @@ def check_bags(estimator, X, *, reset, min_descriptors=1, name="X", copy=True):
         values = bags.values.astype(np.float64)
         bags = Bags(values, bags.starts, bags.stops)._marked(bags.of_tensors, bags.feature_names)
 
+    is_sharded = isinstance(bags.values, ShardedValues)
+    if is_sharded and not getattr(estimator, "_takes_shards", False):
+        raise TypeError(
+            f"{name} is {describe(X)} of shards, which {type(estimator).__name__} does not read: "
+            f"pass {name}.pack(), or some of the bags, if they fit memory."
+        )
     if on_bags:
         _check_shape(bags, estimator, reset, name)
     if min_descriptors > 1 and bags.n_descriptors < min_descriptors:
@@ -101,8 +110,9 @@ def check_bags(estimator, X, *, reset, min_descriptors=1, name="X", copy=True):
             f"{needy} needs at least {min_descriptors} descriptors to fit, got "
             f"{bags.n_descriptors} in n_samples={len(bags)} bags: {remedy}."
         )
-    with device_of(bags.values):
-        _check_finite(bags, name)
+    if not is_sharded:  # which are looked at when they are read
+        with device_of(bags.values):
+            _check_finite(bags, name)
     # Names and width, by the rules for tables.
     check_features(estimator, bags.feature_names, bags.n_features, reset=reset)
     if reset:

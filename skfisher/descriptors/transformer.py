@@ -3,6 +3,7 @@
 import copy
 import functools
 from numbers import Integral
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import issparse
@@ -17,12 +18,14 @@ from skfisher.arrays.libraries import detached, float_dtype, to_host
 from skfisher.bags.bags import Bags
 from skfisher.bags.feature_names import names_in
 from skfisher.bags.sampling import draw_descriptors
+from skfisher.bags.sharded_values import ShardedValues, mapped_when_read
 from skfisher.contract.estimator import BagEstimator, all_or_nothing
 from skfisher.contract.extremes import place_of
 from skfisher.contract.labels import read_labels
 from skfisher.contract.set_output import BagOutputMixin, is_table
 from skfisher.contract.tensors_in_out import reads_input
 from skfisher.contract.validation import check_bags
+from skfisher.descriptors.moments import fitted_to_moments
 from skfisher.parallel.units import Where, map_rows, row_units
 from skfisher.process_state import configured
 
@@ -87,6 +90,11 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
 
     A table, read as one descriptor per sample, becomes a table again.
 
+    Of :class:`ShardedBags`, ``transform`` returns bags of the same shards, whose descriptors are
+    transformed whenever they are read; save them, or write them by ``skfisher.dask.transform``, to
+    transform them once. With ``max_descriptors=None``, ``StandardScaler`` and ``PCA`` are fitted to
+    all descriptors of shards by one pass, in bounded memory.
+
     Examples
     --------
     >>> import numpy as np
@@ -98,6 +106,7 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
     <Bags: n_bags=3, n_descriptors=90 (20 to 40 a bag), n_features=3, float64, cpu>
     """
 
+    _takes_shards = True
     _parameter_constraints: dict = {
         "transformer": [HasMethods(["fit", "transform"])],
         "max_descriptors": [Interval(Integral, 1, None, closed="left"), None],
@@ -153,11 +162,22 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
             )
         bags = check_bags(self, X, reset=True)
         y = check_labels(self.transformer, y, bags)
+        if self._reads_shards_at_once(bags):
+            fitted = fitted_to_moments(self.transformer, bags, Where(self.n_jobs, "cpu"))
+            if fitted is not None:
+                self.transformer_ = fitted
+                return self
         sample, owners = draw_descriptors(bags, self.max_descriptors, self.random_state)
         n_rows = _rows_per_block(bags) if self.incremental else None
         blocks = _training_blocks(sample, None if y is None else y[owners], n_rows)
         self.transformer_ = _learn(clone(self.transformer), blocks, partial=self.incremental)
         return self
+
+    def _reads_shards_at_once(self, bags):
+        """Tell whether the descriptors of shards, all of them, are asked for in one array."""
+        most = self.max_descriptors
+        takes_all = most is None or most >= bags.n_descriptors
+        return isinstance(bags.values, ShardedValues) and takes_all and not self.incremental
 
     @available_if(lambda self: _has_partial_fit(self.transformer))
     @all_or_nothing
@@ -190,6 +210,8 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
         check_is_fitted(self)
         bags = check_bags(self, X, reset=False, copy=False)
         n_rows = _rows_per_block(bags)
+        if isinstance(bags.values, ShardedValues):
+            return mapped_when_read(bags, RowMap(self.transformer_, n_rows))
         values = map_rows(
             functools.partial(transform_rows, transformer=self.transformer_),
             row_units(bags, Where(self.n_jobs, "cpu"), n_rows),
@@ -287,6 +309,29 @@ def transform_rows(x, transformer):
             f"must return one row for each, of shape ({len(x)}, n_features_out)."
         )
     return part.astype(x.dtype, copy=False)
+
+
+class RowMap(NamedTuple):
+    """A fitted transformer as a function of rows, so many at a time."""
+
+    transformer: Any
+    n_rows: int
+
+    def __call__(self, x):
+        """Return the rows as they are mapped; the caller reads them from somewhere."""
+        blocks = [
+            transform_rows(x[first : first + self.n_rows], self.transformer)
+            for first in range(0, len(x), self.n_rows)
+        ]
+        values = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = values.sum()
+        if values.dtype.kind == "f" and not (np.isfinite(total) or np.isfinite(values).all()):
+            raise ValueError(
+                f"{self.transformer} made NaN or infinity of a descriptor of the shards. Rescale "
+                f"the descriptors, or save float64 if {values.dtype} does not hold them."
+            )
+        return values
 
 
 def _check_output(values, bags, transformer):

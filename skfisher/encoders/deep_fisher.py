@@ -138,6 +138,7 @@ class DeepFisherEncoder(BagEncoder):
     (4, 170)
     """
 
+    _takes_shards = False
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "n_positions": [Interval(Integral, 0, 2, closed="both")],

@@ -36,6 +36,7 @@ class BagEncoder(TransformerMixin, BagEstimator):
       takes that.
     """
 
+    _takes_shards = True
     _encoder_constraints: dict = {
         "normalize": [StrOptions({"power-l2"}), None],
         "n_jobs": [Integral, None],

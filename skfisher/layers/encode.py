@@ -11,6 +11,7 @@ import itertools
 import numpy as np
 
 from skfisher.arrays.libraries import asarray, float_dtype, to_host
+from skfisher.bags.sharded_values import runs_of_shards
 from skfisher.bags.stacked import Stacked
 from skfisher.parallel.units import Units, bag_units, cut_bags, map_rows, map_units
 
@@ -45,7 +46,11 @@ def encode_bags(chain, parameters, bags, *, out=None):
     rows = None
     if isinstance(bags.values, Stacked):
         rows = max(1, STACKED_NUMBERS // bags.n_features)
-    slices = cut_bags(lengths, n_out, rows)
+    slices = [
+        slice(of_shard.start + some.start, of_shard.start + some.stop)
+        for of_shard in runs_of_shards(bags)
+        for some in cut_bags(lengths[of_shard], n_out, rows)
+    ]
     is_long = [s.stop - s.start == 1 and lengths[s.start] > LONG_BAG for s in slices]
     whole = [s for s, long in zip(slices, is_long, strict=True) if not long]
     if whole:

@@ -38,10 +38,13 @@ for them, so they are `functools.partial` of what a module defines.
 
 The descriptors need not be one array. Their `values` may be any object with `shape` and `dtype`
 that gives arrays for ``values[first:last]`` and ``values[rows]``; the rows of a unit are read when
-its turn comes.
+its turn comes. Those of shards may be worked on by other processes, see
+`skfisher.parallel.machines`. No unit of `row_units` crosses from one shard to another, and the
+sums of a shard are added up first, whoever does that.
 """
 
 import functools
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -52,16 +55,16 @@ from skfisher.arrays.libraries import (
     asarray,
     device_of,
     empty,
-    finished,
     float_dtype,
     is_cupy,
     to_host,
 )
-from skfisher.bags.ragged import gather
-from skfisher.bags.stacked import Stacked
+from skfisher.bags.sharded_values import runs_of_shards
 from skfisher.ops.chunks import iter_row_chunks
 from skfisher.parallel import gpus
-from skfisher.parallel.threads import map_in_order, workers_share_memory
+from skfisher.parallel.host import run_on_host, share_memory
+from skfisher.parallel.machines import run_on_workers, units_by_shard
+from skfisher.parallel.tiles import added, rows_of_tiles, sum_of_tiles
 
 __all__ = [
     "HERE",
@@ -110,6 +113,12 @@ class Units:
         self.values, self.parts, self.slices, self.where = bags.values, parts, slices, where
         self.lengths = lengths
         self.devices = cuda_devices(where.device, bags.values)
+        self.workers = getattr(bags.values, "workers", None)
+        if self.devices and self.workers is not None:
+            raise ValueError(
+                f"device={where.device!r}, but the workers of a cluster compute on their CPUs: "
+                "leave device=None."
+            )
         if self.devices:
             starts, stops = (np.concatenate(borders) for borders in zip(*parts, strict=True))
             n_rows = np.array([of_unit.sum() for of_unit in lengths])
@@ -139,11 +148,16 @@ def held(bags, where):
 
 
 def row_units(bags, where, n_rows=None):
-    """Cut the descriptors of all bags into units of `n_rows`; the last one may have fewer."""
+    """Cut the descriptors of all bags into units of `n_rows`; the last of a shard may have less."""
     n_rows = ROWS_PER_UNIT if n_rows is None else n_rows
-    parts = list(iter_row_chunks(bags.starts, bags.stops, n_rows))
+    parts = [
+        part
+        for of_shard in runs_of_shards(bags)
+        for part in iter_row_chunks(bags.starts[of_shard], bags.stops[of_shard], n_rows)
+    ]
     lengths = [(stops - starts).sum(keepdims=True) for starts, stops in parts]
-    slices = [slice(n_rows * i, n_rows * i + int(n[0])) for i, n in enumerate(lengths)]
+    ends = np.cumsum(lengths).tolist()
+    slices = [slice(a, b) for a, b in itertools.pairwise([0, *ends])]
     return Units(bags, parts, lengths, slices, where)
 
 
@@ -211,11 +225,8 @@ def sum_units(f, units, *, tile=None, beside=(), at_once=None, scratch=(0, 0)):
         On the host, added up in the order of the units.
     """
     if tile is not None:
-        f = functools.partial(_sum_of_tiles, f, tile)
-    total = None
-    for results in _run(f, units, beside, at_once, scratch, summed=True):
-        total = results if total is None else [a + b for a, b in zip(total, results, strict=True)]
-    return total
+        f = functools.partial(sum_of_tiles, f, tile)
+    return functools.reduce(added, _sums_of_shards(f, units, beside, at_once, scratch))
 
 
 def map_rows(f, units, *, out=None, shape=(), dtype=None, tile=None, at_once=None, scratch=(0, 0)):
@@ -242,7 +253,7 @@ def map_rows(f, units, *, out=None, shape=(), dtype=None, tile=None, at_once=Non
     rows : array
     """
     if tile is not None:
-        f = functools.partial(_rows_of_tiles, f, tile)
+        f = functools.partial(rows_of_tiles, f, tile)
     f = functools.partial(_in_list, f)
     if at_once is not None:
         at_once = functools.partial(_in_list, at_once)
@@ -250,7 +261,7 @@ def map_rows(f, units, *, out=None, shape=(), dtype=None, tile=None, at_once=Non
     if out is None and dtype is not None:
         out = empty((n_rows, *shape), like=units.values, dtype=dtype)
     # in place where that can be, at the price of a copy elsewhere
-    in_place = isinstance(out, np.ndarray) and not units.devices and _share_memory(units)
+    in_place = isinstance(out, np.ndarray) and not units.devices and share_memory(units)
     outs = [out[rows] for rows in units.slices] if in_place else [None] * len(units.slices)
     # not named: an exception's traceback would keep its threads and limits alive
     for rows, view, (block,) in zip(
@@ -275,49 +286,23 @@ def map_units(f, units, *, beside=(), at_once=None, scratch=(0, 0)):
 
 
 def _run(f, units, beside, at_once, scratch, *, summed=False, outs=None):
-    """Return an iterator over the results of each unit: the one fork between host and devices."""
+    """Return an iterator over the results of each unit: the one fork by where the work is done."""
     if units.devices:
         return _run_on_gpus(f, units, beside, at_once, scratch, summed)
-    return _run_on_host(f, units, beside, outs)
+    if units.workers is not None:
+        return run_on_workers(f, units, beside, summed=False)
+    return run_on_host(f, units, beside, outs)
 
 
-@functools.cache
-def _keep_freed_memory():
-    """Let the memory of a unit serve the next one: to get it from the system takes longer.
-
-    glibc gives back what is freed beyond twice the size of the largest block that ever was, up
-    to 32 MiB. This one is never written to, and so takes no memory.
-    """
-    np.empty(2**24, dtype=np.uint8)
-
-
-def _share_memory(units):
-    """Tell whether units are worked on in this process: one alone always is."""
-    return len(units.parts) == 1 or workers_share_memory()
-
-
-def _run_on_host(f, units, beside, outs):
-    _keep_freed_memory()
-    values, (n_jobs, device) = units.values, units.where
-    if is_cupy(values) and n_jobs not in (None, 1):
-        finished(values)  # threads have streams of their own
-    if isinstance(values, Stacked) and not _share_memory(units):
-        values = values[:]  # which processes share
-    arguments = [
-        (f, values, *parts, device, outs and outs[i], *_of_unit(beside, units.slices[i]))
-        for i, parts in enumerate(units.parts)
-    ]
-    return map_in_order(_call, arguments, n_jobs=n_jobs)
-
-
-def _call(f, values, starts, stops, device, out, *beside):
-    if isinstance(values, np.ndarray) or is_cupy(values):
-        x, starts, stops = rows_on(device, values, starts, stops)
-    else:
-        ends = np.cumsum(stops - starts)
-        x = gather(values, starts, stops, ends, 0, int(ends[-1]))
-        starts, stops = ends - (stops - starts), ends
-    return f(x, starts, stops, *beside) if out is None else f(x, starts, stops, *beside, out=out)
+def _sums_of_shards(f, units, beside, at_once, scratch):
+    """Yield the sums of the units of each shard; descriptors elsewhere are one shard."""
+    if units.workers is not None:
+        yield from run_on_workers(f, units, beside, summed=True)
+        return
+    results = iter(_run(f, units, beside, at_once, scratch, summed=True))
+    for of_shard in units_by_shard(units):
+        n_units = of_shard.stop - of_shard.start
+        yield functools.reduce(added, itertools.islice(results, n_units))
 
 
 def _run_on_gpus(f, units, beside, at_once, scratch, summed):
@@ -363,36 +348,3 @@ def _of_unit(beside, rows):
 def _in_list(f, *args, **kwargs):
     result = f(*args, **kwargs)
     return None if result is None else [result]
-
-
-def _sum_of_tiles(f, n_rows, x, starts, stops):
-    total = None
-    for block in _tiles(x, starts, stops, n_rows):
-        part = f(block)
-        total = part if total is None else [a + b for a, b in zip(total, part, strict=True)]
-    return total
-
-
-def _rows_of_tiles(f, n_rows, x, starts, stops, out=None):
-    blocks = [] if out is None else None
-    first = 0
-    for block in _tiles(x, starts, stops, n_rows):
-        rows = f(block)
-        if out is None:
-            blocks.append(rows)
-        else:
-            out[first : first + len(block)] = rows
-        first += len(block)
-    if out is not None:
-        return out
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-
-
-def _tiles(x, starts, stops, n_rows):
-    """Yield the rows of a unit: so many at a time on the host, on a GPU all of them."""
-    if is_cupy(x):
-        yield x[int(starts[0]) : int(stops[-1])]
-        return
-    for runs in iter_row_chunks(starts, stops, n_rows):
-        ends = np.cumsum(runs[1] - runs[0])
-        yield gather(x, *runs, ends, 0, int(ends[-1]))

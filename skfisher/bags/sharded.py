@@ -1,0 +1,213 @@
+"""Bags in many folders, which together may be larger than memory."""
+
+import glob
+import os
+
+import numpy as np
+
+from skfisher.arrays.dense import odd_one_out
+from skfisher.bags.bags import Bags
+from skfisher.bags.sharded_values import ShardedValues
+from skfisher.bags.shards import open_shard
+from skfisher.bags.writing import write_shards
+
+__all__ = ["ShardedBags"]
+
+
+class ShardedBags(Bags):
+    """Bags that lie in folders, the shards, and are read when they are needed.
+
+    A shard is a folder that :meth:`Bags.save` wrote. `open` reads the manifests and the lengths of
+    the bags; descriptors are read some ten thousand at a time, by whoever works on them. The bags
+    of all shards, in order, are one :class:`Bags`: it has a length, its subsets are views, and
+    every encoder, :class:`DiagonalGaussianMixture` and :class:`DescriptorTransformer` takes it,
+    in memory that does not grow with the number of shards.
+
+    Pickled, shards and their views are the paths of folders, whatever their size: processes and
+    other machines need to see the folders at the same paths. What is read there is what was
+    opened here, or an error names the shard that was changed.
+
+    Make one by :meth:`ShardedBags.open` or :meth:`ShardedBags.write`, not by its parameters.
+
+    Parameters
+    ----------
+    values : object
+        Reads the descriptors of all shards. It is no array.
+    starts, stops : ndarrays of int of shape (n_bags,)
+        Where each bag lies among them.
+
+    Attributes
+    ----------
+    paths : tuple of str
+        The folders.
+    n_shards : int
+    shape : tuple
+        ``(n_bags,)``.
+
+    See Also
+    --------
+    Bags : The container, and how one shard is written.
+
+    Notes
+    -----
+    Sums over descriptors are added up in the order of the descriptors of a shard, and those of
+    shards in the order of the shards. So a fit does not depend on the number of threads, nor on
+    who works on which shard, but in its last digits it does on how bags are divided into shards.
+    Encodings do not.
+
+    NaN and infinity are refused when they are read, not before.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from skfisher import FisherVectorEncoder, ShardedBags
+    >>> rng = np.random.default_rng(0)
+    >>> stream = (rng.normal(size=(20, 3)) for _ in range(10))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     shards = ShardedBags.write(stream, folder, bags_per_shard=4)
+    ...     print(shards)
+    ...     encoder = FisherVectorEncoder(2, random_state=0).fit(shards)
+    ...     encoder.transform(shards).shape
+    <ShardedBags: n_shards=3, n_bags=10, n_descriptors=200, n_features=3, float64>
+    (10, 14)
+    """
+
+    def __init__(self, values, starts, stops):
+        if not isinstance(values, ShardedValues):
+            raise TypeError("ShardedBags are made by ShardedBags.open or ShardedBags.write.")
+        self.values, self.starts, self.stops = values, starts, stops
+
+    @classmethod
+    def _of(cls, values, starts, stops):
+        return Bags._of(values, starts, stops)  # those of other forms are ordinary bags
+
+    @classmethod
+    def _over(cls, values, lengths):
+        stops = np.cumsum(lengths)
+        return cls(values, stops - lengths, stops)
+
+    @classmethod
+    def open(cls, paths, *, verify=False):
+        """Open shards.
+
+        Parameters
+        ----------
+        paths : str, path-like, or list of these
+            Folders that :meth:`Bags.save` wrote, or a pattern such as ``"descriptors/*"``, whose
+            folders are taken in the order of their names.
+        verify : bool, default=False
+            Whether to read all descriptors and compare their checksums. Those of the lengths are
+            always compared.
+
+        Returns
+        -------
+        shards : ShardedBags
+
+        Raises
+        ------
+        FileNotFoundError
+            If a shard is missing or holds no manifest, or if there are none.
+        ValueError
+            If a shard is damaged, or its width or dtype is not that of the others. The message
+            names the shard.
+        """
+        opened = [open_shard(path, verify=verify) for path in _folders(paths)]
+        shards = [shard for shard, _ in opened]
+        for what, found in (
+            ("features per descriptor", [shard.shape[1] for shard in shards]),
+            ("as its dtype", [shard.dtype for shard in shards]),
+        ):
+            odd, usual = odd_one_out(found)
+            if odd is not None:
+                raise ValueError(
+                    f"the shard {shards[odd].folder} has {found[odd]} {what}, but "
+                    f"{shards[usual].folder} has {found[usual]}: all shards must be alike."
+                )
+        lengths = np.concatenate([lengths for _, lengths in opened])
+        return cls._over(ShardedValues.of(shards), lengths)
+
+    @classmethod
+    def write(cls, stream, folder, *, bags_per_shard=1000):
+        """Write bags of a stream to shards, a shard at a time; after a kill, go on.
+
+        Shards are the folders ``shard-00000``, ``shard-00001`` and so on, each written in one step.
+        Called again with the same folder, it keeps the shards that are whole: it compares their
+        checksums, leaves out as many bags of the stream as they hold, whose lengths, width and
+        dtype must be theirs, and writes those that follow.
+
+        Parameters
+        ----------
+        stream : iterable of arrays of shape (n_descriptors, n_features), or callable
+            The bags, all of one width and dtype. A function is called with the number of bags
+            that need no longer be made, and returns the stream of those that follow.
+        folder : str or path-like
+            Created if missing.
+        bags_per_shard : int, default=1000
+            Bags of a shard, which are held in memory. Shards of some hundred megabytes are best.
+
+        Returns
+        -------
+        shards : ShardedBags
+            All shards of the folder.
+
+        Raises
+        ------
+        TypeError
+            If a bag is not made of real numbers.
+        ValueError
+            If a bag is not two-dimensional, empty, or of another width or dtype than those before
+            it; if finished shards are damaged, or hold other bags than the stream. Shards that
+            were written stay.
+        """
+        return cls.open(write_shards(stream, folder, bags_per_shard))
+
+    @property
+    def paths(self):
+        """The folders of the shards."""
+        return tuple(shard.folder for shard in self.values.shards)
+
+    @property
+    def n_shards(self):
+        """The number of shards, also empty ones."""
+        return len(self.values.shards)
+
+    def iter_shards(self):
+        """Go through the shards one by one.
+
+        Yields
+        ------
+        shard : ShardedBags
+            The bags of one shard.
+        """
+        lengths, first = self.lengths, 0
+        for i, shard in enumerate(self.values.shards):
+            values, _ = self.values.part(i, i + 1)
+            yield self._over(values, lengths[first : first + shard.n_bags])
+            first += shard.n_bags
+
+    def _worked_on_by(self, workers):
+        """Return the same bags for others to work on, see `skfisher.parallel.machines`."""
+        return self._over(self.values.worked_on_by(workers), self.lengths)
+
+    def __repr__(self):
+        return (
+            f"<ShardedBags: n_shards={self.n_shards}, n_bags={len(self)}, "
+            f"n_descriptors={self.n_descriptors}, n_features={self.n_features}, {self.dtype}>"
+        )
+
+
+def _folders(paths):
+    """Return the folders of a list, or of a pattern."""
+    if not isinstance(paths, str | os.PathLike):
+        folders = [os.fspath(path) for path in paths]
+        if not folders:
+            raise FileNotFoundError("paths is empty: at least 1 shard is needed.")
+        return folders
+    path = os.fspath(paths)
+    if not glob.has_magic(path) or os.path.isdir(path):
+        return [path]
+    folders = sorted(filter(os.path.isdir, glob.glob(path)))
+    if not folders:
+        raise FileNotFoundError(f"{path} matches no folder.")
+    return folders
