@@ -4,7 +4,7 @@
 # The first of these that is new enough, unless you write make PYTHON=...
 PYTHON ?= $(or $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done),python3)
-PYTEST_ARGS ?= -n auto
+PYTEST_ARGS ?= -n auto --dist loadgroup
 
 VENV := .venv
 OLDEST := .venv-oldest
@@ -32,7 +32,7 @@ help: ## show this list
 quickstart: $(VENV)/.plot ## classify images of digits by Fisher vectors, in a fresh environment
 	$(BIN)/python examples/plot_quickstart.py
 
-test: $(VENV)/.test ## run all tests (PYTEST_ARGS="-n auto" by default)
+test: $(VENV)/.test ## run all tests (PYTEST_ARGS="-n auto --dist loadgroup" by default)
 	$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-oldest: $(OLDEST)/.test ## run all tests with the oldest supported NumPy, SciPy, scikit-learn, joblib

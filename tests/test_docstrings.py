@@ -76,7 +76,9 @@ def test_docstrings_of_methods_are_complete(name):
     assert faults(name, CHECKS) == []
 
 
-@pytest.mark.parametrize("name", list(functions("skfisher.datasets", "skfisher.descriptors")))
+@pytest.mark.parametrize(
+    "name", list(functions("skfisher.dask", "skfisher.datasets", "skfisher.descriptors"))
+)
 def test_docstrings_of_functions_are_complete(name):
     assert faults(name, CHECKS) == []
 
@@ -96,6 +98,8 @@ OF_TORCH = {
 def test_examples_in_docstrings_run(name):
     if name in OF_TORCH:
         pytest.importorskip("torch")
+    if name.startswith("skfisher.dask."):
+        pytest.importorskip("distributed")
     results = doctest.testmod(importlib.import_module(name), optionflags=FLAGS)
     assert results.failed == 0
 
@@ -105,6 +109,8 @@ def test_examples_in_docstrings_run(name):
 def test_examples_in_the_guide_run(page):
     if page.stem == "torch":
         pytest.importorskip("torch")
+    if page.stem == "distributed":
+        pytest.importorskip("distributed")
     results = doctest.testfile(
         str(page), module_relative=False, optionflags=FLAGS, encoding="utf-8"
     )

@@ -24,7 +24,7 @@ FLOORS = [
     ["layers/", "codebooks/", "descriptors/", "svm/"],
     ["encoders/", "training/", "torch/"],
     ["joint/", "gradient_features/"],
-    ["display/", "datasets.py", "environment.py", "__init__.py", "__main__.py"],
+    ["dask/", "display/", "datasets.py", "environment.py", "__init__.py", "__main__.py"],
 ]
 MODULES_OF_TORCH = {
     f"torch/{name}.py" for name in ("layers", "normalization", "operator", "pooling", "rows")
@@ -34,6 +34,9 @@ MODULES_OF_TORCH = {
 OPTIONAL = {
     "cupy": {"arrays/devices.py", "arrays/libraries.py", "cuda/module.py", "parallel/gpus.py"},
     "torch": {"torch/modules.py", *MODULES_OF_TORCH},
+    "dask": {"dask/kernel.py"},
+    "distributed": {"dask/workers.py"},
+    "cloudpickle": {"dask/workers.py"},
     "matplotlib": {
         f"display/{name}.py"
         for name in ("components", "encodings", "fisher_vector", "mixture", "pyplot")

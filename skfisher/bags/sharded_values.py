@@ -53,7 +53,11 @@ class ShardedValues:
     def part(self, first, last):
         """Return the values of some consecutive shards, and the number of their first row."""
         n_before = int(self.ends[first - 1]) if first else 0
-        return ShardedValues(self.shards[first:last], self.functions, self._like()), n_before
+        return self.of_others(self.shards[first:last]), n_before
+
+    def of_others(self, shards):
+        """Return the values of other shards, mapped by the same functions."""
+        return ShardedValues(tuple(shards), self.functions, self._like())
 
     def owners(self, rows):
         """Return the number of the shard that each of some rows is in."""

@@ -22,7 +22,7 @@ class Shard(NamedTuple):
 
     folder: str
     file: str  # a name that no other save gives
-    sha256: str
+    sha256: str  # the checksums of its two files
     dtype: np.dtype
     shape: tuple
     offset: int  # bytes before the first descriptor
@@ -35,7 +35,7 @@ class Shard(NamedTuple):
         with self._open() as file:
             file.seek(self.offset + first * self.shape[1] * self.dtype.itemsize)
             if file.readinto(rows.reshape(-1).view(np.uint8)) != rows.nbytes:
-                raise self._changed()
+                raise self.changed()
         return rows
 
     def take(self, rows):
@@ -51,16 +51,17 @@ class Shard(NamedTuple):
             file = open(path, "rb", buffering=0)  # noqa: SIM115, the caller closes it
         except FileNotFoundError as error:
             if os.path.exists(os.path.join(self.folder, MANIFEST)):
-                raise self._changed() from error
+                raise self.changed() from error
             raise FileNotFoundError(f"the shard {self.folder} does not exist any more.") from error
         status = os.fstat(file.fileno())
         size = self.offset + math.prod(self.shape) * self.dtype.itemsize
         if (status.st_size, status.st_mtime_ns) != (size, self.written):
             file.close()
-            raise self._changed()
+            raise self.changed()
         return file
 
-    def _changed(self):
+    def changed(self):
+        """Return the error that says that the shard was changed."""
         return ValueError(
             f"the shard {self.folder} was changed after it was opened: open the shards again, and "
             "start again what had read it before."
@@ -103,7 +104,7 @@ def open_shard(folder, *, verify=False):
     file = entries["values"].file
     status = os.stat(os.path.join(folder, file))
     offset = status.st_size - values.size * values.dtype.itemsize
-    sha256 = entries["values"].sha256
+    sha256 = entries["values"].sha256 + entries["lengths"].sha256
     shard = Shard(
         folder, file, sha256, values.dtype, values.shape, offset, status.st_mtime_ns, len(lengths)
     )  # fmt: skip

@@ -9,7 +9,11 @@ from skfisher._compat import CallbackSupportMixin
 from skfisher.process_state import restoring
 from skfisher.version import __version__
 
-__all__ = ["BagEstimator", "all_or_nothing"]
+__all__ = ["BagEstimator", "Interruption", "all_or_nothing"]
+
+
+class Interruption(Exception):
+    """What stops a fit from outside, as an interrupt does, through no fault of the input."""
 
 
 def all_or_nothing(method=None, *, unless=None):
@@ -21,7 +25,8 @@ def all_or_nothing(method=None, *, unless=None):
         It puts new objects in the place of fitted attributes, and changes none of them.
     unless : str, optional
         An attribute that the method sets in one step with everything else that it has to, such
-        as once an iteration. If it did, an interrupt leaves what there is; an error never does.
+        as once an iteration. If it did, an interrupt, or an `Interruption`, leaves what there is;
+        an error never does.
     """
     if method is None:
         return functools.partial(all_or_nothing, unless=unless)
@@ -33,11 +38,10 @@ def all_or_nothing(method=None, *, unless=None):
         before = dict(vars(self))
         try:
             return restoring_method(self, *args, **kwargs)
-        except Exception:
-            self.__dict__ = before
-            raise
-        except BaseException:
-            if unless is None or vars(self).get(unless) is before.get(unless):
+        except BaseException as error:
+            is_interrupt = isinstance(error, Interruption) or not isinstance(error, Exception)
+            has_moved = unless is not None and vars(self).get(unless) is not before.get(unless)
+            if not (is_interrupt and has_moved):
                 self.__dict__ = before
             raise
 
