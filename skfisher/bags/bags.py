@@ -352,6 +352,11 @@ class Bags(FormedBags, IndexedBags, SavedBags):
         packed = Bags(values, ends - self.lengths, ends)
         return packed._marked(self.of_tensors, self.feature_names)
 
+    def __sizeof__(self):
+        # Dask sends what is large once to a worker, not with every task
+        arrays = (self.values, self.starts, self.stops)
+        return super().__sizeof__() + sum(getattr(array, "nbytes", 0) for array in arrays)
+
     def __getstate__(self):
         small = 2 * self.n_descriptors < len(self.values)
         if isinstance(self.values, ShardedValues):

@@ -2,12 +2,59 @@
 
 import mmap
 import os
+from typing import NamedTuple
 
 import numpy as np
 
 from skfisher.bags.file_rows import FileRows
 
-__all__ = ["file_of", "is_mapped", "sendable"]
+__all__ = ["MappedFile", "file_of", "is_mapped", "sendable"]
+
+
+class MappedFile(NamedTuple):
+    """An array in a file, by its path and place: what reaches processes that see the same file."""
+
+    path: str
+    dtype: np.dtype
+    offset: int
+    shape: tuple
+    size: int  # of the file
+    written: int  # when it was last written to, in nanoseconds
+
+    @classmethod
+    def of(cls, array):
+        """Return the file that a memory map looks into; `array` is what `sendable` returns."""
+        owner = _owner(array)
+        path = os.path.abspath(owner.filename)
+        status = os.stat(path)
+        offset = owner.offset + array.ctypes.data - owner.ctypes.data
+        return cls(path, array.dtype, offset, array.shape, status.st_size, status.st_mtime_ns)
+
+    def open(self):
+        """Return the array, mapped again, if the file is here and is the same.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If it is not.
+        """
+        remedy = (
+            "Save bags where all workers see them, at one path; or hold them in memory, "
+            "Bags.load(folder, mmap_mode=None), and they are sent."
+        )
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"this worker does not see {self.path}, which the descriptors are mapped from. "
+                f"{remedy}"
+            ) from error
+        if (status.st_size, status.st_mtime_ns) != (self.size, self.written):
+            raise ValueError(
+                f"{self.path}, which the descriptors are mapped from, is another file for this "
+                f"worker, or was changed. {remedy}"
+            )
+        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
 
 
 def is_mapped(array):

@@ -11,8 +11,9 @@ from sklearn import get_config
 from sklearn.utils.parallel import Parallel, delayed
 
 from skfisher._compat import set_threads
-from skfisher.bags.mapped import is_mapped, sendable
+from skfisher.bags.mapped import MappedFile, is_mapped, sendable
 from skfisher.process_state import configured, one_blas_thread, openmp_threads
+from skfisher.warning import warn_caller
 
 __all__ = [
     "call_in_threads",
@@ -21,6 +22,9 @@ __all__ = [
     "submit",
     "workers_share_memory",
 ]
+
+# Bytes of mapped descriptors that are not sent without a warning.
+LARGE = 2**26
 
 
 def map_in_order(function, arguments, *, n_jobs):
@@ -36,8 +40,9 @@ def map_in_order(function, arguments, *, n_jobs):
         yield from map_in_threads(function, arguments, n_workers)
     else:
         copies, errors = {}, np.geterr()
+        send = sendable if _opens_maps() else _by_path
         yield from _pool(n_jobs)(
-            delayed(_call_elsewhere)(function, _sendable(args, copies), errors)
+            delayed(_call_elsewhere)(function, errors, *_sendable(args, copies, send))
             for args in arguments
         )
 
@@ -84,11 +89,31 @@ def _pool(n_jobs):
         return Parallel(**options)
 
 
-def _sendable(args, copies):
+def _opens_maps():
+    """Tell whether workers get the memory maps of a task as such, as joblib's own do."""
+    backend, _ = get_active_backend(prefer="threads")
+    return type(backend).__module__ == "joblib._parallel_backends"
+
+
+def _by_path(array):
+    """Return what other workers than joblib's own, such as Dask's and Ray's, get for a map."""
+    array = sendable(array)
+    if is_mapped(array):
+        return MappedFile.of(array)
+    if array.nbytes > LARGE:
+        warn_caller(
+            f"{array.nbytes / 2**20:.0f} MiB of mapped descriptors are sent to workers, as what "
+            "the file holds is not what they are here: save these bags and load them again.",
+            UserWarning,
+        )
+    return array
+
+
+def _sendable(args, copies, send):
     """Return arguments that reach other processes unchanged; shared arrays are copied once."""
     for part in args:
         if is_mapped(part) and id(part) not in copies:
-            copies[id(part)] = sendable(part)
+            copies[id(part)] = send(part)
     return tuple(copies.get(id(part), part) for part in args)
 
 
@@ -97,8 +122,12 @@ def _call(function, args):
     return function(*args)
 
 
-def _call_elsewhere(function, args, errors):
-    """Call a function in another process, where joblib brings scikit-learn's configuration."""
+def _call_elsewhere(function, errors, *args):
+    """Call a function in another process, where joblib brings scikit-learn's configuration.
+
+    Arguments are those of the call itself: Dask sends large ones of these once to a worker.
+    """
+    args = [part.open() if isinstance(part, MappedFile) else part for part in args]
     with np.errstate(**errors):
         return _call(function, args)
 

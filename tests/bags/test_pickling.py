@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.utils.parallel import Parallel, delayed
 
 from skfisher.bags.bags import Bags
-from skfisher.bags.mapped import is_mapped
+from skfisher.bags.mapped import MappedFile, is_mapped, sendable
 from skfisher.parallel.threads import map_in_order
 from tests.bags.test_bags import assert_same_bags, make_list
 
@@ -224,6 +224,25 @@ def test_only_what_joblib_would_misread_is_copied(tmp_path):
     by_path = {name for name, b in found.items() if b.__getstate__()["values"] is b.values}
     in_order = {"whole", "rows", "folded", "as integers", "other class"}
     assert by_path == {f"{kind}, {name}" for kind in ("r", "r+", "flat") for name in in_order}
+
+
+def test_what_is_sendable_is_found_again_by_path_and_place(tmp_path):
+    n_files = 0
+    for name, bags in all_views(tmp_path).items():
+        values = sendable(bags.values)
+        if is_mapped(values):
+            n_files += 1
+            found = pickle.loads(pickle.dumps(MappedFile.of(values))).open()
+            np.testing.assert_array_equal(found, bags.values, err_msg=name)
+    assert n_files == 15
+
+
+def test_a_file_that_is_not_the_same_elsewhere_is_named(mapped, tmp_path):
+    file = MappedFile.of(mapped.values)
+    with pytest.raises(FileNotFoundError, match=r"does not see .*gone, .* Save bags where all"):
+        file._replace(path=str(tmp_path / "gone")).open()
+    with pytest.raises(ValueError, match="is another file for this worker, or was changed"):
+        file._replace(written=0).open()
 
 
 def test_a_map_whose_file_is_gone_is_copied(mapped, tmp_path):

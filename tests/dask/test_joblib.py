@@ -1,0 +1,71 @@
+"""joblib's backend for Dask: what is mapped travels as the path of its file."""
+
+import joblib
+import numpy as np
+import pytest
+
+pytest.importorskip("distributed")
+
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
+
+from skfisher import Bags, FisherVectorEncoder, ShardedBags
+from skfisher.parallel import threads
+from skfisher.parallel.threads import map_in_order
+
+pytestmark = pytest.mark.xdist_group("dask")
+
+
+@pytest.fixture
+def saved(tmp_path, rng):
+    Bags.from_lengths(rng.normal(size=(90_000, 4)).astype(np.float32), [300] * 300).save(tmp_path)
+    return tmp_path
+
+
+def kind(x):
+    return (
+        type(x).__name__,
+        getattr(x, "filename", None),
+        float(x[::100].sum(dtype=np.float64).round(3)),
+    )
+
+
+def test_mapped_descriptors_are_opened_by_workers(client, saved):
+    bags = Bags.load(saved)
+    with joblib.parallel_config("dask", n_jobs=2):
+        tasks = [(bags.values,), (bags.values[7:50],), (bags.values[::-1],)]
+        whole, rows, reversed_rows = map_in_order(kind, tasks, n_jobs=2)
+    path = bags.values.filename
+    assert whole == ("memmap", path, float(bags.values[::100].sum(dtype=np.float64).round(3)))
+    assert rows == ("memmap", path, float(bags.values[7:50:100].sum(dtype=np.float64).round(3)))
+    assert reversed_rows[0] == "ndarray"
+
+
+@pytest.mark.parametrize("open_bags", [Bags.load, ShardedBags.open], ids=["mapped", "shards"])
+def test_fits_and_encodings_are_those_of_threads(client, saved, open_bags):
+    bags = open_bags(saved)
+    encoder = FisherVectorEncoder(4, n_jobs=2, random_state=0)
+    local = encoder.fit(bags).transform(bags)
+    with joblib.parallel_config("dask", n_jobs=2):
+        assert np.array_equal(encoder.fit(bags).transform(bags), local)
+
+
+def test_searches_take_shards_by_path(client, saved):
+    shards, y = ShardedBags.open(saved), np.arange(300) % 2
+    model = make_pipeline(FisherVectorEncoder(2, random_state=0), LinearSVC())
+    wanted = cross_val_score(model, shards, y, cv=2)
+    with joblib.parallel_config("dask"):
+        assert np.array_equal(cross_val_score(model, shards, y, cv=2), wanted)
+
+
+def test_what_only_this_process_has_is_sent_with_a_warning(client, saved, monkeypatch):
+    bags = Bags.load(saved, mmap_mode="c")
+    bags.values[0, 0] = 1000
+    monkeypatch.setattr(threads, "LARGE", 1000)
+    with (
+        joblib.parallel_config("dask", n_jobs=2),
+        pytest.warns(UserWarning, match=r"1 MiB of mapped descriptors are sent .* save these bags"),
+    ):
+        found = list(map_in_order(kind, [(bags.values,)] * 2, n_jobs=2))
+    assert found[0][2] == float(bags.values[::100].sum(dtype=np.float64).round(3))
