@@ -172,8 +172,10 @@ def check_shards(shards):
 
 
 def _read_client(client):
-    from distributed import Client, default_client
-
+    try:
+        from distributed import Client, default_client
+    except ImportError as error:
+        raise ImportError("skfisher.dask needs Dask: pip install skfisher[dask].") from error
     if client is None:
         try:
             client = default_client()

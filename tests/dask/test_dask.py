@@ -382,6 +382,14 @@ def test_an_interrupt_keeps_the_last_iteration_and_leaves_no_tasks(
         time.sleep(0.05)
 
 
+@POSIX
+def test_a_task_that_kills_its_workers_is_named(client, cluster, monkeypatch):
+    monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)
+    workers = Workers(client, 30, False)
+    with pytest.raises(LostWorkersError, match="the task of the shard /data/7, and maybe others"):
+        list(workers.map(os._exit, [((1,), "/data/7")]))
+
+
 # What is wrong
 
 
