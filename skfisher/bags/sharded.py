@@ -186,10 +186,6 @@ class ShardedBags(Bags):
             yield self._over(values, lengths[first : first + shard.n_bags])
             first += shard.n_bags
 
-    def _worked_on_by(self, workers):
-        """Return the same bags for others to work on, see `skfisher.parallel.machines`."""
-        return self._over(self.values.worked_on_by(workers), self.lengths)
-
     def __repr__(self):
         return (
             f"<ShardedBags: n_shards={self.n_shards}, n_bags={len(self)}, "

@@ -7,7 +7,7 @@ import numpy as np
 from skfisher.bags.shards import check_rows
 from skfisher.process_state import one_blas_thread
 
-__all__ = ["ShardedValues", "mapped_when_read", "runs_of_shards"]
+__all__ = ["ShardedValues", "mapped_when_read", "runs_of_shards", "worked_on_by"]
 
 
 class ShardedValues:
@@ -122,6 +122,15 @@ def runs_of_shards(bags):
 
 def mapped_when_read(bags, function):
     """Return bags of shards whose rows a function maps whenever they are read."""
-    mapped = object.__new__(type(bags))
-    vars(mapped).update(vars(bags), values=bags.values.mapped(function), feature_names=None)
-    return mapped
+    return _with_values(bags, bags.values.mapped(function))
+
+
+def worked_on_by(bags, workers):
+    """Return the same bags of shards for others to work on, see `skfisher.parallel.machines`."""
+    return _with_values(bags, bags.values.worked_on_by(workers))
+
+
+def _with_values(bags, values):
+    others = object.__new__(type(bags))
+    vars(others).update(vars(bags), values=values)
+    return others

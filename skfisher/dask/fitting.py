@@ -1,5 +1,6 @@
 """Estimators fitted to shards that the workers of a cluster read."""
 
+from skfisher.bags.sharded_values import worked_on_by
 from skfisher.dask.workers import Workers, check_shards
 
 __all__ = ["fit"]
@@ -20,6 +21,7 @@ def fit(estimator, shards, y=None, *, client=None, timeout=60.0, verbose=False):
         :class:`~skfisher.DescriptorTransformer`, or a pipeline of these. `n_jobs` counts for
         nothing; `device` must be None.
     shards : ShardedBags
+        Or some bags of one, such as ``shards[:1000]``.
     y : array-like of shape (n_bags,), default=None
         Labels, for pipelines that end in a classifier: that is fitted here, to encodings that
         are held in memory here.
@@ -69,9 +71,6 @@ def fit(estimator, shards, y=None, *, client=None, timeout=60.0, verbose=False):
     >>> encoder.transform([rng.normal(size=(30, 3))]).shape
     (1, 14)
     """
-    check_shards(shards)
-    workers = Workers(client, timeout, verbose)
-    arguments = (
-        (shards._worked_on_by(workers),) if y is None else (shards._worked_on_by(workers), y)
-    )
-    return estimator.fit(*arguments)
+    check_shards(shards, whole=False)
+    theirs = worked_on_by(shards, Workers(client, timeout, verbose))
+    return estimator.fit(theirs) if y is None else estimator.fit(theirs, y)

@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError
 from sklearn import config_context, get_config
 
 from skfisher.bags.sharded import ShardedBags
+from skfisher.bags.sharded_values import ShardedValues
 from skfisher.contract.estimator import Interruption
 from skfisher.version import __version__
 
@@ -162,9 +163,10 @@ class Workers:
                 raise _other_version(worker, of_worker)
 
 
-def check_shards(shards):
-    """Refuse what is no `ShardedBags`."""
-    if not isinstance(shards, ShardedBags):
+def check_shards(shards, *, whole=True):
+    """Refuse what is no `ShardedBags`, nor some bags of one, if that will do."""
+    some = not whole and isinstance(getattr(shards, "values", None), ShardedValues)
+    if not (some or isinstance(shards, ShardedBags)):
         raise TypeError(
             f"shards is a {type(shards).__name__}, but workers read ShardedBags: write them by "
             "ShardedBags.write or Bags.save, and open them by ShardedBags.open."

@@ -126,6 +126,13 @@ def test_pickles_are_paths_whatever_the_size_of_the_data(tmp_path, rng):
         assert np.array_equal(pickle.loads(data)[0], shards[0])
 
 
+def test_shards_become_one_folder(shards, bags, tmp_path):
+    shards.save(tmp_path / "one")
+    one = Bags.load(tmp_path / "one")
+    assert np.array_equal(one.values, bags.values)
+    assert np.array_equal(one.lengths, bags.lengths)
+
+
 def test_bags_of_other_forms_are_no_shards():
     assert type(ShardedBags.from_list([np.zeros((2, 3))])) is Bags
     with pytest.raises(TypeError, match=r"made by ShardedBags\.open or ShardedBags\.write"):

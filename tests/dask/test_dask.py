@@ -115,6 +115,14 @@ def test_one_worker_two_workers_and_any_cut_into_tasks_give_the_same_bits(
     assert digest(fit(clone(ENCODER), shards, client=client)) == local
 
 
+def test_some_bags_of_shards(client, shards, rng, small_tasks):
+    some = shards[rng.permutation(len(shards))[:400]]
+    for model in (ENCODER, mixture(batch_size=50, max_iter=30, tol=0.1)):
+        assert digest(fit(clone(model), some, client=client)) == digest(clone(model).fit(some))
+    with pytest.raises(TypeError, match="shards is a Bags, but workers read ShardedBags"):
+        transform(clone(ENCODER).fit(some), some, "out", client=client)
+
+
 def test_a_fitted_model_is_a_local_one(client, shards):
     encoder = fit(clone(ENCODER), shards)  # by the client made last
     assert encoder.transform([np.zeros((3, 5), np.float32)]).shape == (1, 44)
