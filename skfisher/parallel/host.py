@@ -9,11 +9,11 @@ from skfisher.bags.ragged import gather
 from skfisher.bags.stacked import Stacked
 from skfisher.parallel.threads import map_in_order, workers_share_memory
 
-__all__ = ["call", "run_on_host", "share_memory"]
+__all__ = ["call", "keep_freed_memory", "run_on_host", "share_memory"]
 
 
 @functools.cache
-def _keep_freed_memory():
+def keep_freed_memory():
     """Let the memory of a unit serve the next one: to get it from the system takes longer.
 
     glibc gives back what is freed beyond twice the size of the largest block that ever was, up
@@ -31,7 +31,7 @@ def share_memory(units):
 
 def run_on_host(f, units, beside, outs):
     """Return an iterator over the results of each unit."""
-    _keep_freed_memory()
+    keep_freed_memory()
     values, (n_jobs, device) = units.values, units.where
     if is_cupy(values) and n_jobs not in (None, 1):
         finished(values)  # threads have streams of their own
