@@ -7,7 +7,8 @@
 are written, a file a shard; those of the CPU are added up over all processes, and tell more where
 other programs run beside, as they did here. Workers have one thread each. Memory is the largest
 that the process of a worker ever had, after a fit and encodings of so many shards, with 32
-components. A worker is killed (SIGKILL) in the second of three iterations, and while it encodes.
+components. With as many, a worker is killed (SIGKILL) in the second of three iterations, and while
+it encodes.
 """
 
 import argparse
@@ -162,19 +163,19 @@ def killing(client, pass_number):
 
 
 def kills(shards, folder):
-    local = encoder(3, 2).fit(shards)
+    local = encoder(3, 2, k=32).fit(shards)
     found, original = [], Workers.map
     with cluster(2) as workers, Client(workers) as client:
         try:
-            calm = seconds(lambda: fit(encoder(3), shards, client=client))
+            calm = seconds(lambda: fit(encoder(3, k=32), shards, client=client))
             Workers.map = killing(client, 3)
             began = time.perf_counter()
-            model = fit(encoder(3), shards, client=client)
+            model = fit(encoder(3, k=32), shards, client=client)
             after = time.perf_counter() - began
             same = np.array_equal(model.means_, local.means_)
             found.append(f"fit of 3 iterations: {calm:.1f} s, with a kill {after:.1f} s")
             found.append(f"the mixture is that of local threads, bit for bit: {same}")
-            client.wait_for_workers(2, timeout=60)
+            client.wait_for_workers(1, timeout=60)
             Workers.map = killing(client, 1)
             paths = transform(model, shards, folder / "killed", client=client)
             Workers.map = original
@@ -266,6 +267,14 @@ def main(folder):
     ]  # fmt: skip
 
 
+def save(lines):
+    today = datetime.date.today().isoformat()
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    head = [f"# Shards and workers, {today}", "", *__doc__.split("\n\n", 1)[1].splitlines()]
+    text = "\n".join([*head, "", machine, "", *lines]) + "\n"
+    (RESULTS / f"shards-{today}.md").write_text(text)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--save", action="store_true", help="write a file of results")
@@ -274,8 +283,4 @@ if __name__ == "__main__":
         lines = main(Path(temporary))
     print("\n".join(lines))
     if arguments.save:
-        today = datetime.date.today().isoformat()
-        machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-        head = [f"# Shards and workers, {today}", "", *__doc__.split("\n\n", 1)[1].splitlines()]
-        text = "\n".join([*head, "", machine, "", *lines]) + "\n"
-        (RESULTS / f"distributed-{today}.md").write_text(text)
+        save(lines)

@@ -1,4 +1,4 @@
-"""One cluster of two processes for all tests, which nothing waits for longer than a minute."""
+"""One cluster of two processes for all tests; nothing waits for it without end."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def connected(cluster):
 @pytest.fixture
 def client(connected):
     """Wait until both workers run, and return the client."""
-    connected.wait_for_workers(2, timeout=60)
+    connected.wait_for_workers(2, timeout=120)
     return connected
 
 
