@@ -43,7 +43,7 @@ _HOMES = {
     "Windows": "descriptors.series",
     "show_versions": "environment",
 }
-_SUBMODULES = {"datasets", "descriptors", "torch"}
+_SUBMODULES = {"dask", "datasets", "descriptors", "torch"}
 
 __all__ = sorted(_HOMES)
 

@@ -1,6 +1,7 @@
 """The public names, for type checkers: `__init__.py` imports each when it is asked for."""
 
 from .bags.bags import Bags as Bags
+from .bags.sharded import ShardedBags as ShardedBags
 from .codebooks.mixture import DiagonalGaussianMixture as DiagonalGaussianMixture
 from .descriptors.patches import ImagePatches as ImagePatches
 from .descriptors.positions import PositionAppender as PositionAppender

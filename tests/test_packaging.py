@@ -25,7 +25,12 @@ def test_the_citation_names_this_version():
 
 def test_import_brings_in_no_optional_package():
     optional = {"cupy", "cv2", "dask", "distributed", "matplotlib", "skops", "torch"}
-    code = f"import sys, skfisher; print(*{optional} & set(sys.modules))"
+    code = f"""
+        import sys, skfisher, skfisher.dask
+        for name in skfisher.__all__: getattr(skfisher, name)
+        print(*{optional} & set(sys.modules))
+    """
+    code = "\n".join(line.strip() for line in code.splitlines())
     loaded = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )

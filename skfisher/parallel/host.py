@@ -4,7 +4,8 @@ import functools
 
 import numpy as np
 
-from skfisher.arrays.libraries import finished, is_cupy, rows_on
+from skfisher.arrays.devices import rows_on
+from skfisher.arrays.libraries import finished, is_cupy
 from skfisher.bags.ragged import gather
 from skfisher.bags.stacked import Stacked
 from skfisher.parallel.threads import map_in_order, workers_share_memory

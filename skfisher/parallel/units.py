@@ -49,7 +49,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skfisher.arrays.devices import cuda_devices, rows_on
+from skfisher.arrays.devices import cuda_devices
 from skfisher.arrays.libraries import (
     array_module,
     asarray,
