@@ -72,10 +72,12 @@ class Workers:
             for args, name in tasks:
                 pending.append((self._submit(function, args), name))
                 if len(pending) > n_ahead:
-                    yield self._result(*pending.popleft())
+                    yield self._result(*pending[0])
+                    pending.popleft()
                     n_done += 1
             while pending:
-                yield self._result(*pending.popleft())
+                yield self._result(*pending[0])
+                pending.popleft()
                 n_done += 1
         finally:  # after an error or an interrupt there are some left
             self._cancel([future for future, _ in pending])
