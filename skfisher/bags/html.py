@@ -7,6 +7,7 @@ import numpy as np
 from skfisher.arrays.libraries import is_cupy
 from skfisher.bags.file_rows import FileRows
 from skfisher.bags.mapped import file_of, is_mapped
+from skfisher.bags.sharded_values import ShardedValues
 
 __all__ = ["html_of"]
 
@@ -54,6 +55,8 @@ def _place(bags):
     values = bags.values
     if isinstance(values, FileRows):
         return f"{len(values.paths):,} files, such as {values.paths[0]}"
+    if isinstance(values, ShardedValues):
+        return f"{len(values.shards):,} shards, such as {values.shards[0].folder}"
     if is_mapped(values):
         return f"a mapped file{f', {path}' if (path := file_of(values)) else ''}"
     return f"the memory of {values.device}" if is_cupy(values) else "memory"

@@ -98,6 +98,8 @@ def _opens_maps():
 def _by_path(array):
     """Return what other workers than joblib's own, such as Dask's and Ray's, get for a map."""
     array = sendable(array)
+    if not isinstance(array, np.ndarray):
+        return array  # the paths of many files
     if is_mapped(array):
         return MappedFile.of(array)
     if array.nbytes > LARGE:

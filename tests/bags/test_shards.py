@@ -85,6 +85,10 @@ def test_shards_are_the_bags_in_order(shards, bags):
     )
 
 
+def test_a_notebook_shows_where_they_are(shards):
+    assert f"4 shards, such as {shards.paths[0]}" in shards._repr_html_()
+
+
 def test_a_pattern_takes_the_folders_in_the_order_of_names(shards, tmp_path):
     (tmp_path / "labels.npy").touch()
     assert ShardedBags.open(str(tmp_path / "*")).paths == shards.paths
