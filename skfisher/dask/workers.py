@@ -162,7 +162,7 @@ class Workers:
         wanted = f"skfisher {__version__}"
         for worker, of_worker in found.items():
             if of_worker != wanted:
-                raise _other_version(worker, of_worker)
+                raise _other_version(worker, of_worker, __version__)
 
 
 def check_shards(shards, *, whole=True):
@@ -192,17 +192,17 @@ def _read_client(client):
     return client
 
 
-def _other_version(worker, found):
+def _other_version(worker, found, wanted):
     return RuntimeError(
-        f"the worker {worker} has {found}, but the client has skfisher {__version__}: install the "
-        "same version everywhere."
+        f"the worker {worker} has {found}, but the client has skfisher {wanted}: install the same "
+        "version everywhere."
     )
 
 
 def _work(version, data):
     """Call a function on a worker."""
     if version != __version__:
-        raise _other_version(_address(), f"skfisher {__version__}, and is not what the client has")
+        raise _other_version(_address(), f"skfisher {__version__}", version)
     function, args, config = pickle.loads(data)
     try:
         with config_context(**config):

@@ -461,7 +461,9 @@ def test_a_worker_with_another_version_or_none_is_named(version, found, client, 
 def test_a_worker_that_came_later_with_another_version_is_named(client, shards, monkeypatch):
     monkeypatch.setattr(workers_module, "__version__", "0.0.1")
     monkeypatch.setattr(Workers, "_check_versions", lambda self: None)
-    with pytest.raises(RuntimeError, match=r"the worker tcp://.* has skfisher .* client"):
+    with pytest.raises(
+        RuntimeError, match=r"the worker tcp://.*, but the client has skfisher 0\.0\.1"
+    ):
         fit(clone(ENCODER), shards, client=client)
 
 
