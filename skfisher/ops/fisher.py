@@ -156,10 +156,10 @@ def _vector_gradients(
     counts = stops - starts
     d_x = zeros(x.shape, like=x) if with_x else None
     d_coefficients = new_gradients(coefficients) if with_parameters else None
-    total = new_gradients(parameters)
+    total, terms = new_gradients(parameters), _terms(*parameters)
 
     def cotangents(bags):
-        return _statistics_gradient(g[bags], counts[bags], *parameters, include_weights)
+        return _statistics_gradient(g[bags], counts[bags], terms, include_weights)
 
     steps = iter_statistics_vjp(
         cotangents, x, starts, stops, coefficients,
@@ -167,7 +167,7 @@ def _vector_gradients(
     )  # fmt: skip
     for bags, sums in steps:
         if with_parameters:
-            direct = _direct_gradients(g[bags], sums, counts[bags], *parameters, include_weights)
+            direct = _direct_gradients(g[bags], sums, counts[bags], terms, include_weights)
             for whole, part in zip(total, direct, strict=True):
                 whole += part
     return d_x, d_coefficients, total
@@ -319,8 +319,9 @@ def _combine(sums, counts, terms, out, *, include_weights):
 def fisher_from_statistics_vjp(g, sums, counts, weights, means, variances, *, include_weights=True):
     """Return ``d_sums, d_weights, d_means, d_variances`` for `g` at `fisher_from_statistics`."""
     parameters = (weights, means, variances)
-    d_sums = _statistics_gradient(g, counts, *parameters, include_weights)
-    direct = _direct_gradients(g, sums, counts, *parameters, include_weights)
+    terms, g = _terms(*parameters), array_module(g).asarray(g, dtype=np.float64)
+    d_sums = _statistics_gradient(g, counts, terms, include_weights)
+    direct = _direct_gradients(g, sums, counts, terms, include_weights)
     return d_sums, *_finished(direct, *parameters)
 
 
@@ -348,37 +349,49 @@ def _full_blocks(g, k, d, include_weights):
     return _blocks(g, k, d)
 
 
-def _statistics_gradient(g, counts, weights, means, variances, include_weights):
+def _statistics_gradient(g, counts, terms, include_weights):
     """Return the gradients at the sums: ``a0``, ``A`` and ``B``."""
-    xp = array_module(means)
-    g_w, g_means, g_variances = _full_blocks(g, *means.shape, include_weights)
-    c = _inverse_sqrt(weights) / xp.asarray(counts, dtype=np.float64)[:, None]
-    slope = c[:, :, None] * g_means / xp.sqrt(variances)
-    b = c[:, :, None] * g_variances / (SQRT_2 * variances)
-    a = slope - 2 * means * b
-    a0 = c * g_w + (b * (means**2 - variances) - slope * means).sum(axis=2)
-    return Sums(a0, a, b)
+    _, inverse_sqrt, factors = terms
+    xp = array_module(factors)
+    g_w, g_means, g_variances = _full_blocks(g, *factors.shape[1:], include_weights)
+    inverse_counts = 1 / xp.asarray(counts, dtype=np.float64)[:, None]
+    a, b, c, e, f = factors
+    by_s2 = g_variances * c
+    by_s2 *= inverse_counts[:, :, None]
+    by_s1 = g_means * a
+    by_s1 -= g_variances * e
+    by_s1 *= inverse_counts[:, :, None]
+    along = xp.einsum("nkd,kd->nk", g_variances, f) - xp.einsum("nkd,kd->nk", g_means, b)
+    by_s0 = (g_w * inverse_sqrt + along) * inverse_counts
+    return Sums(by_s0, by_s1, by_s2)
 
 
-def _direct_gradients(g, sums, counts, weights, means, variances, include_weights):
+def _direct_gradients(g, sums, counts, terms, include_weights):
     """Return the gradients by the parameters with the sums held fixed, summed over bags.
 
     But for the factors that `_finished` multiplies them with.
     """
-    xp = array_module(means)
-    k, d = means.shape
+    weights, inverse_sqrt, factors = terms
+    xp = array_module(factors)
+    _, k, d = factors.shape
     g_w, g_means, g_variances = _full_blocks(g, k, d, include_weights)
-    encodings = fisher_from_statistics(sums, counts, weights, means, variances)
+    encodings = empty((len(sums.s0), (2 * d + 1) * k), like=factors)
+    _combine(sums, counts, terms, encodings, include_weights=True)
     f_w, f_means, f_variances = _blocks(encodings, k, d)
-    inverse_sqrt = _inverse_sqrt(weights)
-    # c S0, of shape (n_bags, k, 1)
-    share = (inverse_sqrt * sums.s0 / xp.asarray(counts)[:, None])[:, :, None]
-    along_means, along_variances = g_means * f_means, g_variances * f_variances
-    by_weights = (
-        g_w * (f_w / 2 + xp.sqrt(weights)) + (along_means + along_variances).sum(axis=2) / 2
-    ).sum(axis=0)
-    by_means = (share * g_means + SQRT_2 * g_variances * f_means).sum(axis=0)
-    by_variances = (along_means / 2 + along_variances + share * g_variances / SQRT_2).sum(axis=0)
+    # c S0, of shape (n_bags, k)
+    share = inverse_sqrt * sums.s0 / xp.asarray(counts)[:, None]
+    # einsum makes no array of the products, which takes longer than to compute them
+    along_means, along_variances, across = (
+        xp.einsum("nkd,nkd->kd", a, b)
+        for a, b in ((g_means, f_means), (g_variances, f_variances), (g_variances, f_means))
+    )
+    share_means, share_variances = (
+        xp.einsum("nk,nkd->kd", share, a) for a in (g_means, g_variances)
+    )
+    by_weights = (g_w * (f_w / 2 + xp.sqrt(weights))).sum(axis=0)
+    by_weights += (along_means + along_variances).sum(axis=1) / 2
+    by_means = share_means + SQRT_2 * across
+    by_variances = along_means / 2 + along_variances + share_variances / SQRT_2
     return by_weights, by_means, by_variances
 
 
