@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
+from skfisher.arrays.libraries import to_host
 from skfisher.codebooks.em import Mixture
 from skfisher.cuda.layout import scratch_bytes
 from skfisher.cuda.statistics import takes
@@ -15,6 +16,7 @@ from skfisher.ops.fisher import (
     fisher_sums,
     fisher_sums_vjp,
     fisher_vector,
+    fisher_vector_vjp,
 )
 from skfisher.ops.gaussian import framed_logits, logit_coefficients_vjp, scale_of
 from skfisher.ops.soft_assignment import Sums
@@ -72,6 +74,16 @@ class FisherPooling(MixtureLayer):
         return fisher_vector(
             x, starts, stops, *q.given, include_weights=self.include_weights, out=out
         )
+
+    def encode_vjp(self, q, g, x, starts, stops, *, with_x, with_parameters):
+        """Return ``d_x`` or None, and the gradients by the free parameters, for `g` at `encode`."""
+        d_x, *d_mixture = fisher_vector_vjp(
+            g, x, starts, stops, *q.given, include_weights=self.include_weights,
+            with_x=with_x, with_parameters=with_parameters,
+        )  # fmt: skip
+        if not with_parameters:
+            return d_x, {}
+        return d_x, self.free_vjp([to_host(d) for d in d_mixture], q.parameters)
 
     def has_kernel(self, q, x):
         """Tell whether a CUDA kernel encodes these descriptors."""

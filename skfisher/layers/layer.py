@@ -106,6 +106,9 @@ class PoolingLayer(Protocol):
     # Taken where it is there:
     #   encode(q, x, starts, stops, out=None), has_kernel(q, x)
     #                                sums and reading in one pass, and whether a CUDA kernel does it
+    #   encode_vjp(q, g, x, starts, stops, *, with_x, with_parameters)
+    #                                `d_x` or None, and the gradients by the parameters, or none,
+    #                                for `g` at `encode`: the whole way back, which needs no sums
     #   join                         what makes the sums of a bag of those of its parts, a ufunc, if
     #                                they do not add up
     #   normalize, blocks(p)         "l2" or "intra": how a classifier wants the encodings, if not

@@ -6,7 +6,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skfisher.bags.bags import Bags
-from skfisher.torch.operator import Operation, pooled
+from skfisher.torch.operator import pooled
+from skfisher.torch.passes import Operation
 from skfisher.torch.rows import as_rows
 
 __all__ = ["Pooling"]

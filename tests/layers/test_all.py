@@ -290,6 +290,29 @@ def test_pooling_has_the_gradients_of_central_differences(layer, p):
         assert_slope(loss, p[name], gradient, rel=1e-5)
 
 
+@pytest.mark.parametrize("name", [n for n in POOLINGS if hasattr(POOLINGS[n][0], "encode_vjp")])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_way_back_in_one_pass_is_that_through_the_sums(name, dtype):
+    layer, p = POOLINGS[name]
+    x = descriptors(layer, p, dtype)
+    g = wave(len(LENGTHS), layer.n_out(p), phase=0.8).astype(dtype)
+    q = layer.prepare(p, x.dtype)
+    rows = q, g, x, STARTS, STOPS
+    d_x, found = layer.encode_vjp(*rows, with_x=True, with_parameters=True)
+    expected = gradients(layer, p, x, g)
+    tolerance = 2e-5 if dtype == np.float32 else 1e-11
+    np.testing.assert_allclose(d_x, expected[0], atol=tolerance * np.abs(expected[0]).max())
+    assert found.keys() == expected[1].keys()
+    for key, value in expected[1].items():
+        np.testing.assert_allclose(found[key], value, atol=tolerance * np.abs(value).max())
+    nothing, same = layer.encode_vjp(*rows, with_x=False, with_parameters=True)
+    assert nothing is None
+    np.testing.assert_array_equal(same["means"], found["means"])
+    d_same, nothing = layer.encode_vjp(*rows, with_x=True, with_parameters=False)
+    assert nothing == {}
+    np.testing.assert_array_equal(d_same, d_x)
+
+
 @poolings
 def test_without_the_gradient_by_rows_the_others_are_the_same(layer, p):
     x = descriptors(layer, p)

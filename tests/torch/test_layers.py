@@ -256,6 +256,16 @@ def test_a_network_learns_through_the_layer():
     assert not torch.equal(net[0].weight, before)
 
 
+@pytest.mark.parametrize("written", ["x", "means"])
+def test_what_was_written_to_since_has_no_gradient(written):
+    module, x = FisherVector(K, D), torch.randn(2, T, D)
+    loss = module(x).sum()
+    with torch.no_grad():
+        (x if written == "x" else module.means).add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
 @pytest.mark.parametrize("trained", ["x", "parameters"])
 def test_only_what_needs_a_gradient_gets_one(trained):
     module, x = FisherVector(K, D), torch.randn(2, T, D)
@@ -266,8 +276,9 @@ def test_only_what_needs_a_gradient_gets_one(trained):
     assert all((p.grad is not None) == (trained == "parameters") for p in module.parameters())
 
 
-def test_it_is_compiled_as_one_graph():
-    net = torch.nn.Sequential(torch.nn.Linear(D, D), FisherVector(K, D), PowerL2())
+@pytest.mark.parametrize("cls", [FisherVector, VLAD])
+def test_it_is_compiled_as_one_graph(cls):
+    net = torch.nn.Sequential(torch.nn.Linear(D, D), cls(K, D), PowerL2())
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
     x = torch.randn(5, T, D)
     torch.testing.assert_close(compiled(x), net(x))
@@ -277,7 +288,7 @@ def test_it_is_compiled_as_one_graph():
         model(x).square().sum().backward()
         gradients.append([p.grad.clone() for p in net.parameters()])
     torch.testing.assert_close(*gradients)
-    module = FisherVector(K, D)
+    module = cls(K, D)
     compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
     mask = torch.rand(5, T) < 0.7
     mask[:, 2] = True
@@ -287,14 +298,14 @@ def test_it_is_compiled_as_one_graph():
 def test_the_operators_keep_the_promises_of_operators():
     from skfisher.torch.operator import normalize, pool
 
-    module, x = FisherVector(K, D), torch.randn(2 * T, D, requires_grad=True)
-    starts, stops = torch.tensor([0, T]), torch.tensor([T, 2 * T])
-    values = module._values()
+    x, starts, stops = torch.randn(2 * T, D), torch.tensor([0, T]), torch.tensor([T, 2 * T])
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
-    for keep in (True, False):
-        torch.library.opcheck(
-            pool, (x.detach(), starts, stops, values, module._name, keep), test_utils=tests
-        )
+    for module in (FisherVector(K, D), VLAD(K, D)):  # without sums that are kept, and with them
+        values = module._values()
+        for keep in (True, False):
+            torch.library.opcheck(
+                pool, (x, starts, stops, values, module._name, keep), test_utils=tests
+            )
     blocks = torch.tensor([0, 0, 1, 1])
     torch.library.opcheck(normalize, (torch.randn(3, 4), blocks, 0.5, 1e-4), test_utils=tests)
 
