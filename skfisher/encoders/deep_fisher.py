@@ -17,13 +17,15 @@ from skfisher.contract.estimator import all_or_nothing
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_bags
 from skfisher.descriptors.transformer import check_labels
-from skfisher.encoders.deep_settings import check_settings
+from skfisher.encoders.deep_settings import check_settings, check_trainable
 from skfisher.encoders.encoder import BagEncoder
 from skfisher.encoders.fisher import FisherVectorEncoder
 from skfisher.encoders.projections import draw_windows, fitted_projection, projecting, rows_of
-from skfisher.encoders.window_codes import Layout, iter_window_codes, stacked_codes
+from skfisher.encoders.window_codes import iter_window_codes, stacked_codes
 from skfisher.layers.chain import Chain
+from skfisher.layers.deep_fisher import DeepFisherPooling
 from skfisher.layers.encode import encode_bags
+from skfisher.layers.windows import Layout
 from skfisher.ops.normalization import power_l2_normalize
 from skfisher.parallel.units import Where
 from skfisher.process_state import configured, one_blas_thread
@@ -315,6 +317,22 @@ class DeepFisherEncoder(BagEncoder):
             if i + 1 == len(bags) or n_rows >= ROWS_AT_ONCE or len(kept) >= BAGS_AT_ONCE:
                 self._write(kept, bags[first : i + 1], layout, width, out[first : i + 1])
                 first, kept, n_rows = i + 1, [], 0
+
+    def pooling(self):
+        """Return the layer that joint training takes.
+
+        Returns
+        -------
+        layer : DeepFisherPooling
+
+        Raises
+        ------
+        ValueError
+            If parameters contradict each other, or name what joint training cannot train.
+        """
+        n_components = check_settings(self)
+        check_trainable(self)
+        return DeepFisherPooling(self, n_components)
 
     def _write(self, kept, bags, layout, width, out):
         """Write the encodings of some bags: of their sums, and of the second layer's rows."""

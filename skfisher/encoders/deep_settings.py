@@ -2,7 +2,9 @@
 
 from numbers import Integral
 
-__all__ = ["check_settings"]
+from sklearn.utils import get_tags
+
+__all__ = ["check_settings", "check_trainable"]
 
 
 def check_settings(encoder):
@@ -37,3 +39,24 @@ def check_settings(encoder):
             "or n_positions=2 if descriptors have positions."
         )
     return pair
+
+
+def check_trainable(encoder):
+    """Raise ValueError for what joint training cannot train.
+
+    Parameters
+    ----------
+    encoder : DeepFisherEncoder
+    """
+    if 2 not in encoder.layers:
+        raise ValueError(
+            f"layers={encoder.layers!r} has no second layer to train: take (2,) or (1, 2), or a "
+            "FisherVectorEncoder."
+        )
+    for name in ("projection", "reduction"):
+        transformer = getattr(encoder, name)
+        if transformer is not None and get_tags(transformer).target_tags.required:
+            raise ValueError(
+                f"{name}={transformer!r} learns from labels, but joint training starts without "
+                "them: leave it None for PCA, which training goes on from."
+            )

@@ -13,58 +13,18 @@ import numpy as np
 
 from skfisher.arrays.libraries import device_of, float_dtype
 from skfisher.bags.bags import Bags
-from skfisher.bags.cells import (
-    Cells,
-    cells_of_plane,
-    cells_of_series,
-    positions_of,
-    without_positions,
-)
+from skfisher.bags.cells import Cells
 from skfisher.layers.encode import iter_sums
+from skfisher.layers.windows import on_grid
 from skfisher.ops.normalization import power_l2_normalize
 from skfisher.ops.windows import stack_windows, window_sums
 from skfisher.parallel.threads import map_in_order
 
-__all__ = ["Layout", "WindowCodes", "iter_window_codes", "stacked_codes"]
+__all__ = ["WindowCodes", "iter_window_codes", "stacked_codes"]
 
 # Sums of a band, and of the bands that are worked on at a time; and descriptors of these.
 BAND_NUMBERS = 2**18
 GROUP_NUMBERS, GROUP_ROWS = 2**20, 2**17
-
-
-class Layout(NamedTuple):
-    """How cells, windows and stacks of windows lie in bags."""
-
-    n_positions: int  # 0: rows are a series; 2: the last two columns say where a descriptor is
-    cell: float
-    window: int
-    stack: int
-
-    def sides(self, n):
-        """Return the rows and columns of what is `n` long; a series has one column."""
-        return (n, n) if self.n_positions else (n, 1)
-
-    def cells(self, bags, i):
-        """Return the cells of bag `i`."""
-        if self.n_positions:
-            return cells_of_plane(positions_of(bags, i), self.cell, f"X[{i}]")
-        return cells_of_series(int(bags.stops[i] - bags.starts[i]), int(self.cell))
-
-    def descriptors(self, bags):
-        """Return the bags without positions."""
-        return without_positions(bags, self.n_positions)
-
-    def n_windows(self, cells):
-        """Return how many windows hold descriptors, and in how many stacks one does."""
-        occupied = window_sums(_on_grid(cells.lengths, cells.places, cells.shape), self._window) > 0
-        return int(occupied.sum()), int(self._stacks(occupied).sum())
-
-    def _stacks(self, occupied):
-        return stack_windows(occupied[:, :, None], self.sides(self.stack)).any(axis=2)
-
-    @property
-    def _window(self):
-        return self.sides(self.window)
 
 
 class WindowCodes(NamedTuple):
@@ -148,14 +108,14 @@ def stacked_codes(bands, layout):
     codes = np.concatenate([band.codes for band in bands])
     grid = np.zeros((*occupied.shape, codes.shape[1]), dtype=codes.dtype)
     grid[occupied] = codes
-    stacks = stack_windows(grid, layout.sides(layout.stack))[layout._stacks(occupied)]
+    stacks = stack_windows(grid, layout.sides(layout.stack))[layout.stacks(occupied)]
     return power_l2_normalize(stacks, power=1)
 
 
 def _bands(bag, cells, layout, n_numbers):
     """Yield the bands of a bag, of as many rows of windows as bounded memory holds."""
     rows, columns = cells.shape
-    height = min(layout._window[0], rows)
+    height = min(layout.sides(layout.window)[0], rows)
     n_windows = rows - height + 1
     most = max(height, BAND_NUMBERS // (columns * n_numbers))
     for first in range(0, n_windows, most):
@@ -233,11 +193,11 @@ def _codes(pooling, q, dtype, layout, project, bands, sums):
         places.append((top + rows) * columns + column)
     places, shape = np.concatenate(places), (int(heights.sum()), columns)
     lengths = np.concatenate([band.cells.lengths[band.chosen] for band in bands])
-    counts = window_sums(_on_grid(lengths, places, shape), (height, width))
+    counts = window_sums(on_grid(lengths, places, shape), (height, width))
     occupied = counts > 0
     for top in tops[1:]:  # windows that reach from one grid into the next
         occupied[top - height + 1 : top] = False
-    of_windows = [window_sums(_on_grid(s, places, shape), (height, width))[occupied] for s in sums]
+    of_windows = [window_sums(on_grid(s, places, shape), (height, width))[occupied] for s in sums]
     codes = pooling.read(q, of_windows, counts[occupied]).astype(dtype, copy=False)
     codes = power_l2_normalize(codes, out=codes)
     found, first_code, first_cell = [], 0, 0
@@ -253,11 +213,3 @@ def _codes(pooling, q, dtype, layout, project, bands, sums):
         first_cell += band.n_cells
         found.append(WindowCodes(band.bag, of_band, of_windows, own))
     return found
-
-
-def _on_grid(values, places, shape):
-    if len(values) == shape[0] * shape[1]:  # no cell is empty
-        return values.reshape(*shape, *values.shape[1:])
-    grid = np.zeros((shape[0] * shape[1], *values.shape[1:]), dtype=values.dtype)
-    grid[places] = values
-    return grid.reshape(*shape, *values.shape[1:])

@@ -248,10 +248,12 @@ class JointClassifier(JointEstimator):
             )
         return pooling
 
+    def _forget_encoder(self):
+        vars(self).pop("_encoder", None)
+
     def _fit_whitening(self, bags):
-        first_map = super()._fit_whitening(bags)
         self._encoder = clone(self.encoder)
-        return first_map
+        return super()._fit_whitening(bags)
 
     def _pooling_form(self, attributes=None):
         return encoder_form(self.encoder)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from skfisher.layers.layer import n_positions_of
+
 __all__ = ["check_continues", "course_of", "encoder_form", "form_of"]
 
 # Parameters that a fitted model cannot leave: they say what its numbers mean.
@@ -56,7 +58,8 @@ def check_continues(estimator, course=None):
     """
     n_out = estimator.n_features_out
     now = form_of(estimator)
-    now["n_features_out"] = estimator.n_features_in_ if n_out is None else n_out
+    n_features = estimator.n_features_in_ - n_positions_of(estimator._pooling())
+    now["n_features_out"] = n_features if n_out is None else n_out
     found = estimator._form | {"n_features_out": estimator._n_mapped}
     if course is not None:
         now |= course

@@ -53,6 +53,8 @@ class JointEstimator(JointDescent, ClassifierMixin, BagEstimator):
             After an interrupt it holds the last finished epoch.
         """
         again = self.warm_start and hasattr(self, "coef_")
+        if not again:
+            self._forget_encoder()
         given = read_all(self, X, y, sample_weight, X_val, y_val, first=not again)
         progress = self._init_callback_context(max_subtasks=self.max_iter)
         progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -96,6 +98,8 @@ class JointEstimator(JointDescent, ClassifierMixin, BagEstimator):
         self : object
         """
         first = not hasattr(self, "coef_")
+        if first:
+            self._forget_encoder()
         classes = read_known_classes(self, classes, first=first)
         problem, targets, factors = read_input(
             self, X, y, sample_weight, first=first, classes=classes

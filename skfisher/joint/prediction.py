@@ -11,9 +11,11 @@ from skfisher.contract.extremes import check_encodings
 from skfisher.contract.labels import Targets
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_bags
+from skfisher.layers.beside import Beside
 from skfisher.layers.chain import Chain
 from skfisher.layers.encode import encode_bags
 from skfisher.layers.feature_map import FeatureMap
+from skfisher.layers.layer import n_positions_of
 from skfisher.layers.normalization import Centering, normalization_of
 from skfisher.layers.whitening import Whitening
 from skfisher.parallel.units import Where
@@ -33,6 +35,12 @@ def _has_probabilities(model):
     return True
 
 
+def _beside_positions(layer, pooling):
+    """Return a row layer that passes on positions, if descriptors have any."""
+    n_positions = n_positions_of(pooling)
+    return Beside(layer, n_positions) if n_positions else layer
+
+
 class FittedJointModel(TransformerMixin):
     """Reads and writes the fitted attributes of a jointly trained classifier, and predicts.
 
@@ -42,17 +50,18 @@ class FittedJointModel(TransformerMixin):
     def _chain(self, *, whitened=False):
         """Return the layers of the fitted model."""
         form = self._form
-        below = () if whitened else (self._whitening(),)
-        if form["feature_map"] != "identity":
-            below += (FeatureMap(form["feature_map"]),)
         pooling = self._pooling()
+        below = () if whitened else (self._whitening(pooling),)
+        if form["feature_map"] != "identity":
+            below += (_beside_positions(FeatureMap(form["feature_map"]), pooling),)
         above = (normalization_of(pooling, form["power"], form["power_eps"]),)
         if form["center"]:
             above += (Centering(),)
         return Chain(below, pooling, above, Where(self.n_jobs, self.device))
 
-    def _whitening(self):
-        return Whitening(self.center_, self.axes_, self._squash, self._unmix)
+    def _whitening(self, pooling):
+        whitening = Whitening(self.center_, self.axes_, self._squash, self._unmix)
+        return _beside_positions(whitening, pooling)
 
     def _parameters(self):
         """Return the parameters of each model: one, or one for each column of decisions."""

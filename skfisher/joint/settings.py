@@ -8,6 +8,7 @@ import numpy as np
 
 from skfisher._compat import Interval, StrOptions
 from skfisher.arrays.devices import parse_device
+from skfisher.layers.layer import n_positions_of
 from skfisher.training.objective import CLASSIFIER
 from skfisher.training.recipe import SAMPLERS, SOLVERS, Recipe
 from skfisher.warning import warn_caller
@@ -135,6 +136,13 @@ def check_settings(estimator, pooling, n_features):
         If parameters contradict each other, the descriptors or the device.
     """
     parse_device(estimator.device)
+    n_positions = n_positions_of(pooling)
+    if n_features <= n_positions:
+        raise ValueError(
+            f"X[0] has {n_features} features per descriptor, but the encoder takes the last "
+            f"{n_positions} for its position, and there must be others."
+        )
+    n_features -= n_positions
     given = {name: getattr(estimator, name) for name in CONSTRAINTS}
     named = groups_of(pooling) if given["train"] is None else given["train"]
     named = [named] if isinstance(named, str) else list(named)
@@ -181,6 +189,11 @@ def check_settings(estimator, pooling, n_features):
                 f"{default!r}, or take another solver.",
             )
             for name, value, default in _unused(estimator)
+        ),
+        (
+            given["max_descriptors"] is not None and getattr(pooling, "whole", False),
+            f"max_descriptors={given['max_descriptors']} takes descriptors at random, but "
+            f"{type(pooling).__name__} looks at their order: leave it None.",
         ),
         (unknown_rates, f"learning_rate names {_first(unknown_rates)}: it may name {known}."),
         *(

@@ -12,12 +12,14 @@ from skfisher.arrays.libraries import (
     float_dtype,
 )
 from skfisher.bags.bags import Bags
+from skfisher.bags.cells import without_positions
 from skfisher.bags.sampling import draw_rows
 from skfisher.contract.extremes import check_encodings
 from skfisher.joint.continuing import form_of
 from skfisher.joint.prediction import FittedJointModel
 from skfisher.layers.chain import map_descriptors
 from skfisher.layers.encode import encode_bags
+from skfisher.layers.layer import n_positions_of
 from skfisher.layers.normalization import Centering
 from skfisher.layers.whitening import principal_axes, whiten_bags
 from skfisher.parallel.units import Where, held
@@ -33,14 +35,20 @@ SEEDS = ("rows", "map", "mixture", "svm", "descent", "split")
 class JointStart(FittedJointModel):
     """Fits the frozen model that training begins with."""
 
+    def _forget_encoder(self):
+        """Forget the encoder of a fit before, which another one may stand in the place of."""
+
     def _fit_whitening(self, bags):
         """Fix the coordinates of descriptors and every seed; return the map to start from."""
         rng = check_random_state(self.random_state)
         draws = rng.randint(np.iinfo(np.int32).max, size=len(SEEDS)).tolist()
         seeds = dict(zip(SEEDS, draws, strict=True))
+        n_positions = n_positions_of(self._pooling())
+        n_features = bags.n_features - n_positions
+        bags = without_positions(bags, n_positions)
         mean, axes = principal_axes(bags, equal=self.whiten, where=Where(self.n_jobs, self.device))
-        n_out = bags.n_features if self.n_features_out is None else self.n_features_out
-        first_map, squash, unmix = self._first_map(bags.n_features, n_out, seeds["map"])
+        n_out = n_features if self.n_features_out is None else self.n_features_out
+        first_map, squash, unmix = self._first_map(n_features, n_out, seeds["map"])
         axes = self.map_scale * axes
         if self.feature_map == "identity":
             axes = axes[:, :n_out]
@@ -85,7 +93,7 @@ class JointStart(FittedJointModel):
         if problem is None:
             return None
         where = Where(self.n_jobs, self.device)
-        bags = whiten_bags(problem.bags, self._whitening(), where)
+        bags = whiten_bags(problem.bags, self._whitening(self._pooling()), where)
         return problem._replace(bags=held(bags, where))
 
     def _freeze(self, chain, problem, first_map, targets, index):
@@ -109,11 +117,15 @@ class JointStart(FittedJointModel):
 
     def _first_pooling(self, chain, bags, first_map):
         """Return the parameters of the pooling layer, from a sample of the mapped descriptors."""
-        rows, _ = draw_rows(
-            bags.starts, bags.stops, chain.pooling.n_start_rows, self._seeds["rows"]
-        )
-        with device_of(bags.values):
-            sample = Bags.from_lengths(bags.values[rows], [len(rows)])
+        n_rows, seed = chain.pooling.n_start_rows, self._seeds["rows"]
+        if chain.pools_whole_bags:
+            order = np.random.default_rng(seed).permutation(len(bags))
+            n_bags = 1 + np.searchsorted(bags.lengths[order].cumsum(), n_rows)
+            sample = bags[np.sort(order[:n_bags])].pack()
+        else:
+            rows, _ = draw_rows(bags.starts, bags.stops, n_rows, seed)
+            with device_of(bags.values):
+                sample = Bags.from_lengths(bags.values[rows], [len(rows)])
         sample = map_descriptors(chain, first_map, sample)
         return chain.pooling.start(sample, self._seeds["mixture"])
 

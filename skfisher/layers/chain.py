@@ -94,6 +94,11 @@ class Chain:
         return getattr(self.pooling, "join", np.add)
 
     @property
+    def pools_whole_bags(self):
+        """Whether the sums of a bag are not those of its parts."""
+        return getattr(self.pooling, "whole", False)
+
+    @property
     def pools_alone(self):
         """Whether there is nothing but a pooling layer that knows how to encode in one pass."""
         return not (self.below or self.above) and hasattr(self.pooling, "encode")
@@ -140,7 +145,7 @@ class Chain:
 
     def _sums(self, prepared, x, starts, stops):
         """Return the sums of bags, and all their descriptors if they are few."""
-        owners, parts = cut_long(Bags._of(x, starts, stops))
+        owners, parts = self._parts(Bags._of(x, starts, stops))
         slices = cut_bags(parts.lengths, prepared.n_out)
         found = []
         for some in slices:
@@ -152,6 +157,12 @@ class Chain:
             firsts = np.searchsorted(owners, np.arange(len(starts)))
             sums = tuple(self.join.reduceat(s, firsts, axis=0) for s in sums)
         return sums, block if len(slices) == 1 else None
+
+    def _parts(self, bags):
+        """Return the bags as parts, and the bag that each belongs to."""
+        if self.pools_whole_bags:
+            return np.arange(len(bags)), bags
+        return cut_long(bags)
 
     def read(self, prepared, sums, counts):
         """Return what is pooled from sums, and what each layer above makes of it."""
@@ -203,7 +214,7 @@ class Chain:
             also, part = self.pooling.shares_vjp(prepared.pooling, d_shares, encoded.sums, counts)
             d_sums = tuple(a + b for a, b in zip(d_sums, also, strict=True))
             of_pooling = added(of_pooling, part)
-        owners, parts = cut_long(Bags._of(x, starts, stops))
+        owners, parts = self._parts(Bags._of(x, starts, stops))
         for some in cut_bags(parts.lengths, prepared.n_out):
             block = encoded.block or self._block(prepared, parts[some])
             d_block = [asarray(s[owners[some]], like=block.rows[-1]) for s in d_sums]

@@ -51,7 +51,8 @@ def encode_bags(chain, parameters, bags, *, out=None):
         for of_shard in runs_of_shards(bags)
         for some in cut_bags(lengths[of_shard], n_out, rows)
     ]
-    is_long = [s.stop - s.start == 1 and lengths[s.start] > LONG_BAG for s in slices]
+    most = np.inf if chain.pools_whole_bags else LONG_BAG
+    is_long = [s.stop - s.start == 1 and lengths[s.start] > most for s in slices]
     whole = [s for s, long in zip(slices, is_long, strict=True) if not long]
     if whole:
         units = bag_units(bags, whole, chain.where)

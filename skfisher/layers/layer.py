@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-__all__ = ["Array", "Parameters", "PoolingLayer", "RowLayer", "Sums", "lacks"]
+__all__ = ["Array", "Parameters", "PoolingLayer", "RowLayer", "Sums", "lacks", "n_positions_of"]
 
 Array = Any  # of NumPy or CuPy
 Parameters = dict[str, np.ndarray]
@@ -111,8 +111,13 @@ class PoolingLayer(Protocol):
     #                                for `g` at `encode`: the whole way back, which needs no sums
     #   join                         what makes the sums of a bag of those of its parts, a ufunc, if
     #                                they do not add up
-    #   normalize, blocks(p)         "l2" or "intra": how a classifier wants the encodings, if not
-    #                                by power and length; the labels of the columns of "intra"
+    #   whole                        True where the sums of a bag are not those of its parts: bags
+    #                                are never cut or thinned then, and `start` is given whole ones
+    #   n_positions                  how many of the last columns of a descriptor are its position,
+    #                                which layers below pass on as it is
+    #   normalize, blocks(p)         "l2", "intra" or "power-intra": how a classifier wants the
+    #                                encodings, if not by power and length; the labels of the
+    #                                columns of the last two
     #   noisy(q, noise)              training: `q` for bags that come with a normal number each,
     #                                which `read` and `read_vjp` may look at
     #   shares(q, sums, counts), penalty(q, total), shares_vjp(q, g, sums, counts)
@@ -135,3 +140,8 @@ def lacks(layer, protocol=PoolingLayer):
         for name in (*protocol.__annotations__, *vars(protocol))
         if not name.startswith("_") and not hasattr(layer, name)
     )
+
+
+def n_positions_of(pooling):
+    """Return how many of the last columns of a descriptor are its position, for a layer."""
+    return getattr(pooling, "n_positions", 0)

@@ -49,14 +49,16 @@ def normalization_of(pooling, power, eps):
     """Return the layer that normalises what a pooling layer makes.
 
     By power and length, unless the layer has an attribute `normalize` that says otherwise: "l2",
-    by length alone, or "intra", by the length of each block of its method ``blocks(p)`` and then
-    by that of the whole.
+    by length alone, "intra", by the length of each block of its method ``blocks(p)`` and then
+    by that of the whole, or "power-intra", by power and then so.
     """
     kind = getattr(pooling, "normalize", None)
     if kind == "l2":
         return PowerL2(1.0)
     if kind == "intra":
         return PowerL2(1.0, blocks=pooling.blocks)
+    if kind == "power-intra":
+        return PowerL2(power, eps, blocks=pooling.blocks)
     return PowerL2(power, eps)
 
 

@@ -48,6 +48,11 @@ class Whitening:
     unmix: np.ndarray | None = None
     groups: ClassVar[dict[str, tuple[str, ...]]] = {}
 
+    @property
+    def n_out(self):
+        """Width of the coordinates."""
+        return self.axes.shape[1]
+
     def prepare(self, p, dtype):
         """Return mean, axes and unmixing matrix in a dtype, or in float64 where it has no range."""
         arrays = (self.mean, self.axes, self.unmix)
@@ -92,8 +97,11 @@ def whiten(x, whitening):
 
 
 def whiten_bags(bags, whitening, where=HERE):
-    """Return the bags with all their descriptors whitened, in the library of `bags`."""
-    p = whitening.axes.shape[1]
+    """Return the bags with all their descriptors whitened, in the library of `bags`.
+
+    `whitening` may be a `Whitening`, or one with other columns beside it.
+    """
+    p = whitening.n_out
     values = map_rows(
         functools.partial(whiten, whitening=whitening), row_units(bags, where),
         shape=(p,), dtype=float_dtype(bags.dtype),

@@ -5,13 +5,24 @@ Statistics that are sums over descriptors are sums over the cells that a window 
 .. math:: W_{ij} = \sum_{a < h} \sum_{b < w} C_{i + a, j + b},
 
 so that overlapping windows cost no more than cells. A series is a grid of one column.
+
+Grids of many bags at once are rows of cells, and an index that says which of them a window has.
 """
 
 import itertools
 
-from skfisher.arrays.libraries import array_module, zeros
+from skfisher.arrays.libraries import array_module, asarray, zeros
 
-__all__ = ["stack_windows", "stack_windows_vjp", "window_sums", "window_sums_vjp"]
+__all__ = [
+    "rows_beside",
+    "rows_beside_vjp",
+    "stack_windows",
+    "stack_windows_vjp",
+    "sums_of_rows",
+    "sums_of_rows_vjp",
+    "window_sums",
+    "window_sums_vjp",
+]
 
 
 def window_sums(cells, size):
@@ -81,6 +92,75 @@ def stack_windows_vjp(g, codes, size):
     for i, place in enumerate(_neighbours(codes.shape, size)):
         d_codes[place] += g[:, :, i * width : (i + 1) * width]
     return d_codes
+
+
+def sums_of_rows(rows, index):
+    """Return sums of some rows.
+
+    Source: this project.
+
+    Parameters
+    ----------
+    rows : array of shape (n, ...)
+    index : int array of shape (m, s), on the host
+        Numbers of the rows in each sum, in the order in which they are added; -1 for none. None
+        stands in a column twice.
+
+    Returns
+    -------
+    sums : array of shape (m, ...)
+    """
+    sums = zeros((len(index), *rows.shape[1:]), like=rows)
+    for places, numbers in _columns(index, rows):
+        sums[places] += rows[numbers]
+    return sums
+
+
+def sums_of_rows_vjp(g, rows, index):
+    """Return ``d_rows`` for the gradient `g` arriving at `sums_of_rows`."""
+    d_rows = zeros(rows.shape, like=g)
+    for places, numbers in _columns(index, g):
+        d_rows[numbers] += g[places]
+    return d_rows
+
+
+def rows_beside(rows, index):
+    """Return some rows side by side.
+
+    Parameters
+    ----------
+    rows : array of shape (n, d)
+    index : int array of shape (m, s), on the host
+        As for `sums_of_rows`; zeros stand in the place of none.
+
+    Returns
+    -------
+    beside : array of shape (m, s * d)
+    """
+    beside = zeros((*index.shape, rows.shape[1]), like=rows)
+    for i, (places, numbers) in enumerate(_columns(index, rows)):
+        beside[places, i] = rows[numbers]
+    return beside.reshape(len(index), -1)
+
+
+def rows_beside_vjp(g, rows, index):
+    """Return ``d_rows`` for the gradient `g` arriving at `rows_beside`."""
+    g = g.reshape(*index.shape, rows.shape[1])
+    d_rows = zeros(rows.shape, like=g)
+    for i, (places, numbers) in enumerate(_columns(index, g)):
+        d_rows[numbers] += g[places, i]
+    return d_rows
+
+
+def _columns(index, like):
+    """Yield for each column of an index where it names rows, and which."""
+    for column in index.T:
+        there = column >= 0
+        if there.all():
+            yield slice(None), asarray(column, like=like)
+        else:
+            places = there.nonzero()[0]
+            yield asarray(places, like=like), asarray(column[places], like=like)
 
 
 def _extent(n_cells, size):

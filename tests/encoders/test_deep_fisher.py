@@ -15,7 +15,6 @@ from skfisher import (
     DeepFisherEncoder,
     FisherVectorEncoder,
     ImagePatches,
-    JointClassifier,
 )
 from skfisher.encoders import window_codes
 from skfisher.encoders.window_codes import stacked_codes
@@ -275,11 +274,6 @@ def test_second_layer_tells_order_that_one_layer_forgets():
         right[layers] = model.score(bags[30:], y[30:])
     assert right[2,] == 1
     assert right[1,] < 0.8
-
-
-def test_joint_training_refuses_it():
-    with pytest.raises(TypeError, match="cannot be trained jointly, as it has no method pooling"):
-        JointClassifier(DeepFisherEncoder((2, 2))).fit(SERIES, np.arange(6) % 2)
 
 
 @pytest.mark.parametrize(

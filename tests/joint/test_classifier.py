@@ -15,6 +15,7 @@ from skfisher import (
     JointClassifier,
     JointFisherSVC,
     PowerL2Normalizer,
+    VLADEncoder,
 )
 from skfisher.datasets import load_digits_patches
 
@@ -90,6 +91,16 @@ def test_what_was_fitted_does_not_follow_later_changes_of_the_encoder(problem):
     model.encoder.set_params(mixture=DiagonalGaussianMixture(2))
     with pytest.raises(ValueError, match="with encoder__mixture=None, but now it is 'Diagonal"):
         model.fit(X, y)
+
+
+def test_another_fit_looks_at_another_encoder(problem):
+    X, y = problem
+    model = JointClassifier(ENCODER, **SMALL).fit(X, y)
+    model.set_params(encoder=VLADEncoder(2), train="codebook").fit(X, y)
+    assert model.cluster_centers_.shape == (2, 4)
+    with pytest.raises(ValueError, match=r"needs at least 500 .*in n_samples=36 bags"):
+        model.set_params(encoder=FisherVectorEncoder(500), train=None).fit(X, y)
+    assert model.predict(X).shape == y.shape  # by the encoder of before
 
 
 class Half(BaseEstimator):

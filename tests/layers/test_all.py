@@ -9,14 +9,15 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
 
-from skfisher import Bags, FisherVectorEncoder, JointClassifier
+from skfisher import Bags, DeepFisherEncoder, FisherVectorEncoder, JointClassifier
 from skfisher.arrays.libraries import to_host
 from skfisher.codebooks.em import Mixture
 from skfisher.layers.average import AveragePooling
 from skfisher.layers.bag_of_words import BagOfWordsPooling
 from skfisher.layers.bilinear import EnergyPooling
-from skfisher.layers.chain import Chain
+from skfisher.layers.chain import Chain, added
 from skfisher.layers.feature_map import FeatureMap
 from skfisher.layers.fisher import FisherPooling
 from skfisher.layers.gate import GatedPooling
@@ -158,6 +159,25 @@ def second_order(statistic="gaussian", ridge=0.0, **options):
     return MatrixPooling(statistic, **options), p
 
 
+def deep(n_positions=0, **options):
+    """Return a deep network of two features a descriptor, or of four."""
+    options = {"cell": 2, "projection": PCA(3), "reduction": PCA(2), **options}
+    encoder = DeepFisherEncoder((2, 2), n_positions=n_positions, **options)
+    layer, d = encoder.pooling(), D - n_positions
+    n_code, n_beside = 2 * (2 * d + 1), 3 * encoder.stack ** (2 if n_positions else 1)
+    p = {"cell": np.array(encoder.cell)}
+    p |= {"projection_weight": wave(3, n_code), "projection_bias": wave(3)}
+    p |= {"reduction_weight": wave(2, n_beside), "reduction_bias": wave(2, phase=1.0)}
+    for prefix, width in (("local_", d), ("global_", 2)):
+        mixture = Mixture(
+            np.array([0.4, 0.6]), wave(2, width, phase=0.6), 0.5 + wave(2, width, size=0.2)
+        )
+        constants = {"variance_floor": np.full(width, 0.05), "global_variance": np.ones(width)}
+        free = layer.local.free(mixture, constants)
+        p |= {f"{prefix}{name}": value for name, value in free.items()}
+    return layer, p
+
+
 POOLINGS = {
     "Fisher": fisher(),
     "Fisher, sigmoid": fisher(weight_map="sigmoid"),
@@ -196,6 +216,9 @@ POOLINGS = {
     "covariance, Newton-Schulz": second_order(
         "covariance", function="newton_schulz", prescale="frobenius", n_iter=3, ridge=0.01
     ),
+    "deep Fisher": deep(),
+    "deep Fisher, second layer": deep(layers=(2,), cell=1, window=3, stack=1),
+    "deep Fisher in the plane": deep(2, cell=0.7),
     "second moment": second_order("second_moment", function="identity", norm="trace"),
     "second moment, projected": second_order("second_moment", norm="spectral", n_components=3),
 }
@@ -221,7 +244,7 @@ def gradients(layer, p, x, g):
     sums = layer.sums(q, x, STARTS, STOPS)
     d_sums, direct = layer.read_vjp(q, g, sums, LENGTHS)
     d_x, via = layer.sums_vjp(q, d_sums, x, STARTS, STOPS, with_x=True)
-    return d_x, layer.prepare_vjp(q, direct | via)
+    return d_x, layer.prepare_vjp(q, added(direct, via))
 
 
 def assert_slope(f, value, gradient, *, h=1e-6, rel=1e-6):
@@ -325,9 +348,12 @@ def test_without_the_gradient_by_rows_the_others_are_the_same(layer, p):
         np.testing.assert_array_equal(found[name], gradient)
 
 
-@poolings
+@pytest.mark.parametrize(
+    "name", [n for n, (layer, _) in POOLINGS.items() if not getattr(layer, "whole", False)]
+)
 @pytest.mark.parametrize("cut", [1, 5, 12])
-def test_a_bag_may_be_cut_anywhere(layer, p, cut):
+def test_a_bag_may_be_cut_anywhere(name, cut):
+    layer, p = POOLINGS[name]
     x = descriptors(layer, p)
     q = layer.prepare(p, x.dtype)
     starts, stops = np.array([0, cut]), np.array([cut, len(x)])
@@ -344,7 +370,8 @@ def test_a_bag_is_pooled_alike_in_any_order_and_company(layer, p, dtype):
     expected = encode(layer, p, x)
     tolerance = 2e-6 if dtype == np.float32 else 1e-13
     for i, (start, stop) in enumerate(zip(STARTS, STOPS, strict=True)):
-        alone = encode(layer, p, x[start:stop][::-1], np.array([0]), np.array([stop - start]))
+        bag = x[start:stop] if getattr(layer, "whole", False) else x[start:stop][::-1]
+        alone = encode(layer, p, bag, np.array([0]), np.array([stop - start]))
         np.testing.assert_allclose(
             alone[0], expected[i], atol=tolerance * max(1, np.abs(expected[i]).max())
         )

@@ -38,9 +38,37 @@ def window_op(name, reference, shape, size):
     )
 
 
+def indexed_op(name, reference, shape, index):
+    f, f_vjp = getattr(windows, name), getattr(windows, name + "_vjp")
+    return Op(
+        f"{name}-{'x'.join(map(str, shape))}",
+        lambda x: f(x, index),
+        lambda g, x: (f_vjp(g, x, index),),
+        lambda rng: (rng.normal(size=shape),),
+        reference,
+    )
+
+
+# the last row is in none, and a place is empty
+INDEX = np.array([[0, 1, 2], [2, -1, 1], [3, 2, -1]])
+
+
+def sums_by_index(x):
+    return np.stack([x[[0, 1, 2]].sum(axis=0), x[2] + x[1], x[3] + x[2]])
+
+
+def beside_by_index(x):
+    nothing = np.zeros(x.shape[1])
+    rows = [[x[0], x[1], x[2]], [x[2], nothing, x[1]], [x[3], x[2], nothing]]
+    return np.stack([np.concatenate(row) for row in rows])
+
+
 SHAPES = [((7, 1, 3), (2, 1)), ((5, 4, 3), (2, 2)), ((4, 6, 2), (3, 1)), ((2, 1, 3), (3, 2))]
 WINDOW_OPS = [
     *(window_op("window_sums", sums_by_loops, *case) for case in SHAPES),
     window_op("window_sums", sums_by_loops, (4, 3, 2, 2), (2, 2)),
     *(window_op("stack_windows", stacks_by_loops, *case) for case in SHAPES),
+    indexed_op("sums_of_rows", sums_by_index, (5, 4), INDEX),
+    indexed_op("sums_of_rows", sums_by_index, (5, 2, 3), INDEX),
+    indexed_op("rows_beside", beside_by_index, (5, 4), INDEX),
 ]
