@@ -27,7 +27,8 @@ FLOORS = [
     ["dask/", "display/", "datasets.py", "environment.py", "__init__.py", "__main__.py"],
 ]
 MODULES_OF_TORCH = {
-    f"torch/{name}.py" for name in ("layers", "normalization", "operator", "pooling", "rows")
+    f"torch/{name}.py"
+    for name in ("layers", "normalization", "operator", "passes", "pooling", "rows")
 }
 # These are imported by functions of the files that the table names, and nowhere else. Modules of
 # PyTorch are of a file that PyTorch is imported at the top of: it is read when they are asked for.

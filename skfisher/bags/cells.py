@@ -28,13 +28,9 @@ class Cells(NamedTuple):
 
     shape: tuple  # rows and columns of the grid
     places: np.ndarray  # of each cell in the flattened grid, ascending
+    lengths: np.ndarray  # how many descriptors each has
     stops: np.ndarray  # where it ends among the descriptors, in the order of cells
     order: np.ndarray | None  # of the descriptors; None if it is that of the bag
-
-    @property
-    def lengths(self):
-        """How many descriptors each cell has."""
-        return np.diff(self.stops, prepend=0)
 
 
 def cells_of_series(n_rows, cell):
@@ -49,8 +45,10 @@ def cells_of_series(n_rows, cell):
     cells : Cells
         Of one column.
     """
-    stops = np.append(np.arange(cell, n_rows, cell), n_rows)
-    return Cells((len(stops), 1), np.arange(len(stops)), stops, None)
+    n_cells = -(-n_rows // cell)
+    lengths = np.full(n_cells, cell)
+    lengths[-1] = n_rows - cell * (n_cells - 1)
+    return Cells((n_cells, 1), np.arange(n_cells), lengths, lengths.cumsum(), None)
 
 
 def cells_of_plane(positions, cell, name="X[0]"):
@@ -90,7 +88,7 @@ def cells_of_plane(positions, cell, name="X[0]"):
     order = np.argsort(flat, kind="stable")
     flat = flat[order]
     stops = np.append(np.flatnonzero(np.diff(flat)) + 1, len(flat))
-    return Cells((rows, columns), flat[stops - 1], stops, order)
+    return Cells((rows, columns), flat[stops - 1], np.diff(stops, prepend=0), stops, order)
 
 
 def extent_of(bags):

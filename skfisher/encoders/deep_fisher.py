@@ -1,6 +1,5 @@
 """Deep Fisher networks: Fisher vectors of windows, encoded by Fisher vectors again."""
 
-import itertools
 from numbers import Integral, Real
 
 import numpy as np
@@ -21,7 +20,7 @@ from skfisher.encoders.deep_settings import check_settings, check_trainable
 from skfisher.encoders.encoder import BagEncoder
 from skfisher.encoders.fisher import FisherVectorEncoder
 from skfisher.encoders.projections import draw_windows, fitted_projection, projecting, rows_of
-from skfisher.encoders.window_codes import iter_window_codes, stacked_codes
+from skfisher.encoders.window_codes import iter_stacks, iter_window_codes
 from skfisher.layers.chain import Chain
 from skfisher.layers.deep_fisher import DeepFisherPooling
 from skfisher.layers.encode import encode_bags
@@ -34,8 +33,6 @@ __all__ = ["DeepFisherEncoder"]
 
 # By default: the descriptors of a cell, and the cells along the longest side of all bags.
 ROWS_OF_SERIES, CELLS_OF_PLANE = 8, 8
-# Descriptors of the second layer, and bags, that are encoded at a time.
-ROWS_AT_ONCE, BAGS_AT_ONCE = 2**14, 256
 
 
 class DeepFisherEncoder(BagEncoder):
@@ -121,8 +118,9 @@ class DeepFisherEncoder(BagEncoder):
     A bag that is smaller than a window is one window. Windows in which no descriptor lies are left
     out; next to others in a stack they are zeros. The Fisher vector of each layer has unit length.
 
-    In the paper the projection is trained for classification; without labels it is not here, nor
-    does :class:`JointClassifier` train deep networks.
+    In the paper the projection is trained for classification; without labels it is not here.
+    :class:`JointClassifier` trains all of the network, where both projections are linear maps that
+    need no labels, such as PCA.
 
     References
     ----------
@@ -262,12 +260,12 @@ class DeepFisherEncoder(BagEncoder):
         )
         project = projecting(projection, float_dtype(bags.dtype))
         chosen, owners = draw_windows(n_stacks, self.max_windows, seeds[2])
-        stacks = (stacked for _, stacked in self._stacks(local, bags, layout, project))
-        stacks = rows_of(stacks, chosen)
+        stacks = iter_stacks(self._windows(local, bags, layout, project), layout)
+        stacks = rows_of((of_some.codes for of_some in stacks), chosen)
         reduction = fitted_projection(
             self.reduction, stacks, labels[1], owners, seeds[1], whiten=True
         )
-        rows = projecting(reduction, stacks.dtype)(stacks)
+        rows = projecting(reduction, stacks.dtype)(stacks, np.array([len(stacks)]))
         rows = Bags.from_lengths(rows, [len(rows)])
         return projection, reduction, self._fisher(n_global, seeds[3], device=None).fit(rows)
 
@@ -310,13 +308,12 @@ class DeepFisherEncoder(BagEncoder):
             self._fisher_vectors(local, layout.descriptors(bags), self._where(), out)
             return
         project, reduce = (projecting(t, out.dtype) for t in (self.projection_, self.reduction_))
-        first, kept, n_rows = 0, [], 0
-        for i, (sums, stacks) in enumerate(self._stacks(local, bags, layout, project)):
-            kept.append((sums, reduce(stacks)))
-            n_rows += len(stacks)
-            if i + 1 == len(bags) or n_rows >= ROWS_AT_ONCE or len(kept) >= BAGS_AT_ONCE:
-                self._write(kept, bags[first : i + 1], layout, width, out[first : i + 1])
-                first, kept, n_rows = i + 1, [], 0
+        first = 0
+        for stacks in iter_stacks(self._windows(local, bags, layout, project), layout):
+            some = slice(first, first + len(stacks.counts))
+            rows = Bags.from_lengths(reduce(stacks.codes, stacks.counts), stacks.counts)
+            self._write(stacks.sums, rows, bags[some], layout, width, out[some])
+            first = some.stop
 
     def pooling(self):
         """Return the layer that joint training takes.
@@ -334,17 +331,14 @@ class DeepFisherEncoder(BagEncoder):
         check_trainable(self)
         return DeepFisherPooling(self, n_components)
 
-    def _write(self, kept, bags, layout, width, out):
+    def _write(self, sums, rows, bags, layout, width, out):
         """Write the encodings of some bags: of their sums, and of the second layer's rows."""
-        sums, rows = zip(*kept, strict=True)
         if width:
             pooling = self.local_.pooling()
             mixture = self.local_._parameters(layout.descriptors(bags))
-            sums = tuple(map(np.stack, zip(*sums, strict=True)))
             whole = pooling.read(pooling.prepare(mixture, out.dtype), sums, bags.lengths)
             out[:, :width] = asarray(power_l2_normalize(whole, out=whole), like=out)
-        codes = Bags.from_lengths(np.concatenate(rows), [len(of_bag) for of_bag in rows])
-        encodings = self._fisher_vectors(self.global_, codes, Where(self.n_jobs))
+        encodings = self._fisher_vectors(self.global_, rows, Where(self.n_jobs))
         out[:, width:] = asarray(encodings, like=out)
 
     def _fisher_vectors(self, encoder, bags, where, out=None):
@@ -361,14 +355,6 @@ class DeepFisherEncoder(BagEncoder):
                 bags, mixture = layout.descriptors(bags), local.mixture_._mixture()
                 raise ValueError(too_far(mixture, bags, band.bag))
             yield band
-
-    def _stacks(self, local, bags, layout, project):
-        """Yield of every bag the sums over its descriptors, and the stacked codes."""
-        bands = self._windows(local, bags, layout, project)
-        for _, of_bag in itertools.groupby(bands, lambda band: band.bag):
-            of_bag = list(of_bag)
-            sums = [sum(parts) for parts in zip(*(band.sums for band in of_bag), strict=True)]
-            yield sums, stacked_codes(of_bag, layout)
 
     def _layout(self, bags, cell=None):
         """Return how windows lie, for the cell that is asked for or, in `fit`, found."""

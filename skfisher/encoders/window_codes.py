@@ -7,6 +7,7 @@ from it alone, so that it has the same bits in any company.
 """
 
 import functools
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -15,16 +16,18 @@ from skfisher.arrays.libraries import device_of, float_dtype
 from skfisher.bags.bags import Bags
 from skfisher.bags.cells import Cells
 from skfisher.layers.encode import iter_sums
-from skfisher.layers.windows import on_grid
+from skfisher.layers.windows import joined_numbers, on_grid, windows_of_stacks
 from skfisher.ops.normalization import power_l2_normalize
-from skfisher.ops.windows import stack_windows, window_sums
+from skfisher.ops.windows import rows_beside, window_sums
 from skfisher.parallel.threads import map_in_order
 
-__all__ = ["WindowCodes", "iter_window_codes", "stacked_codes"]
+__all__ = ["Stacks", "WindowCodes", "iter_stacks", "iter_window_codes"]
 
 # Sums of a band, and of the bands that are worked on at a time; and descriptors of these.
 BAND_NUMBERS = 2**18
 GROUP_NUMBERS, GROUP_ROWS = 2**20, 2**17
+# Stacks of windows, and bags, that are projected at a time.
+ROWS_AT_ONCE, BAGS_AT_ONCE = 2**14, 256
 
 
 class WindowCodes(NamedTuple):
@@ -64,7 +67,8 @@ def iter_window_codes(chain, parameters, bags, layout, *, project=None):
         With positions, if the layout has any.
     layout : Layout
     project : callable, optional
-        What codes of a band go through. By default they stay as long as they are.
+        What codes go through, given those of some bands and how many each has. By default they
+        stay as long as they are.
 
     Yields
     ------
@@ -90,26 +94,49 @@ def iter_window_codes(chain, parameters, bags, layout, *, project=None):
             yield from some
 
 
-def stacked_codes(bands, layout):
-    """Return the codes of neighbouring windows of one bag side by side, of unit length.
+class Stacks(NamedTuple):
+    """Stacks of windows of some bags, one bag after the other."""
+
+    sums: tuple  # of each bag, over all its descriptors
+    codes: np.ndarray  # side by side, of unit length
+    counts: np.ndarray  # of the stacks of each bag
+
+
+def iter_stacks(bands, layout):
+    """Yield the stacks of windows of some bags after others.
 
     Parameters
     ----------
-    bands : list of WindowCodes
-        All of the bag.
+    bands : iterable of WindowCodes
+        Of bags in order.
     layout : Layout
 
-    Returns
-    -------
-    stacked : array of shape (n_stacks, n_windows_of_a_stack * width)
+    Yields
+    ------
+    stacks : Stacks
         Windows without descriptors are zeros; stacks of nothing else are left out.
     """
-    occupied = np.concatenate([band.occupied for band in bands])
-    codes = np.concatenate([band.codes for band in bands])
-    grid = np.zeros((*occupied.shape, codes.shape[1]), dtype=codes.dtype)
-    grid[occupied] = codes
-    stacks = stack_windows(grid, layout.sides(layout.stack))[layout.stacks(occupied)]
-    return power_l2_normalize(stacks, power=1)
+    sums, occupied, codes, n_rows = [], [], [], 0
+    for _, of_bag in itertools.groupby(bands, lambda band: band.bag):
+        of_bag = list(of_bag)
+        parts = [band.sums for band in of_bag]
+        sums.append(parts[0] if len(parts) == 1 else [sum(s) for s in zip(*parts, strict=True)])
+        occupied.append(np.concatenate([band.occupied for band in of_bag]))
+        codes += [band.codes for band in of_bag]
+        n_rows += int(occupied[-1].sum())
+        if n_rows >= ROWS_AT_ONCE or len(sums) >= BAGS_AT_ONCE:
+            yield _stacks_of(sums, occupied, codes, layout)
+            sums, occupied, codes, n_rows = [], [], [], 0
+    if sums:
+        yield _stacks_of(sums, occupied, codes, layout)
+
+
+def _stacks_of(sums, occupied, codes, layout):
+    numbers = [windows_of_stacks(layout, of_bag) for of_bag in occupied]
+    numbers_of_all = joined_numbers(numbers, np.array([of_bag.sum() for of_bag in occupied]))
+    beside = rows_beside(np.concatenate(codes), numbers_of_all)
+    sums = tuple(map(np.stack, zip(*sums, strict=True)))
+    return Stacks(sums, power_l2_normalize(beside, power=1), np.array([*map(len, numbers)]))
 
 
 def _bands(bag, cells, layout, n_numbers):
@@ -200,16 +227,34 @@ def _codes(pooling, q, dtype, layout, project, bands, sums):
     of_windows = [window_sums(on_grid(s, places, shape), (height, width))[occupied] for s in sums]
     codes = pooling.read(q, of_windows, counts[occupied]).astype(dtype, copy=False)
     codes = power_l2_normalize(codes, out=codes)
-    found, first_code, first_cell = [], 0, 0
-    for band, top, n_rows in zip(bands, tops.tolist(), heights.tolist(), strict=True):
-        of_band = occupied[top : top + n_rows - height + 1]
-        of_windows = codes[first_code : first_code + int(of_band.sum())]
-        first_code += len(of_windows)
-        if not np.isfinite(of_windows.sum()):
-            of_windows = None
-        elif project is not None and len(of_windows):
-            of_windows = project(of_windows)
-        own = tuple(s[first_cell : first_cell + band.n_own].sum(axis=0) for s in sums)
-        first_cell += band.n_cells
-        found.append(WindowCodes(band.bag, of_band, of_windows, own))
-    return found
+    of_bands = [
+        occupied[top : top + n_rows - height + 1]
+        for top, n_rows in zip(tops.tolist(), heights.tolist(), strict=True)
+    ]
+    n_windows = np.array([of_band.sum() for of_band in of_bands])
+    parts = np.split(codes, n_windows.cumsum()[:-1])
+    finite = [True] * len(bands)
+    if not np.isfinite(codes.sum()):
+        finite = [bool(np.isfinite(part).all()) for part in parts]
+    elif project is not None:
+        parts = np.split(project(codes, n_windows), n_windows.cumsum()[:-1])
+    own = [_own_sums(s, bands) for s in sums]
+    return [
+        WindowCodes(band.bag, of_band, part if is_finite else None, of_cells)
+        for band, of_band, part, is_finite, *of_cells in zip(
+            bands, of_bands, parts, finite, *own, strict=True
+        )
+    ]
+
+
+def _own_sums(values, bands):
+    """Return the sums over the cells that each band has alone."""
+    n_cells = np.array([band.n_cells for band in bands])
+    n_own = np.array([band.n_own for band in bands])
+    firsts, any_own = n_cells.cumsum() - n_cells, n_own > 0
+    sums = np.zeros((len(bands), *values.shape[1:]))
+    if any_own.any():
+        borders = np.stack([firsts, firsts + n_own], axis=1)[any_own].ravel()
+        borders = borders[borders < len(values)]  # the last may end with the array
+        sums[any_own] = np.add.reduceat(values, borders)[::2]
+    return sums

@@ -8,7 +8,15 @@ import numpy as np
 from skfisher.bags.cells import cells_of_plane, cells_of_series, positions_of, without_positions
 from skfisher.ops.windows import stack_windows, window_sums
 
-__all__ = ["Layout", "Windows", "joined", "on_grid", "windows_of"]
+__all__ = [
+    "Layout",
+    "Windows",
+    "joined",
+    "joined_numbers",
+    "on_grid",
+    "windows_of",
+    "windows_of_stacks",
+]
 
 
 class Layout(NamedTuple):
@@ -96,10 +104,26 @@ def _of_grid(layout, numbers):
     size = [min(pair) for pair in zip(layout.sides(layout.window), numbers.shape, strict=True)]
     of_cells = stack_windows(numbers[:, :, None], size)
     occupied = (of_cells >= 0).any(axis=2)
-    of_windows = np.full(occupied.shape, -1)
-    of_windows[occupied] = np.arange(occupied.sum())
-    of_windows = stack_windows(of_windows[:, :, None], layout.sides(layout.stack))
-    return of_cells[occupied], of_windows[(of_windows >= 0).any(axis=2)]
+    return of_cells[occupied], windows_of_stacks(layout, occupied)
+
+
+def windows_of_stacks(layout, occupied):
+    """Return the windows of each stack, for a grid that says which windows hold descriptors."""
+    if occupied.all():
+        return _stacks_of_full_grid(layout, occupied.shape)
+    return _stacks_of_grid(layout, occupied)
+
+
+@functools.lru_cache(maxsize=256)
+def _stacks_of_full_grid(layout, shape):
+    return _stacks_of_grid(layout, np.ones(shape, dtype=bool))
+
+
+def _stacks_of_grid(layout, occupied):
+    numbers = np.full(occupied.shape, -1)
+    numbers[occupied] = np.arange(occupied.sum())
+    of_windows = stack_windows(numbers[:, :, None], layout.sides(layout.stack))
+    return of_windows[(of_windows >= 0).any(axis=2)]
 
 
 def joined(windows):
@@ -118,13 +142,15 @@ def joined(windows):
         rows = np.concatenate(rows)
     return Windows(
         rows, np.concatenate(starts), np.concatenate(stops),
-        _stacked_numbers(of_cells, n_cells), _stacked_numbers(of_windows, n_windows),
+        joined_numbers(of_cells, n_cells), joined_numbers(of_windows, n_windows),
         n_cells, n_stacks,
     )  # fmt: skip
 
 
-def _stacked_numbers(parts, counts):
+def joined_numbers(parts, counts):
     """Return indices below each other, of what is counted through; narrow ones filled by -1."""
+    if len(parts) == 1:
+        return parts[0]
     width = max(part.shape[1] for part in parts)
     whole = np.full((sum(map(len, parts)), width), -1)
     first, row = 0, 0

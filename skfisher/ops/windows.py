@@ -45,6 +45,8 @@ def window_sums(cells, size):
     """
     for axis in (0, 1):
         n, n_windows = _extent(cells.shape[axis], size[axis])
+        if n == 1:
+            continue
         total = cells[_from(0, n_windows, axis)].copy()
         for first in range(1, n):
             total += cells[_from(first, n_windows, axis)]

@@ -17,7 +17,7 @@ from skfisher import (
     ImagePatches,
 )
 from skfisher.encoders import window_codes
-from skfisher.encoders.window_codes import stacked_codes
+from skfisher.encoders.window_codes import iter_stacks
 
 RNG = np.random.default_rng(0)
 SERIES = [RNG.normal(size=(n, 3)) + np.sin(np.arange(n))[:, None] for n in (40, 33, 7, 5, 64, 21)]
@@ -311,4 +311,6 @@ def test_stacks_of_one_window_are_its_code():
     layout = DeepFisherEncoder(stack=1, cell=2)._layout(None)
     codes = RNG.normal(size=(5, 3))
     band = window_codes.WindowCodes(0, np.ones((5, 1), bool), codes, ())
-    np.testing.assert_allclose(stacked_codes([band], layout), unit(codes), rtol=1e-14)
+    (stacks,) = iter_stacks([band], layout)
+    np.testing.assert_allclose(stacks.codes, unit(codes), rtol=1e-14)
+    assert stacks.counts.tolist() == [5]
