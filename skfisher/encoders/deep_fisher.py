@@ -16,7 +16,7 @@ from skfisher.contract.estimator import all_or_nothing
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_bags
 from skfisher.descriptors.transformer import check_labels
-from skfisher.encoders.deep_settings import check_settings, check_trainable
+from skfisher.encoders.deep_settings import check_settings, check_stacks, check_trainable
 from skfisher.encoders.encoder import BagEncoder
 from skfisher.encoders.fisher import FisherVectorEncoder
 from skfisher.encoders.projections import draw_windows, fitted_projection, projecting, rows_of
@@ -243,16 +243,7 @@ class DeepFisherEncoder(BagEncoder):
         """Return the fitted projection, reduction and encoder of the second layer."""
         counts = [layout.n_windows(layout.cells(bags, i)) for i in range(len(bags))]
         n_windows, n_stacks = np.array(counts).T
-        n_least, n_found = max(2, n_global), int(n_stacks.sum())
-        if min(n_found, self.max_windows) < n_least:
-            found, remedy = f"max_windows={self.max_windows}", "raise max_windows"
-            if n_found < n_least:
-                found = f"{n_found} in n_samples={len(bags)} bags"
-                remedy = "take layers=(1,), or pass more data"
-            raise ValueError(
-                f"n_components={self.n_components!r} needs at least {n_least} stacks of windows to "
-                f"fit its second mixture, got {found}: lower n_components, or {remedy}."
-            )
+        check_stacks(self, n_global, n_stacks)
         chosen, owners = draw_windows(n_windows, self.max_windows, seeds[0])
         codes = (band.codes for band in self._windows(local, bags, layout, None))
         projection = fitted_projection(

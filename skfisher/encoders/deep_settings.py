@@ -4,7 +4,7 @@ from numbers import Integral
 
 from sklearn.utils import get_tags
 
-__all__ = ["check_settings", "check_trainable"]
+__all__ = ["check_settings", "check_stacks", "check_trainable"]
 
 
 def check_settings(encoder):
@@ -60,3 +60,26 @@ def check_trainable(encoder):
                 f"{name}={transformer!r} learns from labels, but joint training starts without "
                 "them: leave it None for PCA, which training goes on from."
             )
+
+
+def check_stacks(encoder, n_components, n_stacks):
+    """Raise ValueError if there are fewer stacks of windows than a second mixture needs.
+
+    Parameters
+    ----------
+    encoder : DeepFisherEncoder
+    n_components : int
+        Of the second mixture.
+    n_stacks : int array of shape (n_bags,)
+    """
+    n_least, n_found = max(2, n_components), int(n_stacks.sum())
+    if min(n_found, encoder.max_windows) >= n_least:
+        return
+    found, remedy = f"max_windows={encoder.max_windows}", "raise max_windows"
+    if n_found < n_least:
+        found = f"{n_found} in n_samples={len(n_stacks)} bags"
+        remedy = "take layers=(1,), or pass more data"
+    raise ValueError(
+        f"n_components={encoder.n_components!r} needs at least {n_least} stacks of windows to fit "
+        f"its second mixture, got {found}: lower n_components, or {remedy}."
+    )

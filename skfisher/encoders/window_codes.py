@@ -82,8 +82,9 @@ def iter_window_codes(chain, parameters, bags, layout, *, project=None):
     )
     prepared = chain.prepare(parameters, bags.dtype)
     code = functools.partial(
-        _codes, chain.pooling, prepared.pooling, float_dtype(bags.dtype), layout, project
-    )
+        _codes, chain.pooling, prepared.pooling, float_dtype(bags.dtype), n_numbers, layout,
+        project,
+    )  # fmt: skip
     for group in _groups(bands, n_numbers):
         parts = _cells_as_bags(group, bags, layout)
         found = list(iter_sums(chain, prepared, parameters, parts))
@@ -207,7 +208,7 @@ def _tasks(group, sums, n_numbers):
 
 
 @np.errstate(over="ignore", invalid="ignore")  # of what is not finite, and named
-def _codes(pooling, q, dtype, layout, project, bands, sums):
+def _codes(pooling, q, dtype, n_numbers, layout, project, bands, sums):
     """Return the codes of the windows of some bands, for the sums of their cells."""
     # One grid below the other. Empty cells around what is smaller than a window add nothing.
     height, width = layout.sides(layout.window)
@@ -225,7 +226,9 @@ def _codes(pooling, q, dtype, layout, project, bands, sums):
     for top in tops[1:]:  # windows that reach from one grid into the next
         occupied[top - height + 1 : top] = False
     of_windows = [window_sums(on_grid(s, places, shape), (height, width))[occupied] for s in sums]
-    codes = pooling.read(q, of_windows, counts[occupied]).astype(dtype, copy=False)
+    counts = counts[occupied]
+    codes = np.empty((len(counts), n_numbers), dtype)
+    pooling.read(q, of_windows, counts, out=codes)
     codes = power_l2_normalize(codes, out=codes)
     of_bands = [
         occupied[top : top + n_rows - height + 1]

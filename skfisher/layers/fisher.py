@@ -98,10 +98,10 @@ class FisherPooling(MixtureLayer):
         d_x, d_coefficients = fisher_sums_vjp(Sums(*g), x, starts, stops, *q.given, with_x=with_x)
         return d_x, dict(zip(COEFFICIENTS, d_coefficients, strict=True))
 
-    def read(self, q, sums, counts):
-        """Return the Fisher vectors."""
+    def read(self, q, sums, counts, out=None):
+        """Return the Fisher vectors, in `out` or a new float64 array."""
         return fisher_from_statistics(
-            Sums(*sums), counts, *q.mixture, include_weights=self.include_weights
+            Sums(*sums), counts, *q.mixture, include_weights=self.include_weights, out=out
         )
 
     def read_vjp(self, q, g, sums, counts):

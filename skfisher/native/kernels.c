@@ -115,6 +115,9 @@ struct kernels {
     int (*total_statistics)(
         const struct problem *, double *s0, double *s1, double *s2, double *log_likelihood);
     int (*statistics_vjp)(const struct problem *, const struct gradient *);
+    void (*fisher_from_sums)(
+        size n, size k, size d, const double *s0, const double *s1, const double *s2,
+        const int64_t *counts, const struct fisher *);
     void (*power_l2)(const float *x, float *y, size n, size width);
     void (*power_l2_vjp)(
         const float *g, const float *x, float *d_x, size n, size width, double floor);
@@ -163,7 +166,7 @@ struct kernels {
 #define KERNELS(set, bits)                                                                 \
     {                                                                                      \
         JOIN(bag_statistics, set, bits), JOIN(total_statistics, set, bits),                \
-        JOIN(statistics_vjp, set, bits),                                                   \
+        JOIN(statistics_vjp, set, bits), JOIN(fisher_from_sums, set, bits),                \
         JOIN(power_l2, set, 32), JOIN(power_l2_vjp, set, 32),                              \
         JOIN(ascent_pass, set, bits), JOIN(ascent_sweeps, set, bits),                  \
         JOIN(ascent_objectives, set, bits),                                            \
@@ -197,7 +200,7 @@ EXPORT int skfisher_best(void)
 /* Changes with the arguments of what follows. */
 EXPORT int skfisher_interface(void)
 {
-    return 3;
+    return 4;
 }
 
 EXPORT int skfisher_bag_statistics(
@@ -218,6 +221,14 @@ EXPORT int skfisher_statistics_vjp(
     int set, int wide, const struct problem *q, const struct gradient *g)
 {
     return kernels[set][wide].statistics_vjp(q, g);
+}
+
+EXPORT int skfisher_fisher_from_sums(
+    int set, int wide, int64_t n, int64_t k, int64_t d, const double *s0, const double *s1,
+    const double *s2, const int64_t *counts, const struct fisher *f)
+{
+    kernels[set][wide].fisher_from_sums(n, k, d, s0, s1, s2, counts, f);
+    return 0;
 }
 
 EXPORT int skfisher_power_l2(int set, int wide, const float *x, float *y, int64_t n, int64_t width)

@@ -26,7 +26,7 @@ __all__ = [
 # In the order that the library numbers them: each holds the ones before it.
 INSTRUCTION_SETS = ["baseline", "avx2", "avx512"]
 # As `skfisher_interface` returns it: a library built from other sources is not called.
-INTERFACE = 3
+INTERFACE = 4
 # Descriptors that become float32 as they are read, in the order of `enum kind` of kernels.c.
 KINDS = [np.dtype(t) for t in ("f4", "i1", "u1", "i2", "u2", "?")]
 FOLDER = Path(__file__).parent
@@ -80,6 +80,7 @@ FUNCTIONS = {
     "skfisher_bag_statistics": [POINTER(Problem), *[c_void_p] * 3, POINTER(Fisher)],
     "skfisher_total_statistics": [POINTER(Problem), *[c_void_p] * 4],
     "skfisher_statistics_vjp": [POINTER(Problem), POINTER(Gradient)],
+    "skfisher_fisher_from_sums": [*[c_int64] * 3, *[c_void_p] * 4, POINTER(Fisher)],
     "skfisher_power_l2": [c_void_p, c_void_p, c_int64, c_int64],
     "skfisher_power_l2_vjp": [*[c_void_p] * 3, c_int64, c_int64, c_double],
     "skfisher_ascent_pass": [POINTER(Ascent), c_void_p, c_int64],

@@ -210,29 +210,39 @@ static void NAME(write_sums)(
     }
 }
 
-/* Turns the sums of a bag of n descriptors into a Fisher vector: linear in them, in float64. */
+/* Turns the sums of a bag of n descriptors into a Fisher vector: linear in them, in float64. Those
+   of a component are `step` numbers behind those of the one before. */
 static TARGET void NAME(finish)(
-    const struct problem *q, const struct NAME(workspace) *w, const struct fisher *f, size n,
-    float *restrict out)
+    size k, size d, const double *sums0, const double *sums1, const double *sums2, size step,
+    const struct fisher *f, size n, float *restrict out)
 {
-    size d = q->d;
     double share = 1.0 / (double)n;
     if (f->include_weights) {
-        for (size k = 0; k < q->k; k++)
-            out[k] = (float)((w->sums0[k] * share - f->weights[k]) * f->inverse_sqrt[k]);
-        out += q->k;
+        for (size j = 0; j < k; j++)
+            out[j] = (float)((sums0[j] * share - f->weights[j]) * f->inverse_sqrt[j]);
+        out += k;
     }
-    float *restrict out2 = out + q->k * d;
-    for (size k = 0; k < q->k; k++) {
-        const double s0 = w->sums0[k];
-        const double *restrict s1 = w->sums + k * w->ldy, *restrict s2 = s1 + d;
-        const double *restrict a = f->terms + 5 * k * d, *restrict b = a + d, *restrict c = b + d;
+    float *restrict out2 = out + k * d;
+    for (size j = 0; j < k; j++) {
+        const double s0 = sums0[j];
+        const double *restrict s1 = sums1 + j * step, *restrict s2 = sums2 + j * step;
+        const double *restrict a = f->terms + 5 * j * d, *restrict b = a + d, *restrict c = b + d;
         const double *restrict e = c + d, *restrict g = e + d;
         for (size i = 0; i < d; i++)
-            out[k * d + i] = (float)((s1[i] * a[i] - s0 * b[i]) * share);
+            out[j * d + i] = (float)((s1[i] * a[i] - s0 * b[i]) * share);
         for (size i = 0; i < d; i++)
-            out2[k * d + i] = (float)((s2[i] * c[i] - s1[i] * e[i] + s0 * g[i]) * share);
+            out2[j * d + i] = (float)((s2[i] * c[i] - s1[i] * e[i] + s0 * g[i]) * share);
     }
+}
+
+/* The Fisher vectors of n bags, for their sums and their numbers of descriptors. */
+static TARGET void NAME(fisher_from_sums)(
+    size n, size k, size d, const double *s0, const double *s1, const double *s2,
+    const int64_t *counts, const struct fisher *f)
+{
+    for (size bag = 0; bag < n; bag++)
+        NAME(finish)(k, d, s0 + bag * k, s1 + bag * k * d, s2 + bag * k * d, d, f, counts[bag],
+                     f->out + bag * f->stride);
 }
 
 static size NAME(width)(const struct problem *q, const struct fisher *f)
@@ -264,7 +274,7 @@ static TARGET int NAME(bag_statistics)(
                 continue;
             if (f) {
                 float *out = f->out + bag * f->stride;
-                NAME(finish)(q, &w, f, length, out);
+                NAME(finish)(q->k, q->d, w.sums0, w.sums, w.sums + q->d, w.ldy, f, length, out);
                 if (f->normalize)
                     NARROW(normalize)(out, out, NAME(width)(q, f));
             } else {

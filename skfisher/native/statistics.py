@@ -11,8 +11,10 @@ __all__ = [
     "Prepared",
     "assignment_sums",
     "bag_statistics",
+    "fisher_from_sums",
     "fisher_vectors",
     "takes",
+    "takes_sums",
     "total_statistics",
 ]
 
@@ -92,6 +94,39 @@ def total_statistics(x, starts, stops, coefficients, out, *, frame=None):
     log_likelihood = np.empty(1)
     call("total_statistics", problem.dtype, problem.pointer, *out, log_likelihood)
     return float(log_likelihood[0])
+
+
+def fisher_from_sums(sums, counts, terms, out, *, include_weights):
+    """Write the Fisher vectors of bags into `out`, whose rows are contiguous and float32.
+
+    Parameters
+    ----------
+    sums : contiguous float64 arrays of shape (n_bags, k), (n_bags, k, d), (n_bags, k, d)
+    counts : int array of shape (n_bags,)
+    terms : weights (k,), inverse_sqrt (k,) and the factors of the sums (5, k, d)
+    """
+    weights, inverse_sqrt, factors = terms
+    factors = np.ascontiguousarray(factors.transpose(1, 0, 2))
+    k, _, d = factors.shape
+    fisher = Fisher(
+        address(weights), address(inverse_sqrt), address(factors), include_weights, False,
+        address(out), out.strides[0] // 4,
+    )  # fmt: skip
+    counts = np.ascontiguousarray(counts, dtype=np.int64)
+    call("fisher_from_sums", np.float32, len(out), k, d, *sums, counts, ctypes.byref(fisher))
+
+
+def takes_sums(sums, out):
+    """Tell whether the kernels turn sums into these Fisher vectors."""
+    return (
+        takes(out)
+        and out.dtype == np.float32
+        and out.strides[1:] == (4,)
+        and all(
+            isinstance(s, np.ndarray) and s.dtype == np.float64 and s.flags.c_contiguous
+            for s in sums
+        )
+    )
 
 
 def fisher_vectors(x, starts, stops, model, out, *, include_weights, normalize):

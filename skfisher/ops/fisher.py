@@ -236,12 +236,12 @@ def fisher_from_statistics(
     -------
     encodings : array of shape (n_bags, n_out)
     """
-    k, d = means.shape
     if out is None:
-        n_out = 2 * k * d + (k if include_weights else 0)
+        n_out = 2 * means.size + (len(means) if include_weights else 0)
         out = empty((len(sums.s0), n_out), like=means, dtype=np.float64)
     terms = _terms(weights, means, variances)
-    _combine(sums, counts, terms, out, include_weights=include_weights)
+    turn = native.fisher_from_sums if native.takes_sums(sums, out) else _combine
+    turn(sums, counts, terms, out, include_weights=include_weights)
     return out
 
 
@@ -351,11 +351,10 @@ def _full_blocks(g, k, d, include_weights):
 
 def _statistics_gradient(g, counts, terms, include_weights):
     """Return the gradients at the sums: ``a0``, ``A`` and ``B``."""
-    _, inverse_sqrt, factors = terms
-    xp = array_module(factors)
-    g_w, g_means, g_variances = _full_blocks(g, *factors.shape[1:], include_weights)
+    _, inverse_sqrt, (a, b, c, e, f) = terms
+    xp = array_module(a)
+    g_w, g_means, g_variances = _full_blocks(g, *a.shape, include_weights)
     inverse_counts = 1 / xp.asarray(counts, dtype=np.float64)[:, None]
-    a, b, c, e, f = factors
     by_s2 = g_variances * c
     by_s2 *= inverse_counts[:, :, None]
     by_s1 = g_means * a
@@ -378,18 +377,14 @@ def _direct_gradients(g, sums, counts, terms, include_weights):
     encodings = empty((len(sums.s0), (2 * d + 1) * k), like=factors)
     _combine(sums, counts, terms, encodings, include_weights=True)
     f_w, f_means, f_variances = _blocks(encodings, k, d)
-    # c S0, of shape (n_bags, k)
-    share = inverse_sqrt * sums.s0 / xp.asarray(counts)[:, None]
+    share = inverse_sqrt * sums.s0 / xp.asarray(counts)[:, None]  # c S0
     # einsum makes no array of the products, which takes longer than to compute them
-    along_means, along_variances, across = (
-        xp.einsum("nkd,nkd->kd", a, b)
-        for a, b in ((g_means, f_means), (g_variances, f_variances), (g_variances, f_means))
-    )
-    share_means, share_variances = (
-        xp.einsum("nk,nkd->kd", share, a) for a in (g_means, g_variances)
-    )
-    by_weights = (g_w * (f_w / 2 + xp.sqrt(weights))).sum(axis=0)
-    by_weights += (along_means + along_variances).sum(axis=1) / 2
+    pairs = (g_means, f_means), (g_variances, f_variances), (g_variances, f_means)
+    along_means, along_variances, across = (xp.einsum("nkd,nkd->kd", *pair) for pair in pairs)
+    share_means = xp.einsum("nk,nkd->kd", share, g_means)
+    share_variances = xp.einsum("nk,nkd->kd", share, g_variances)
+    along = (along_means + along_variances).sum(axis=1) / 2
+    by_weights = (g_w * (f_w / 2 + xp.sqrt(weights))).sum(axis=0) + along
     by_means = share_means + SQRT_2 * across
     by_variances = along_means / 2 + along_variances + share_variances / SQRT_2
     return by_weights, by_means, by_variances

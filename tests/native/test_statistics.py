@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skfisher.ops.expectation import expectation_sums
-from skfisher.ops.fisher import fisher_sums, fisher_vector
+from skfisher.ops.fisher import fisher_from_statistics, fisher_sums, fisher_vector
 from skfisher.ops.normalization import power_l2_normalize
 from skfisher.ops.soft_assignment import soft_statistics, total_statistics
 
@@ -63,6 +63,24 @@ def test_any_shape(native, k, d, lengths, offset, include_weights, seed):
         np.linalg.norm(found - expected, axis=1),
         2 * TOLERANCE * np.linalg.norm(expected, axis=1) + 1e-7,
     )
+
+
+@pytest.mark.parametrize(("k", "d"), SHAPES)
+@pytest.mark.parametrize("include_weights", [True, False])
+def test_vectors_are_read_off_sums(native, rng, k, d, include_weights):
+    case = Case(rng, k, d, LENGTHS)
+    sums = fisher_sums(*case.where(case.wide()), *case.mixture)
+    counts = np.array(LENGTHS)
+    expected = fisher_from_statistics(sums, counts, *case.mixture, include_weights=include_weights)
+    wide = np.full((len(counts), expected.shape[1] + 3), np.float32(7))
+    out = wide[:, :-3]  # rows that are not one behind the other
+    found = fisher_from_statistics(
+        sums, counts, *case.mixture, include_weights=include_weights, out=out
+    )
+    assert found is out
+    # what is rounded once, to float32
+    np.testing.assert_allclose(out, expected, rtol=1e-6, atol=1e-7 * np.abs(expected).max())
+    assert (wide[:, -3:] == 7).all()
 
 
 @pytest.mark.parametrize(("k", "d"), SHAPES)
