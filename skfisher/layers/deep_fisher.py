@@ -11,6 +11,7 @@ its neighbours, so these are sums over a whole bag: bags are not cut (`whole`).
 Source: Simonyan, Vedaldi and Zisserman (2013).
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -172,8 +173,12 @@ class DeepFisherPooling:
             way = self._forward(q, x, some)
             ends = way.windows.n_stacks.cumsum()
             above = self.above.sums(q.above, way.rows, ends - way.windows.n_stacks, ends)
-            firsts = way.windows.n_cells.cumsum() - way.windows.n_cells
-            local = [np.add.reduceat(s, firsts) for s in way.of_cells] if self._reads_both else []
+            borders = np.append(0, way.windows.n_cells.cumsum()).tolist()
+            local = [
+                np.stack([s[a:b].sum(axis=0) for a, b in itertools.pairwise(borders)])
+                for s in way.of_cells
+                if self._reads_both
+            ]
             found.append((*local, *above, way.windows.n_stacks.astype(np.float64)))
         return tuple(map(np.concatenate, zip(*found, strict=True)))
 

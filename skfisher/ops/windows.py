@@ -10,8 +10,9 @@ Grids of many bags at once are rows of cells, and an index that says which of th
 """
 
 import itertools
+import math
 
-from skfisher.arrays.libraries import array_module, asarray, zeros
+from skfisher.arrays.libraries import array_module, asarray, is_cupy, zeros
 
 __all__ = [
     "rows_beside",
@@ -23,6 +24,10 @@ __all__ = [
     "window_sums",
     "window_sums_vjp",
 ]
+
+
+# Sums of so many numbers are in cache when the next row is added to them.
+CACHED_NUMBERS = 2**15
 
 
 def window_sums(cells, size):
@@ -113,7 +118,7 @@ def sums_of_rows(rows, index):
     sums : array of shape (m, ...)
     """
     sums = zeros((len(index), *rows.shape[1:]), like=rows)
-    for places, numbers in _columns(index, rows):
+    for places, numbers, _ in _columns(index, rows):
         sums[places] += rows[numbers]
     return sums
 
@@ -121,7 +126,7 @@ def sums_of_rows(rows, index):
 def sums_of_rows_vjp(g, rows, index):
     """Return ``d_rows`` for the gradient `g` arriving at `sums_of_rows`."""
     d_rows = zeros(rows.shape, like=g)
-    for places, numbers in _columns(index, g):
+    for places, numbers, _ in _columns(index, g):
         d_rows[numbers] += g[places]
     return d_rows
 
@@ -140,7 +145,7 @@ def rows_beside(rows, index):
     beside : array of shape (m, s * d)
     """
     beside = zeros((*index.shape, rows.shape[1]), like=rows)
-    for i, (places, numbers) in enumerate(_columns(index, rows)):
+    for places, numbers, i in _columns(index, rows):
         beside[places, i] = rows[numbers]
     return beside.reshape(len(index), -1)
 
@@ -149,20 +154,23 @@ def rows_beside_vjp(g, rows, index):
     """Return ``d_rows`` for the gradient `g` arriving at `rows_beside`."""
     g = g.reshape(*index.shape, rows.shape[1])
     d_rows = zeros(rows.shape, like=g)
-    for i, (places, numbers) in enumerate(_columns(index, g)):
+    for places, numbers, i in _columns(index, g):
         d_rows[numbers] += g[places, i]
     return d_rows
 
 
 def _columns(index, like):
-    """Yield for each column of an index where it names rows, and which."""
-    for column in index.T:
-        there = column >= 0
-        if there.all():
-            yield slice(None), asarray(column, like=like)
-        else:
-            places = there.nonzero()[0]
-            yield asarray(places, like=like), asarray(column[places], like=like)
+    """Yield where an index names rows and which, by columns of some lines, and the column."""
+    numbers_of_row = max(1, math.prod(like.shape[1:]))
+    n_lines = len(index) if is_cupy(like) else max(1, CACHED_NUMBERS // numbers_of_row)
+    for first in range(0, len(index), max(1, n_lines)):
+        for i, column in enumerate(index[first : first + n_lines].T):
+            there = column >= 0
+            if there.all():
+                yield slice(first, first + len(column)), asarray(column, like=like), i
+            else:
+                places = there.nonzero()[0]
+                yield asarray(first + places, like=like), asarray(column[places], like=like), i
 
 
 def _extent(n_cells, size):
