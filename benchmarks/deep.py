@@ -1,6 +1,7 @@
 """One Fisher layer, two, and both side by side, at about equal length of code.
 
     python benchmarks/deep.py spoken scenes --log deep.jsonl
+    python benchmarks/deep.py spoken scenes --train --log deep_trained.jsonl
     python benchmarks/deep.py --tables deep.jsonl
     python benchmarks/deep.py --times
 
@@ -13,6 +14,10 @@ are encoded by no line.
 Encodings are centred, divided by their mean length and classified by LinearSVC. Every line has the
 C of four by which it was best on these very bags, so that all lines are equally optimistic, and
 differences within splits are fair. They are from one layer of the same length.
+
+With ``--train``, networks and single layers are trained by JointClassifier, and compared with their
+own frozen start, ``baseline_``, at the C that is its default. Every line has the learning rate of
+those it was given by which it was best on these very bags.
 
 With ``--times``, milliseconds of CPU time of one thread, the best of five: of the whole, of its
 parts one by one, and of Fisher vectors of the windows, encoded as bags of their own.
@@ -39,7 +44,13 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
-from skfisher import Bags, DeepFisherEncoder, DescriptorTransformer, FisherVectorEncoder
+from skfisher import (
+    Bags,
+    DeepFisherEncoder,
+    DescriptorTransformer,
+    FisherVectorEncoder,
+    JointClassifier,
+)
 from skfisher.datasets import load_scene15
 
 GRID = (0.01, 0.1, 1.0, 10.0)
@@ -105,6 +116,69 @@ SCENES = [
     },
 ]
 DATA = {"spoken": (spoken, SPOKEN), "scenes": (scenes, SCENES)}
+
+
+RATES = (1e-3, 3e-3)
+TRAINED = {  # lines, and epochs
+    "spoken": (
+        {
+            "one layer, 32": FisherVectorEncoder(32),
+            "second layer, 16 and 20": deep(16, 20, layers=(2,), **FRAMES),
+            "both, 16 and 10": deep(16, 10, **FRAMES),
+        },
+        10,
+    ),
+    "scenes": (
+        {"one layer, 16": FisherVectorEncoder(16), "both, 8 and 8": deep(8, 8, **PLANE)},
+        6,
+    ),
+}
+
+
+def split_bags(name, encoder, transformer, bags, y, fitted, unseen):
+    """Return the bags to train and to test with, transformed, without positions for one layer."""
+    transform = DescriptorTransformer(clone(transformer))
+    parts = transform.fit_transform(bags[fitted], y[fitted]), transform.transform(bags[unseen])
+    if name == "scenes" and not isinstance(encoder, DeepFisherEncoder):
+        parts = [Bags(b.values[:, :-2], b.starts, b.stops) for b in parts]
+    return parts
+
+
+def train(log, name):
+    """Score frozen and trained models on every split."""
+    bags, y, splits, transformer = DATA[name][0]()
+    lines, n_epochs = TRAINED[name]
+    for split, (fitted, unseen) in enumerate(splits):
+        for label, encoder in lines.items():
+            if (name, label, split) in log.runs:
+                continue
+            parts = split_bags(name, encoder, transformer, bags, y, fitted, unseen)
+            right, model = [], None
+            for rate in RATES:
+                model = JointClassifier(
+                    clone(encoder), max_iter=n_epochs, learning_rate=rate, random_state=0
+                ).fit(parts[0], y[fitted])
+                right.append(100 * model.score(parts[1], y[unseen]))
+            right.append(100 * model.baseline_.score(parts[1], y[unseen]))
+            log.add(name, label, split, model.coef_.shape[1], dict(enumerate(right)))
+
+
+def print_trained(log):
+    """Print a table of frozen and trained models for each data set."""
+    for name, (lines, _) in TRAINED.items():
+        if not any(key[0] == name for key in log.runs):
+            continue
+        print(f"| {name} | numbers | frozen | trained | trained less frozen (won/lost) |")
+        print("| --- | --- | --- | --- | --- |")
+        for label in lines:
+            runs = [value for key, value in sorted(log.runs.items()) if key[:2] == (name, label)]
+            rights = np.array([right for _, right in runs])
+            frozen, found = rights[:, -1], rights[:, :-1]
+            trained = found[:, found.mean(axis=0).argmax()]
+            means = [f"{r.mean():.1f} ± {r.std(ddof=1):.1f}" for r in (frozen, trained)]
+            gain = spread(trained - frozen)
+            print(f"| {label} | {runs[0][0]} | {' | '.join(means)} | {gain} |")
+        print()
 
 
 def run(log, name):
@@ -210,15 +284,17 @@ def main():
     parser.add_argument("data", nargs="*", choices=[[], *DATA], default=[])
     parser.add_argument("--log", type=Path, default=Path("deep.jsonl"))
     parser.add_argument("--tables", type=Path, help="print the tables of this log")
+    parser.add_argument("--train", action="store_true", help="train, and compare with the start")
     parser.add_argument("--times", action="store_true", help="measure what encoding takes")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
     if arguments.times:
         print_times()
+    work, show = (train, print_trained) if arguments.train else (run, print_tables)
     for name in arguments.data:
-        run(Log(arguments.log), name)
+        work(Log(arguments.log), name)
     if arguments.tables or arguments.data:
-        print_tables(Log(arguments.tables or arguments.log))
+        show(Log(arguments.tables or arguments.log))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Sphinx configuration."""
 
+import importlib.util
 import inspect
 import os
 import re
@@ -9,6 +10,7 @@ import skfisher
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent / "examples"
+HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 project = "skfisher"
 author = "The skfisher developers"
@@ -29,6 +31,7 @@ default_role = "literal"
 
 autosummary_generate = True
 autodoc_typehints = "none"
+autodoc_mock_imports = [] if HAS_TORCH else ["torch"]  # whose modules are documented without it
 autodoc_default_options = {"members": True, "inherited-members": True}
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
@@ -41,11 +44,19 @@ def needs_data(example):
     return re.search(loaders, example.read_text(encoding="utf-8")) is not None
 
 
-# Examples on data of one's own run where SKFISHER_DATA names the folder; elsewhere they are shown.
+def needs_torch(example):
+    """Tell whether an example imports PyTorch."""
+    source = example.read_text(encoding="utf-8")
+    return re.search(r"^import torch", source, re.MULTILINE) is not None
+
+
+# Examples on data of one's own run where SKFISHER_DATA names the folder, those with PyTorch where
+# it is installed; elsewhere they are shown.
 runnable = [
     re.escape(example.name)
     for example in sorted(EXAMPLES.glob("plot_*.py"))
-    if "SKFISHER_DATA" in os.environ or not needs_data(example)
+    if ("SKFISHER_DATA" in os.environ or not needs_data(example))
+    and (HAS_TORCH or not needs_torch(example))
 ]
 
 sphinx_gallery_conf = {
@@ -95,6 +106,15 @@ def skip_what_others_document(app, what, name, obj, skip, options):
     return None
 
 
+def sign_modules(app, what, name, obj, options, signature, annotation):
+    """Sign modules of PyTorch by their own parameters, where its classes are stand-ins."""
+    if what != "class" or not name.startswith("skfisher.torch."):
+        return None
+    _, *parameters = inspect.signature(obj.__init__).parameters.values()
+    return str(inspect.Signature(parameters)), annotation
+
+
 def setup(app):
     """Register what autodoc asks."""
+    app.connect("autodoc-process-signature", sign_modules)
     app.connect("autodoc-skip-member", skip_what_others_document)

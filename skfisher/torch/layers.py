@@ -70,7 +70,7 @@ class FisherVector(Pooling):
         )
         super().__init__(layer, n_features, n_entries=n_components, device=device, dtype=dtype)
 
-    estimator = FisherVectorEncoder
+    _estimator = FisherVectorEncoder
 
     @classmethod
     def _read(cls, encoder):
@@ -139,7 +139,7 @@ class VLAD(Pooling):
     Arandjelović, Gronat, Torii, Pajdla and Sivic (2016), equations (1)-(4).
     """
 
-    estimator = VLADEncoder
+    _estimator = VLADEncoder
 
     def __init__(
         self,
@@ -235,7 +235,7 @@ class SecondOrderPooling(Pooling):
     Li, Xie, Wang and Gao (2018), iSQRT-COV; Wang, Li and Zhang (2017), G2DeNet.
     """
 
-    estimator = SecondOrderEncoder
+    _estimator = SecondOrderEncoder
 
     def __init__(
         self,
@@ -305,7 +305,7 @@ class CompactBilinear(Pooling):
     Gao, Beijbom, Zhang and Darrell (2016); Cui et al. (2017).
     """
 
-    estimator = CompactBilinearPooling
+    _estimator = CompactBilinearPooling
 
     def __init__(self, n_components, n_features, *, degree=2, gamma=None, device=None, dtype=None):
         layer = SketchPooling(n_components, degree, gamma, normalize=None)

@@ -6,6 +6,8 @@ Where nothing is compiled, `pooled` does the same without the operator, which wo
 batches as much time as their work, and hands what the way forward has prepared to the way back.
 """
 
+from typing import Optional  # `|` fails where documentation is built without PyTorch
+
 import torch
 
 from skfisher.arrays.tensors import as_array
@@ -159,7 +161,7 @@ pool_backward.register_autograd(_no_second_gradient, setup_context=lambda *_, **
 
 @torch.library.custom_op("skfisher::power_l2_normalize", mutates_args=())
 def normalize(
-    x: torch.Tensor, blocks: torch.Tensor | None, power: float, eps: float
+    x: torch.Tensor, blocks: Optional[torch.Tensor], power: float, eps: float
 ) -> torch.Tensor:
     """Return rows normalised by signed power and length; `eps` of 0 for the exact power."""
     with stream_of(x):
@@ -168,7 +170,7 @@ def normalize(
 
 @torch.library.custom_op("skfisher::power_l2_normalize_backward", mutates_args=())
 def normalize_backward(
-    g: torch.Tensor, x: torch.Tensor, blocks: torch.Tensor | None, power: float, eps: float
+    g: torch.Tensor, x: torch.Tensor, blocks: Optional[torch.Tensor], power: float, eps: float
 ) -> torch.Tensor:
     """Return the gradient by the rows."""
     with stream_of(x):

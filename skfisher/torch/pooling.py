@@ -20,8 +20,8 @@ class Pooling(nn.Module):
     """Base class of modules that pool the descriptors of bags.
 
     Parameters are those of a pooling layer, free of constraints; what is trained of them is
-    `torch.nn.Parameter`, the rest are buffers. A subclass says which `estimator` it is the module
-    of, and by ``_read(encoder)`` the layer and the parameters of a fitted one.
+    `torch.nn.Parameter`, the rest are buffers. A subclass says which estimator it is the module of,
+    by `_estimator`, and by ``_read(encoder)`` the layer and the parameters of a fitted one.
     """
 
     def __init__(self, layer, n_features, *, n_entries=1, device=None, dtype=None):
@@ -70,9 +70,9 @@ class Pooling(nn.Module):
         sklearn.exceptions.NotFittedError
             If it is not fitted.
         """
-        if not isinstance(encoder, cls.estimator):
+        if not isinstance(encoder, cls._estimator):
             raise TypeError(
-                f"{cls.__name__}.from_estimator reads a {cls.estimator.__name__}, got "
+                f"{cls.__name__}.from_estimator reads a {cls._estimator.__name__}, got "
                 f"{type(encoder).__name__}."
             )
         check_is_fitted(encoder)
