@@ -138,6 +138,16 @@ CASES = {
         ["decision_function", "transform", "predict"],
         BAGS,
     ),
+    "joint, deep Fisher": (
+        JointClassifier(DeepFisherEncoder((2, 2), cell=2), **JOINT),
+        ["decision_function", "transform", "predict"],
+        BAGS,
+    ),
+    "joint, deep Fisher in the plane": (
+        JointClassifier(DeepFisherEncoder((2, 2), n_positions=2), **JOINT),
+        ["decision_function", "transform"],
+        BAGS,
+    ),
     "joint, any encoder": (
         JointClassifier(FisherVectorEncoder(2, max_iter=2), **JOINT),
         ["decision_function", "transform", "predict"],

@@ -10,8 +10,10 @@ from sklearn.base import clone
 
 from skfisher import (
     Bags,
+    DeepFisherEncoder,
     DiagonalGaussianMixture,
     FisherVectorEncoder,
+    JointClassifier,
     JointFisherSVC,
     PowerL2Normalizer,
 )
@@ -23,7 +25,12 @@ pytestmark = [pytest.mark.gpu, quiet]
 
 ENCODER = FisherVectorEncoder(8, max_iter=5, random_state=0)
 MIXTURE = DiagonalGaussianMixture(8, max_iter=5, tol=0, random_state=0)
-JOINT = JointFisherSVC(3, max_iter=2, batch_size=4, random_state=0)
+SMALL = {"max_iter": 2, "batch_size": 4, "random_state": 0}
+JOINT = JointFisherSVC(3, **SMALL)
+DEEP = DeepFisherEncoder((3, 2), random_state=0)
+JOINT_DEEP = JointClassifier(DEEP, **SMALL)
+BY_LOSS = JointClassifier(FisherVectorEncoder(3), sampling="loss", **SMALL)
+NATURAL = JointClassifier(FisherVectorEncoder(3), solver="structured_natural", **SMALL)
 
 
 def bags_of(dtype=np.float32, n_bags=12, d=20):
@@ -51,7 +58,9 @@ def unused_memory(cupy):
 @pytest.mark.parametrize(
     ("estimator", "method"),
     [(ENCODER, "transform"), (MIXTURE, "score_samples"), (MIXTURE, "predict_proba"),
-     (JOINT, "decision_function"), (JOINT, "transform")],
+     (JOINT, "decision_function"), (JOINT, "transform"), (DEEP, "transform"),
+     (JOINT_DEEP, "decision_function"), (BY_LOSS, "decision_function"),
+     (NATURAL, "decision_function")],
     ids=str,
 )  # fmt: skip
 def test_results_are_those_of_the_cpu(cupy, estimator, method, dtype):

@@ -184,6 +184,17 @@ def test_empty_windows_are_left_out():
     assert np.isfinite(encoder.transform([bag])).all()
 
 
+def test_bands_without_a_cell_change_nothing(monkeypatch):
+    near = np.hstack([RNG.normal(size=(40, 2)), RNG.uniform(0, 2, size=(40, 2))])
+    bag = np.vstack([near, near + np.array([0, 0, 0, 50])])  # rows of cells with none
+    bags = [bag, near, bag[::-1]]
+    encoder = DeepFisherEncoder((2, 2), n_positions=2, cell=1, random_state=0)
+    Z = encoder.fit_transform(bags)
+    monkeypatch.setattr(window_codes, "BAND_NUMBERS", 1)
+    monkeypatch.setattr(window_codes, "GROUP_NUMBERS", 100)
+    np.testing.assert_allclose(encoder.transform(bags), Z, atol=1e-12)
+
+
 class Recorder(TransformerMixin, BaseEstimator):
     """Remember what it is fitted to, and pass on two columns."""
 
