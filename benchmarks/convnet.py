@@ -151,14 +151,12 @@ def read(path):
 
 
 def collected(path, name):
-    """Return for each line its width, its per cent of each seed, and seconds, if there are all."""
+    """Return for each line its width, its per cent of each seed that all have, and seconds."""
     runs = {tuple(key): value for key, value in map(json.loads, read(path))}
+    seeds = [seed for seed in SEEDS if all((name, line, seed) in runs for line in POOLINGS)]
     found = {}
-    for pooling in POOLINGS:
-        of_seeds = [runs.get((name, pooling, seed)) for seed in SEEDS]
-        if None in of_seeds:
-            return {}
-        widths, right, seconds = np.transpose(of_seeds)
+    for pooling in POOLINGS if len(seeds) > 1 else ():
+        widths, right, seconds = np.transpose([runs[name, pooling, seed] for seed in seeds])
         found[pooling] = int(widths[0]), right, float(np.median(seconds))
     return found
 
@@ -166,7 +164,8 @@ def collected(path, name):
 def table(name, found):
     """Return the lines of a table."""
     lines = [
-        f"| {name} | numbers | per cent right | less the average (won/lost) | s an epoch |",
+        f"| {name}, {len(found['average'][1])} seeds | numbers | per cent right | less the average "
+        "(won/lost) | s an epoch |",
         "| --- | --- | --- | --- | --- |",
     ]
     reference = found["average"][1]
@@ -208,7 +207,7 @@ def save(path):
     text = (
         f"# Pooling in a small convolutional network\n\n{platform.machine()}, {os.cpu_count()} "
         f"cores; one thread; torch {torch.__version__}. Command: `python benchmarks/convnet.py "
-        f"{' '.join(of_data)}`, then `--save`. Mean and standard deviation of {len(SEEDS)} seeds; "
+        f"{' '.join(of_data)}`, then `--save`. Mean and standard deviation over seeds; "
         "a seed has its own split and first weights.\n\n"
     )
     result = HERE / "results" / f"convnet-{datetime.date.today()}.md"

@@ -90,7 +90,8 @@ def test_docstrings_of_operations_are_right(name):
 
 
 OF_TORCH = {
-    f"skfisher.torch.{name}" for name in ("layers", "normalization", "operator", "pooling", "rows")
+    f"skfisher.torch.{name}"
+    for name in ("layers", "normalization", "operator", "passes", "pooling", "rows")
 }
 
 
