@@ -75,12 +75,11 @@ def _transformed(transformer, rows, lengths):
 
 
 def _product(mean, matrix, rows, lengths):
-    """Return the product of each bag with a matrix: one call for all of a length."""
-    rows = rows - mean
-    if len(lengths) == 1:
-        return rows @ matrix
-    out, firsts = np.empty((len(rows), matrix.shape[1]), rows.dtype), lengths.cumsum() - lengths
-    for length in np.unique(lengths).tolist():
-        places = firsts[lengths == length, None] + np.arange(length)
-        out[places] = rows[places] @ matrix
+    """Return the product of each bag with a matrix."""
+    rows, first = rows - mean, 0
+    out = np.empty((len(rows), matrix.shape[1]), rows.dtype)
+    for length in lengths.tolist():
+        bag = slice(first, first + length)
+        np.matmul(rows[bag], matrix, out=out[bag])
+        first += length
     return out

@@ -252,12 +252,8 @@ def _codes(pooling, q, dtype, n_numbers, layout, project, bands, sums):
 
 def _own_sums(values, bands):
     """Return the sums over the cells that each band has alone."""
-    n_cells = np.array([band.n_cells for band in bands])
-    n_own = np.array([band.n_own for band in bands])
-    firsts, any_own = n_cells.cumsum() - n_cells, n_own > 0
-    sums = np.zeros((len(bands), *values.shape[1:]))
-    if any_own.any():
-        borders = np.stack([firsts, firsts + n_own], axis=1)[any_own].ravel()
-        borders = borders[borders < len(values)]  # the last may end with the array
-        sums[any_own] = np.add.reduceat(values, borders)[::2]
+    sums, first = np.empty((len(bands), *values.shape[1:])), 0
+    for band, out in zip(bands, sums, strict=True):
+        np.add.reduce(values[first : first + band.n_own], axis=0, out=out)
+        first += band.n_cells
     return sums
