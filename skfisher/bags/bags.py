@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from skfisher.arrays.dense import as_dense, describe, listed
+from skfisher.arrays.stacked import Stacked, alike_lengths, stacked_small
 from skfisher.arrays.tensors import is_tensor
 from skfisher.bags.feature_names import names_of, shared_names
 from skfisher.bags.file_rows import FileRows
@@ -20,7 +21,6 @@ from skfisher.bags.mapped import is_mapped, sendable
 from skfisher.bags.ragged import as_indices, gather, stack
 from skfisher.bags.saving import SavedBags
 from skfisher.bags.sharded_values import ShardedValues
-from skfisher.bags.stacked import Stacked, alike_lengths, stacked_small
 
 __all__ = ["Bags"]
 

@@ -12,10 +12,10 @@ from sklearn.utils.validation import check_array
 from skfisher.arrays.dense import as_dense, describe, listed, nesting, no_array, odd_one_out
 from skfisher.arrays.exact import check_exact, first_inexact, inexact
 from skfisher.arrays.libraries import array_module, device_of, finished, is_cupy
+from skfisher.arrays.stacked import Stacked
 from skfisher.bags.bags import Bags
 from skfisher.bags.feature_names import check_features, names_of
 from skfisher.bags.sharded_values import ShardedValues
-from skfisher.bags.stacked import Stacked
 from skfisher.contract.extremes import place_of
 from skfisher.process_state import configured
 

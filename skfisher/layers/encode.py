@@ -11,8 +11,8 @@ import itertools
 import numpy as np
 
 from skfisher.arrays.libraries import asarray, float_dtype, to_host
+from skfisher.arrays.stacked import Stacked
 from skfisher.bags.sharded_values import runs_of_shards
-from skfisher.bags.stacked import Stacked
 from skfisher.parallel.units import Units, bag_units, cut_bags, map_rows, map_units
 
 __all__ = ["encode_bags", "iter_sums"]
@@ -43,8 +43,9 @@ def encode_bags(chain, parameters, bags, *, out=None):
     n_out, lengths = prepared.n_out, bags.lengths
     if out is None:
         out = np.empty((len(bags), n_out), dtype=float_dtype(bags.dtype))
+    in_place = _left_in_place(chain, prepared, bags)
     rows = None
-    if isinstance(bags.values, Stacked):
+    if isinstance(bags.values, Stacked) and in_place is None:
         rows = max(1, STACKED_NUMBERS // bags.n_features)
     slices = [
         slice(of_shard.start + some.start, of_shard.start + some.stop)
@@ -55,7 +56,7 @@ def encode_bags(chain, parameters, bags, *, out=None):
     is_long = [s.stop - s.start == 1 and lengths[s.start] > most for s in slices]
     whole = [s for s, long in zip(slices, is_long, strict=True) if not long]
     if whole:
-        units = bag_units(bags, whole, chain.where)
+        units = bag_units(in_place or bags, whole, chain.where)
         at_once, scratch = None, (0, 0)
         if units.devices:
             row_bytes, bag_bytes = chain.scratch(parameters, bags.n_features)
@@ -114,6 +115,16 @@ def _sums_of_long_bags(chain, prepared, bags, numbers, scratch):
     for i, of_bag in itertools.groupby(zip(owners, found, strict=True), lambda pair: pair[0]):
         parts = [sums for _, sums in of_bag]
         yield i, tuple(functools.reduce(chain.join, sums) for sums in zip(*parts, strict=True))
+
+
+def _left_in_place(chain, prepared, bags):
+    """Return the bags of a list with where they lie, if a kernel reads them there, else None."""
+    if not (isinstance(bags.values, Stacked) and chain.pools_alone):
+        return None
+    values = bags.values.scattered()
+    if values is None or not chain.pooling.has_kernel(prepared.pooling, values):
+        return None
+    return type(bags)._of(values, bags.starts, bags.stops)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite is named by the caller

@@ -10,6 +10,7 @@ from skfisher.codebooks.em import Mixture
 from skfisher.cuda.layout import scratch_bytes
 from skfisher.cuda.statistics import takes
 from skfisher.layers.mixture import MixtureLayer
+from skfisher.native import statistics as native
 from skfisher.ops.fisher import (
     fisher_from_statistics,
     fisher_from_statistics_vjp,
@@ -86,8 +87,8 @@ class FisherPooling(MixtureLayer):
         return d_x, self.free_vjp([to_host(d) for d in d_mixture], q.parameters)
 
     def has_kernel(self, q, x):
-        """Tell whether a CUDA kernel encodes these descriptors."""
-        return takes(x, *q.given)
+        """Tell whether a kernel encodes these descriptors."""
+        return native.takes(x) or takes(x, *q.given)
 
     def sums(self, q, x, starts, stops):
         """Return S0, S1 and S2 of each bag."""

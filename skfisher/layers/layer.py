@@ -105,7 +105,7 @@ class PoolingLayer(Protocol):
 
     # Taken where it is there:
     #   encode(q, x, starts, stops, out=None), has_kernel(q, x)
-    #                                sums and reading in one pass, and whether a CUDA kernel does it
+    #                                sums and reading in one pass, and whether a kernel does it
     #   encode_vjp(q, g, x, starts, stops, *, with_x, with_parameters)
     #                                `d_x` or None, and the gradients by the parameters, or none,
     #                                for `g` at `encode`: the whole way back, which needs no sums

@@ -222,7 +222,7 @@ class MatrixPooling:
         return out
 
     def has_kernel(self, q, x):
-        """Tell that no CUDA kernel encodes."""
+        """Tell that no kernel encodes."""
         return False
 
     def _are_few(self, q, counts):

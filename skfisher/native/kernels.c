@@ -26,10 +26,10 @@ enum kind { FLOAT32, INT8, UINT8, INT16, UINT16, BOOL };
 /* Descriptors, where bags lie among them, and how they are assigned. Field by field the same as
    `Problem` in library.py. */
 struct problem {
-    const char *x;
-    int64_t kind;                      /* of the numbers in x */
+    const char *const *rows;           /* (n_bags,), where the first row of each bag lies */
+    int64_t kind;                      /* of the numbers in rows */
     int64_t row_stride, column_stride; /* in bytes */
-    const int64_t *starts, *stops; /* (n_bags,) */
+    const int64_t *starts, *stops; /* (n_bags,), as bags are counted where gradients go */
     int64_t n_bags, n_rows;        /* rows of all bags */
     int64_t k, d;
     int64_t order;         /* of the highest moment wanted: 0, 1 or 2 */

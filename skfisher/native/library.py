@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from skfisher.arrays.stacked import Scattered
+
 __all__ = [
     "Ascent",
     "Fisher",
@@ -36,7 +38,7 @@ class Problem(ctypes.Structure):
     """``struct problem`` of kernels.c."""
 
     _fields_ = [
-        ("x", c_void_p), ("kind", c_int64), ("row_stride", c_int64), ("column_stride", c_int64),
+        ("rows", c_void_p), ("kind", c_int64), ("row_stride", c_int64), ("column_stride", c_int64),
         ("starts", c_void_p), ("stops", c_void_p), ("n_bags", c_int64), ("n_rows", c_int64),
         ("k", c_int64), ("d", c_int64), ("order", c_int64), ("hard", c_int64),
         ("linear", c_void_p), ("quadratic", c_void_p), ("constant", c_void_p),
@@ -136,7 +138,8 @@ def describe():
 
 def takes(x):
     """Tell whether the kernels serve descriptors: numbers that they read, on the host."""
-    return isinstance(x, np.ndarray) and x.dtype in KINDS and instruction_set() is not None
+    on_host = isinstance(x, (np.ndarray, Scattered))
+    return on_host and x.dtype in KINDS and instruction_set() is not None
 
 
 def call(name, dtype, *arguments):

@@ -93,14 +93,15 @@ static TARGET void NAME(convert)(const struct problem *q, const char *from, REAL
     }
 }
 
-/* Reads n descriptors from row `first` of x as y, and y^2 if wanted, from row `at` of the tile on. */
+/* Reads n descriptors from row `first` of a bag as y, and y^2 if wanted, from row `at` of the tile
+   on. */
 static TARGET void NAME(read)(
-    const struct problem *q, struct NAME(workspace) *w, size first, size n, size at)
+    const struct problem *q, struct NAME(workspace) *w, size bag, size first, size n, size at)
 {
     size d = q->d;
     const REAL *shift = q->shift, *inverse_scale = q->inverse_scale;
     for (size t = 0; t < n; t++) {
-        const char *from = q->x + (first + t) * q->row_stride;
+        const char *from = q->rows[bag] + (first + t) * q->row_stride;
         REAL *restrict y = w->y + (at + t) * w->ldy;
         NAME(convert)(q, from, y);
         if (shift)
@@ -116,12 +117,12 @@ static void NAME(read_tile)(
     const struct problem *q, struct NAME(workspace) *w, const struct tile *t)
 {
     if (!t->whole) {
-        NAME(read)(q, w, q->starts[t->bag] + t->begin, t->n, 0);
+        NAME(read)(q, w, t->bag, t->begin, t->n, 0);
         return;
     }
     for (size bag = t->bag, at = 0; bag < t->last; bag++) {
         size length = q->stops[bag] - q->starts[bag];
-        NAME(read)(q, w, q->starts[bag], length, at);
+        NAME(read)(q, w, bag, 0, length, at);
         at += length;
     }
 }
@@ -305,7 +306,7 @@ static TARGET int NAME(total_statistics)(
         while (bag < q->n_bags && n < w.rows) {
             size left = q->stops[bag] - q->starts[bag] - begin;
             size rows = left < w.rows - n ? left : w.rows - n;
-            NAME(read)(q, &w, q->starts[bag] + begin, rows, n);
+            NAME(read)(q, &w, bag, begin, rows, n);
             n += rows;
             begin += rows;
             if (rows == left) {

@@ -4,6 +4,7 @@ import ctypes
 
 import numpy as np
 
+from skfisher.arrays.stacked import Scattered
 from skfisher.native.library import KINDS, Fisher, Problem, address, call, takes
 
 __all__ = [
@@ -62,9 +63,14 @@ class Prepared:
     def __init__(self, x, starts, stops, model):
         self.dtype, self.k, self.d = model.dtype, model.k, model.d
         starts, stops = (np.ascontiguousarray(a, dtype=np.int64) for a in (starts, stops))
-        self._alive = x, starts, stops, model
+        if isinstance(x, Scattered):
+            rows = x.addresses(starts)
+        else:
+            rows = address(x) + starts * x.strides[0]
+        rows = rows.astype(np.uintp)
+        self._alive = x, rows, starts, stops, model
         self.struct = problem = Problem.from_buffer_copy(model.problem)
-        problem.x, problem.kind = address(x), KINDS.index(x.dtype)
+        problem.rows, problem.kind = address(rows), KINDS.index(x.dtype)
         problem.row_stride, problem.column_stride = x.strides
         problem.starts, problem.stops = address(starts), address(stops)
         problem.n_bags, problem.n_rows = len(starts), int((stops - starts).sum())

@@ -6,8 +6,8 @@ import numpy as np
 
 from skfisher.arrays.devices import rows_on
 from skfisher.arrays.libraries import finished, is_cupy
+from skfisher.arrays.stacked import Scattered, Stacked
 from skfisher.bags.ragged import gather
-from skfisher.bags.stacked import Stacked
 from skfisher.parallel.threads import map_in_order, workers_share_memory
 
 __all__ = ["call", "keep_freed_memory", "run_on_host", "share_memory"]
@@ -46,8 +46,8 @@ def run_on_host(f, units, beside, outs):
 
 
 def call(f, values, starts, stops, device, out, *beside):
-    """Call a function of a unit, whose rows are read if they do not lie in an array."""
-    if isinstance(values, np.ndarray) or is_cupy(values):
+    """Call a function of a unit, whose rows are read if it cannot take them where they lie."""
+    if isinstance(values, np.ndarray | Scattered) or is_cupy(values):
         x, starts, stops = rows_on(device, values, starts, stops)
     else:
         ends = np.cumsum(stops - starts)

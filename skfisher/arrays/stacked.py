@@ -4,10 +4,10 @@ import operator
 
 import numpy as np
 
-__all__ = ["Stacked", "alike_lengths", "stacked_small"]
+__all__ = ["Scattered", "Stacked", "alike_lengths", "stacked_small"]
 
 
-SHAPE, DTYPE, SIZE = map(operator.attrgetter, ("shape", "dtype", "size"))
+NDIM, DTYPE, SIZE, STRIDES = map(operator.attrgetter, ("ndim", "dtype", "size", "strides"))
 # Arrays that have fewer numbers, up to so many bytes in all: to stack them takes less time than to
 # look at each.
 SMALL, STACKED_BYTES = 2**10, 2**25
@@ -20,12 +20,13 @@ def alike_lengths(arrays):
     """
     if not _are_plain(arrays):
         return None
-    # in C over all arrays: there may be very many of few descriptors
-    shapes = list(map(SHAPE, arrays))
-    if len(set(map(DTYPE, arrays))) > 1 or set(map(len, shapes)) != {2}:
+    # In C over all arrays, as there may be very many of few descriptors, and without a tuple for
+    # each: so many that live call the garbage collector.
+    if len(set(map(DTYPE, arrays))) > 1 or set(map(NDIM, arrays)) != {2}:
         return None
-    lengths, widths = zip(*shapes, strict=True)
-    return None if len(set(widths)) > 1 or 0 in lengths else np.array(lengths)
+    lengths, sizes = (np.fromiter(map(f, arrays), np.int64, len(arrays)) for f in (len, SIZE))
+    is_alike = lengths.all() and (sizes == lengths * arrays[0].shape[1]).all()
+    return lengths if is_alike else None
 
 
 def stacked_small(arrays):
@@ -97,3 +98,29 @@ class Stacked:
         parts[0] = parts[0][first - offset :]
         parts[-1] = parts[-1][: last - int(self._ends[j - 1])]
         return np.concatenate(parts)
+
+    def scattered(self):
+        """Return the same rows for who reads them where they lie, or None if strides differ."""
+        alike = len(set(map(STRIDES, self.arrays))) == 1
+        return Scattered(self.arrays, self._ends) if alike else None
+
+
+class Scattered(Stacked):
+    """Stacked rows, of which kernels are told where each bag lies: nothing is copied.
+
+    The arrays have the same strides. What is asked for by number is copied as ever.
+    """
+
+    def __init__(self, arrays, stops):
+        super().__init__(arrays, stops)
+        self.strides = arrays[0].strides
+        firsts = np.array(
+            [array.__array_interface__["data"][0] for array in arrays], dtype=np.int64
+        )
+        starts = stops - np.diff(stops, prepend=0)
+        self._origins = firsts - starts * self.strides[0]
+
+    def addresses(self, rows):
+        """Return where rows lie in memory."""
+        owners = np.searchsorted(self._ends, rows, side="right")
+        return self._origins[owners] + rows * self.strides[0]

@@ -8,7 +8,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from skfisher import Bags, DescriptorTransformer, DiagonalGaussianMixture, FisherVectorEncoder
-from skfisher.bags.stacked import Stacked, alike_lengths, stacked_small
+from skfisher.arrays.stacked import Stacked, alike_lengths, stacked_small
 
 
 def arrays(dtype=np.float64, lengths=(3, 1, 40, 2, 7)):
