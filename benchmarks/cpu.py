@@ -307,6 +307,24 @@ def memory():
     return lines
 
 
+def lists(repeats):
+    """Return lines on how much longer lists of arrays take than the same bags in one array."""
+    lines = []
+    for n_bags, length in ((10_000, 5), (4000, 50), (400, 500), (40, 5000)):
+        bags, mixture = problem(n_bags, length, 64, 32, spread=0.5)
+        encode, slices = encoder_of(mixture).transform, list(bags)
+        own = [array.copy() for array in slices]
+        seconds = best_of(*(lambda X=X: encode(X) for X in (bags, slices, own)), repeats=repeats)
+        more = (peak(lambda: encode(own)) - peak(lambda: encode(bags))) * 2**20 / bags.values.nbytes
+        lines.append(
+            f"a list of {n_bags} x {length} x 64, K=32, takes {seconds[1] / seconds[0]:.2f} times as "
+            f"long as one array if slices of it, {seconds[2] / seconds[0]:.2f} times if not, and "
+            f"{more:.2f} times the input in memory"
+        )
+        print(lines[-1], flush=True)
+    return lines
+
+
 def peak(function):
     """Return the most memory that `function` holds at once beyond what is there, in MiB."""
     tracemalloc.start()
@@ -336,7 +354,7 @@ def main():
     notes = [
         f"a large product, one thread: {machine.flops / 1e9:.0f} GFLOP/s; exponentials: "
         f"{machine.exponentials / 1e9:.2f} a nanosecond",
-        *notes, *threads(3 * repeats), *memory(),
+        *notes, *lists(repeats), *threads(3 * repeats), *memory(),
     ]  # fmt: skip
     blas = next(p for p in threadpool_info() if p["user_api"] == "blas")
     about = (

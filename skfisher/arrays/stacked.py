@@ -100,27 +100,25 @@ class Stacked:
         return np.concatenate(parts)
 
     def scattered(self):
-        """Return the same rows for who reads them where they lie, or None if strides differ."""
+        """Return the same rows with their addresses, or None if the strides of arrays differ."""
         alike = len(set(map(STRIDES, self.arrays))) == 1
         return Scattered(self.arrays, self._ends) if alike else None
 
 
 class Scattered(Stacked):
-    """Stacked rows, of which kernels are told where each bag lies: nothing is copied.
+    """Rows of arrays of the same strides, for kernels that are told where each bag lies.
 
-    The arrays have the same strides. What is asked for by number is copied as ever.
+    They copy nothing. What is asked for by index is copied as ever.
     """
 
     def __init__(self, arrays, stops):
         super().__init__(arrays, stops)
         self.strides = arrays[0].strides
-        firsts = np.array(
-            [array.__array_interface__["data"][0] for array in arrays], dtype=np.int64
-        )
         starts = stops - np.diff(stops, prepend=0)
-        self._origins = firsts - starts * self.strides[0]
+        addresses = np.array([array.ctypes.data for array in arrays], dtype=np.int64)
+        self._origins = addresses - starts * self.strides[0]
 
     def addresses(self, rows):
-        """Return where rows lie in memory."""
+        """Return where some rows, given by index, lie in memory."""
         owners = np.searchsorted(self._ends, rows, side="right")
         return self._origins[owners] + rows * self.strides[0]
