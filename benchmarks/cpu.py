@@ -15,6 +15,7 @@ in ``joint.py``.
 import argparse
 import contextlib
 import datetime
+import functools
 import os
 import platform
 import subprocess
@@ -312,14 +313,16 @@ def lists(repeats):
     lines = []
     for n_bags, length in ((10_000, 5), (4000, 50), (400, 500), (40, 5000)):
         bags, mixture = problem(n_bags, length, 64, 32, spread=0.5)
-        encode, slices = encoder_of(mixture).transform, list(bags)
-        own = [array.copy() for array in slices]
-        seconds = best_of(*(lambda X=X: encode(X) for X in (bags, slices, own)), repeats=repeats)
-        more = (peak(lambda: encode(own)) - peak(lambda: encode(bags))) * 2**20 / bags.values.nbytes
+        slices = list(bags)
+        of_own = [array.copy() for array in slices]
+        transform = encoder_of(mixture).transform
+        calls = [functools.partial(transform, X) for X in (bags, slices, of_own)]
+        whole, sliced, own = best_of(*calls, repeats=repeats)
+        more = (peak(calls[2]) - peak(calls[0])) / (bags.values.nbytes / 2**20)
         lines.append(
-            f"a list of {n_bags} x {length} x 64, K=32, takes {seconds[1] / seconds[0]:.2f} times as "
-            f"long as one array if slices of it, {seconds[2] / seconds[0]:.2f} times if not, and "
-            f"{more:.2f} times the input in memory"
+            f"a list of {n_bags} x {length} x 64, K=32: {sliced / whole:.2f} times as long as "
+            f"`Bags` if they are slices of one array, {own / whole:.2f} times if each has its own "
+            f"memory; it takes {more:.2f} times the input in memory"
         )
         print(lines[-1], flush=True)
     return lines

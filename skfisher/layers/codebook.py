@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from skfisher.arrays.libraries import asarray
+from skfisher.arrays.libraries import asarray, empty, float_dtype, is_cupy, to_host
 from skfisher.codebooks.centers import first_centers, given_centers, mean_gap, sharpness
 from skfisher.codebooks.fitting import INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT
 from skfisher.cuda.layout import scratch_bytes
 from skfisher.layers.assignment import Hard, Metrics, Tied, hidden, positive, shown
+from skfisher.native import statistics as native
 from skfisher.ops.assignment import assignment_sums, assignment_sums_vjp
 from skfisher.ops.chunks import Frame
 from skfisher.ops.gaussian import frame_on_host, scale_of
@@ -25,6 +26,8 @@ COEFFICIENTS = ("linear", "quadratic", "constant")
 # Logits of a unit step, in the coordinates of the sums, beyond which float32 costs their softmax
 # digits.
 STEEP = 16.0
+# Numbers of encodings that are read off sums at once, on the host: they should stay in cache.
+CACHED_NUMBERS = 2**17
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,23 @@ class CodebookPooling:
             x, starts, stops, coefficients, frame=frame, hard=self.way.hard, order=self.order
         )
         return tuple(sums[: self.order + 1])
+
+    def encode(self, q, x, starts, stops, out=None):
+        """Return encodings, where the descriptors are."""
+        n_bags, n_out = len(starts), self.n_out(q.parameters)
+        if out is None:
+            out = empty((n_bags, n_out), like=x, dtype=float_dtype(x.dtype))
+        step = n_bags if is_cupy(x) else max(1, CACHED_NUMBERS // n_out)
+        for first in range(0, n_bags, step):
+            some = slice(first, first + step)
+            sums = self.sums(q, x, starts[some], stops[some])
+            encodings = self.read(q, tuple(map(to_host, sums)), (stops - starts)[some])
+            out[some] = asarray(encodings, like=out)
+        return out
+
+    def has_kernel(self, q, x):
+        """Tell whether a native kernel adds these descriptors up."""
+        return native.takes(x)
 
     def sums_vjp(self, q, g, x, starts, stops, *, with_x):
         """Return ``d_x`` or None, and the gradients by the coefficients of the logits."""

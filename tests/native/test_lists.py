@@ -6,9 +6,9 @@ import joblib
 import numpy as np
 import pytest
 
-from skfisher import Bags, FisherVectorEncoder
+from skfisher import BagOfWordsEncoder, Bags, FisherVectorEncoder, VLADEncoder
 from skfisher.arrays.stacked import Stacked
-from skfisher.layers import encode
+from skfisher.layers import codebook, encode
 
 D = 12
 LENGTHS = [300, 90, 1, 700, 256, 130]  # of few enough numbers in all to be no small arrays
@@ -79,6 +79,22 @@ def test_any_dtype(encoder, arrays, dtype):
     np.testing.assert_array_equal(
         encoder.transform(arrays), encoder.transform(Bags.from_list(arrays))
     )
+
+
+@pytest.mark.parametrize("n_numbers", [2**4, 2**17])
+@pytest.mark.parametrize(
+    "words",
+    [BagOfWordsEncoder(4, random_state=0), VLADEncoder(4, assignment="soft", random_state=0),
+     VLADEncoder(4, random_state=0)],
+    ids=["bags of words", "soft VLAD", "VLAD"],
+)  # fmt: skip
+def test_other_encoders(native, arrays, words, n_numbers, monkeypatch):
+    words = words.fit(arrays)
+    expected = words.transform(Bags.from_list(arrays))
+    monkeypatch.setattr(codebook, "CACHED_NUMBERS", n_numbers)
+    np.testing.assert_array_equal(words.transform(arrays), expected)
+    mixed = [columns_first(array) if i % 2 else array for i, array in enumerate(arrays)]
+    np.testing.assert_array_equal(words.transform(mixed), expected)
 
 
 def test_float64_among_float32(encoder, arrays):
