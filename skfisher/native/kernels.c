@@ -200,7 +200,7 @@ EXPORT int skfisher_best(void)
 /* Changes with the arguments of what follows. */
 EXPORT int skfisher_interface(void)
 {
-    return 4;
+    return 5;
 }
 
 EXPORT int skfisher_bag_statistics(

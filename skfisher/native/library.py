@@ -28,7 +28,7 @@ __all__ = [
 # In the order that the library numbers them: each holds the ones before it.
 INSTRUCTION_SETS = ["baseline", "avx2", "avx512"]
 # As `skfisher_interface` returns it: a library built from other sources is not called.
-INTERFACE = 4
+INTERFACE = 5
 # Descriptors that become float32 as they are read, in the order of `enum kind` of kernels.c.
 KINDS = [np.dtype(t) for t in ("f4", "i1", "u1", "i2", "u2", "?")]
 FOLDER = Path(__file__).parent
