@@ -96,7 +96,7 @@ def test_the_reference_lists_every_public_name():
         module = importlib.import_module(name)
         listed = re.findall(r"^   (\w+)$", text, re.MULTILINE)
         assert sorted(listed) == sorted(set(module.__all__) - {"__version__"})
-        assert all(hasattr(module, public) for public in listed)
+        assert set(listed) <= set(dir(module))  # to ask for one may need an optional package
 
 
 def test_setup_cfg_holds_settings_of_tools_and_no_metadata():
