@@ -8,6 +8,7 @@ the graph nor what waits for its turn grows with the data.
 
 import pickle
 import socket
+import threading
 import time
 from collections import deque
 from concurrent.futures import CancelledError
@@ -25,6 +26,7 @@ __all__ = ["LostWorkersError", "Workers", "check_shards"]
 ROWS_PER_TASK = 2**18
 TASKS_PER_THREAD = 4
 SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_TO_FETCH = 10.0  # a result that is there, unless its worker dies meanwhile
 
 
 class LostWorkersError(Interruption, RuntimeError):
@@ -96,9 +98,14 @@ class Workers:
         """Wait for the result of a task for as long as there are workers, or will be again."""
         from distributed.scheduler import KilledWorker
 
+        # Dask's own wait with a time limit may fail where the result comes just then.
+        done = threading.Event()
+        future.add_done_callback(lambda _: done.set())
         while True:
+            while not done.wait(SECONDS_BETWEEN_LOOKS):
+                self._look()
             try:
-                return future.result(timeout=SECONDS_BETWEEN_LOOKS)
+                return future.result(timeout=SECONDS_TO_FETCH)
             except KilledWorker as error:
                 raise LostWorkersError(
                     f"the task of the shard {name}, and maybe others, was lost with each worker "
