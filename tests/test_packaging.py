@@ -58,7 +58,7 @@ def test_each_public_name_comes_from_one_module_for_type_checkers_too():
 
 
 def test_a_name_stays_what_it_is_whatever_is_imported_first():
-    for first in ("skfisher.environment", "skfisher.joint.classifier", "skfisher.torch"):
+    for first in ("skfisher.environment", "skfisher.torch"):
         names = "(getattr(skfisher, name) for name in skfisher.__all__)"
         code = f"import {first}, skfisher; print(*map(callable, {names}))"
         printed = subprocess.run(

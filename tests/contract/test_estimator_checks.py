@@ -40,7 +40,7 @@ ESTIMATORS = [
     # batches of all there is: one check asks for a thousand epochs
     JointFisherSVC(n_components=5, batch_size=100),
     JointFisherSVC(n_components=3, batch_size=100, multi_class="ovr"),
-    JointFisherSVC.sydorov(n_components=3, batch_size=100),
+    JointFisherSVC.sydorov(n_components=3, batch_size=100, max_iter=20),
     JointClassifier(FisherVectorEncoder(3), batch_size=100),
     FisherVectorEncoder(mixture=DiagonalGaussianMixture(n_components=2, random_state=0)),
     VLADEncoder(n_components=3),
