@@ -139,12 +139,12 @@ CASES = {
         BAGS,
     ),
     "joint, deep Fisher": (
-        JointClassifier(DeepFisherEncoder((2, 2), cell=2), **JOINT),
+        JointClassifier(DeepFisherEncoder((2, 2), cell=6), **JOINT),
         ["decision_function", "transform", "predict"],
         BAGS,
     ),
     "joint, deep Fisher in the plane": (
-        JointClassifier(DeepFisherEncoder((2, 2), n_positions=2), **JOINT),
+        JointClassifier(DeepFisherEncoder((2, 2), n_positions=2, cell=1.5), **JOINT),
         ["decision_function", "transform"],
         BAGS,
     ),
