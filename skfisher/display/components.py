@@ -10,7 +10,7 @@ from skfisher.descriptors.images import with_channels
 from skfisher.descriptors.patches import ImagePatches
 from skfisher.descriptors.reading import read_array, read_image
 from skfisher.descriptors.sift import DenseSIFT
-from skfisher.display.pyplot import import_pyplot
+from skfisher.display.pyplot import axes_of, import_pyplot
 
 __all__ = ["ComponentDisplay"]
 
@@ -133,11 +133,9 @@ class ComponentDisplay:
         display : ComponentDisplay
             Itself.
         """
-        plt = import_pyplot(type(self))
+        ax = axes_of(self, ax)
         import matplotlib as mpl
 
-        if ax is None:
-            _, ax = plt.subplots(layout="constrained")
         k = self.n_components
         colors = mpl.colormaps.get_cmap(
             cmap or ("tab10" if k <= 10 else "tab20" if k <= 20 else "turbo")

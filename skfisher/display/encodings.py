@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 from skfisher.arrays.dense import as_numpy
 from skfisher.arrays.libraries import to_host
 from skfisher.contract.labels import read_labels
-from skfisher.display.pyplot import PLAIN_TEXT, import_pyplot
+from skfisher.display.pyplot import PLAIN_TEXT, axes_of, import_pyplot
 
 __all__ = ["EncodingDisplay"]
 
@@ -137,11 +137,9 @@ class EncodingDisplay:
         display : EncodingDisplay
             Itself.
         """
-        plt = import_pyplot(type(self))
+        ax = axes_of(self, ax)
         import matplotlib as mpl
 
-        if ax is None:
-            _, ax = plt.subplots(layout="constrained")
         style = {"s": 14, "alpha": 0.8, "linewidths": 0, **(scatter_kw or {})}
         self.points_ = []
         if self.y is None:

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skfisher.display.pyplot import import_pyplot
+from skfisher.display.pyplot import axes_of, import_pyplot
 from skfisher.joint.fisher_svc import JointFisherSVC
 
 __all__ = ["JointTrainingDisplay"]
@@ -155,12 +155,10 @@ class JointTrainingDisplay:
         display : JointTrainingDisplay
             Itself.
         """
-        plt = import_pyplot(type(self))
         scored = self.validation_score is not None
         validated = self.validation_loss is not None
         n_panels = 2 + scored + (validated and not self.same_loss)
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6, 1 + 1.6 * n_panels), layout="constrained")
+        ax = axes_of(self, ax, figsize=(6, 1 + 1.6 * n_panels))
         self.axes_ = _stacked_panels(ax, n_panels)
         self.ax_, self.figure_ = self.axes_[0], ax.figure
         epochs = np.arange(1, len(self.loss) + 1)

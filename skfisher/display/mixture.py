@@ -10,7 +10,7 @@ from skfisher.arrays.libraries import to_host
 from skfisher.bags.sampling import draw_descriptors
 from skfisher.codebooks.given import mixture_of
 from skfisher.contract.validation import check_bags
-from skfisher.display.pyplot import PLAIN_TEXT, import_pyplot
+from skfisher.display.pyplot import PLAIN_TEXT, axes_of, import_pyplot
 from skfisher.encoders.fisher import FisherVectorEncoder
 
 __all__ = ["MixtureDisplay", "mixture_shown"]
@@ -163,12 +163,10 @@ class MixtureDisplay:
         display : MixtureDisplay
             Itself.
         """
-        plt = import_pyplot(type(self))
+        ax = axes_of(self, ax)
         import matplotlib as mpl
         from matplotlib.patches import Ellipse
 
-        if ax is None:
-            _, ax = plt.subplots(layout="constrained")
         points = {"s": 5, "color": "0.35", "alpha": 0.3, "linewidths": 0, "rasterized": True}
         self.points_ = ax.scatter(*self.descriptors.T, **(points | (scatter_kw or {})))
 

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher.arrays.libraries import to_host
-from skfisher.display.pyplot import import_pyplot
+from skfisher.display.pyplot import axes_of, import_pyplot
 from skfisher.encoders.second_order import SecondOrderPooling
 from skfisher.ops.triangle import side_of, triangle_vjp
 
@@ -116,9 +116,7 @@ class SpectrumDisplay:
         display : SpectrumDisplay
             Itself.
         """
-        plt = import_pyplot(type(self))
-        if ax is None:
-            _, ax = plt.subplots(layout="constrained")
+        ax = axes_of(self, ax)
         self.lines_ = []
         for name, values in zip(self.names, (self.before, self.after), strict=True):
             largest = np.abs(values).max(axis=1, keepdims=True)
