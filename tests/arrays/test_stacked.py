@@ -1,7 +1,5 @@
 """Lists of arrays are stacked unit by unit where they are read once."""
 
-import tracemalloc
-
 import joblib
 import numpy as np
 import pytest
@@ -9,6 +7,7 @@ from sklearn.decomposition import PCA
 
 from skfisher import Bags, DescriptorTransformer, DiagonalGaussianMixture, FisherVectorEncoder
 from skfisher.arrays.stacked import Stacked, alike_lengths, stacked_small
+from tests.memory import peak_memory
 
 
 def arrays(dtype=np.float64, lengths=(3, 1, 40, 2, 7)):
@@ -92,11 +91,7 @@ def test_a_list_is_not_copied_as_a_whole():
     parts = [rng.normal(size=(5_000, 32)).astype(np.float32) for _ in range(40)]
     encoder = FisherVectorEncoder(2, random_state=0, max_iter=2).fit(parts[:2])
     n_bytes = sum(part.nbytes for part in parts)
-    tracemalloc.start()
-    encodings = encoder.transform(parts)
-    peak = tracemalloc.get_traced_memory()[1] - encodings.nbytes
-    tracemalloc.stop()
-    assert peak < n_bytes / 2
+    assert peak_memory(lambda: encoder.transform(parts)) < n_bytes / 2
 
 
 @pytest.mark.parametrize("odd", [np.ones((2, 5)), np.ones((2, 4), np.float32), np.array(1.0)])

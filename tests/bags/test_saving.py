@@ -4,13 +4,13 @@ import hashlib
 import json
 import pickle
 import re
-import tracemalloc
 
 import numpy as np
 import pytest
 
 from skfisher.bags.bags import Bags
 from tests.bags.test_bags import assert_same_bags, make_list
+from tests.memory import peak_memory
 
 
 @pytest.mark.parametrize("mmap_mode", ["r", None])
@@ -81,11 +81,7 @@ def test_save_no_bags(tmp_path):
 def test_save_takes_bounded_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("skfisher.bags.saving.SAVE_BYTES", 2**18)
     bags = Bags.from_lengths(np.zeros((2**16, 32)), np.full(2**10, 2**6))[::-1]  # 16 MB, copied
-    tracemalloc.start()
-    bags.save(tmp_path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 4 * 2**18
+    assert peak_memory(lambda: bags.save(tmp_path)) < 4 * 2**18
 
 
 @pytest.mark.parametrize("mmap_mode", ["r", "c", "r+", None])

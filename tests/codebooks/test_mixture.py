@@ -1,5 +1,3 @@
-import tracemalloc
-
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -8,6 +6,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.utils import get_tags
 
 from skfisher import Bags, DiagonalGaussianMixture
+from tests.memory import peak_memory
 
 
 def bags_of(n_bags=30, d=3, seed=0, dtype=np.float64):
@@ -245,11 +244,7 @@ def test_scores_need_no_posteriors_of_all_descriptors(fitted):
     for name in ("weights_", "means_", "variances_"):
         setattr(wide, name, np.repeat(getattr(wide, name), 16, axis=0))
     wide.weights_ = wide.weights_ / 16
-    tracemalloc.start()
-    wide.score(x)
-    wide.predict(x)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    peak = peak_memory(lambda: (wide.score(x), wide.predict(x)), n_calls=1)
     assert peak < 64 * 2**20 < 300_000 * 64 * 4
 
 

@@ -1,5 +1,4 @@
 import pickle
-import tracemalloc
 import warnings
 
 import numpy as np
@@ -21,6 +20,7 @@ from skfisher.arrays.libraries import float_dtype
 from skfisher.bags.bags import Bags
 from skfisher.contract.estimator import BagEstimator
 from skfisher.contract.validation import check_bags
+from tests.memory import peak_memory
 
 
 class BagMean(TransformerMixin, BagEstimator):
@@ -307,11 +307,7 @@ def test_infinities_of_both_signs_do_not_cancel():
 def test_the_look_for_nan_takes_bounded_memory(monkeypatch):
     monkeypatch.setattr("skfisher.contract.validation.FINITE_BLOCK_BYTES", 2**18)
     bags = Bags.from_lengths(np.zeros((2**16, 32)), np.full(2**10, 2**6))[::-1]  # 16 MB
-    tracemalloc.start()
-    read(bags)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 4 * 2**18
+    assert peak_memory(lambda: read(bags)) < 4 * 2**18
 
 
 def test_too_few_descriptors_for_the_components():

@@ -1,7 +1,5 @@
 """Deep Fisher networks, against the same steps taken one by one."""
 
-import tracemalloc
-
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -18,6 +16,7 @@ from skfisher import (
 )
 from skfisher.encoders import window_codes
 from skfisher.encoders.window_codes import iter_stacks
+from tests.memory import peak_memory
 
 RNG = np.random.default_rng(0)
 SERIES = [RNG.normal(size=(n, 3)) + np.sin(np.arange(n))[:, None] for n in (40, 33, 7, 5, 64, 21)]
@@ -155,13 +154,7 @@ def test_memory_does_not_grow_with_the_codes_of_a_long_bag():
     encoder = DeepFisherEncoder((32, 2), random_state=0, projection=PCA(4), reduction=PCA(4))
     encoder.fit([RNG.normal(size=(500, 16)) for _ in range(3)])
     bag = RNG.normal(size=(100_000, 16))  # 12 500 windows of 1056 numbers: 106 MB
-    tracemalloc.start()
-    try:
-        encoder.transform([bag])
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 60e6
+    assert peak_memory(lambda: encoder.transform([bag]), n_calls=1) < 60e6
 
 
 def test_a_bag_smaller_than_a_window_is_one_window():

@@ -1,5 +1,3 @@
-import tracemalloc
-
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -9,6 +7,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import make_pipeline
 
 from skfisher import Bags, DiagonalGaussianMixture, FisherVectorEncoder, PowerL2Normalizer
+from tests.memory import peak_memory
 from tests.ops import references
 
 
@@ -82,11 +81,8 @@ def test_normalising_takes_no_second_array(rng):
     peaks = []
     for normalize in (None, "power-l2"):
         encoder.set_params(normalize=normalize)
-        tracemalloc.start()
-        encodings = encoder.transform(x)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] - peaks[0] < encodings.nbytes / 4
+        peaks.append(peak_memory(lambda: encoder.transform(x)))
+    assert peaks[1] - peaks[0] < encoder.transform(x).nbytes / 4
 
 
 def test_blocks_are_the_weights_and_the_means_and_variances_of_each_component(bags, encoder):

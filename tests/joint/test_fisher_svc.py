@@ -1,7 +1,6 @@
 """JointFisherSVC: what training reaches, in whatever form bags and labels come."""
 
 import pickle
-import tracemalloc
 
 import joblib
 import numpy as np
@@ -21,6 +20,7 @@ from tests.joint.common import (
     digits,
     state_of,
 )
+from tests.memory import peak_memory
 
 
 def test_joint_training_beats_the_frozen_model_on_unseen_digits():
@@ -207,11 +207,7 @@ def test_memory_does_not_grow_with_the_descriptors(tmp_path):
     X, y = Bags.load(tmp_path), np.arange(24) % 2
     model = JointFisherSVC(4, max_iter=1, batch_size=24, feature_map="linear", random_state=0)
     with config_context(working_memory=16):
-        tracemalloc.start()
-        model.fit(X, y)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-    assert peak < 40 * 2**20
+        assert peak_memory(lambda: model.fit(X, y), n_calls=1) < 40 * 2**20
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
