@@ -131,7 +131,7 @@ def test_a_fitted_model_is_a_local_one(client, shards):
 
 def test_labels_reach_a_classifier(client, shards):
     y = np.arange(len(shards)) % 3
-    model = make_pipeline(ENCODER, PowerL2Normalizer(), SGDClassifier(random_state=0))
+    model = make_pipeline(clone(ENCODER), PowerL2Normalizer(), SGDClassifier(random_state=0))
     local = clone(model).fit(shards, y)
     assert digest(fit(clone(model), shards, y, client=client)) == digest(local)
 
@@ -215,7 +215,7 @@ def test_results_that_are_bags_are_shards_again(client, shards, tmp_path):
 
 def test_predictions(client, shards, tmp_path):
     y = np.arange(len(shards)) % 2
-    model = make_pipeline(ENCODER, PowerL2Normalizer(), SGDClassifier(random_state=0))
+    model = make_pipeline(clone(ENCODER), PowerL2Normalizer(), SGDClassifier(random_state=0))
     model.fit(shards, y)
     for method in ("predict", "decision_function"):
         paths = transform(model, shards, tmp_path / method, client=client, method=method)
@@ -307,9 +307,9 @@ def test_results_that_do_not_fit_any_more_are_made_again(client, tmp_path):
 
 
 def test_shards_of_one_name_are_refused(client, shards, tmp_path):
-    folders = save_shards(tmp_path)
+    encoder, folders = clone(ENCODER).fit(shards), save_shards(tmp_path)
     with pytest.raises(ValueError, match="have one name, but results are named as shards"):
-        transform(ENCODER, ShardedBags.open([*shards.paths, folders[2]]), tmp_path, client=client)
+        transform(encoder, ShardedBags.open([*shards.paths, folders[2]]), tmp_path, client=client)
 
 
 # Workers die
