@@ -125,8 +125,8 @@ def principal_axes(bags, *, equal, where=HERE):
     -------
     mean : float64 array of shape (d,)
     axes : float64 array of shape (d, d)
-        Column after column in the order of decreasing variance. Of descriptors that are white
-        already, those of the descriptors, in their order.
+        Column after column in the order of decreasing variance; zeros for directions without
+        variance. Of descriptors that are white already, those of the descriptors, in their order.
     """
     moments = second_moments(bags, where, products=True)
     covariance = moments.covariance
@@ -140,6 +140,10 @@ def principal_axes(bags, *, equal, where=HERE):
     # The sign of a direction is arbitrary: fix it, so that results can be repeated.
     largest = np.abs(directions).argmax(axis=0)
     directions = directions * np.sign(directions[largest, np.arange(len(largest))])
+    # Where nothing varies, rounding chooses the axes: other descriptors would be given numbers at
+    # random along them.
+    rounding = len(variances) * np.finfo(np.float64).eps * most
+    directions = np.where(variances > rounding, directions, 0)
     if equal:
         scale = np.sqrt(np.maximum(variances, LEAST_VARIANCE * most))
     else:

@@ -37,6 +37,17 @@ def test_white_descriptors_keep_their_axes(rng, equal):
     assert z.var(axis=0).mean() == pytest.approx(1, rel=1e-5 if equal else 1e-3)
 
 
+@pytest.mark.parametrize("equal", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_directions_without_variance_are_zero(rng, equal, dtype):
+    # Of which axes, rounding would decide: in another order they would be others.
+    x = (rng.normal(size=(12, 12)) @ rng.normal(size=(12, 30)) + 10).astype(dtype)
+    _, axes = principal_axes(Bags.from_lengths(x, [12]), equal=equal)
+    _, other = principal_axes(Bags.from_lengths(x[::-1].copy(), [12]), equal=equal)
+    np.testing.assert_array_equal((axes != 0).any(axis=0), np.arange(30) < 11)
+    np.testing.assert_allclose(axes, other, rtol=1e-8, atol=1e-11)
+
+
 def test_one_scale_keeps_distances(bags):
     mean, axes = principal_axes(bags, equal=False)
     z = (bags.values - mean) @ axes
