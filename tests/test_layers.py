@@ -4,6 +4,7 @@ A file imports from lower floors, or from its own floor as long as no imports go
 """
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -80,6 +81,7 @@ def read_imports(source, package=()):
                 yield module, alias.name, id(node) in inside
 
 
+@functools.cache
 def imports_of(name):
     package = ("skfisher", *Path(name).parts[:-1])
     return list(read_imports((ROOT / name).read_text("utf-8"), package))
