@@ -7,8 +7,9 @@ import tracemalloc
 def peak_memory(call, n_calls=3):
     """Least peak in bytes of several calls, beyond what is there before; the result counts.
 
-    A single call may be charged with what is not its own: a module that it is the first to
-    import, or a message that another thread of the process receives meanwhile.
+    A call is also charged with what is not its own: the first with modules that it imports, any
+    with the 256 KiB into which the event loop of a cluster in this process receives a message.
+    So take the least of several, and no bound below 512 KiB.
     """
     peaks = []
     for _ in range(n_calls):

@@ -141,7 +141,7 @@ def test_arrays_of_several_strides_are_stacked(arrays):
 
 
 def test_nothing_is_copied(encoder, rng):
-    arrays = [rng.normal(size=(2000, D)).astype(np.float32) for _ in range(30)]
+    arrays = [np.zeros((20_000, D), dtype=np.float32) for _ in range(10)]
     encodings = encoder.transform(arrays)
     assert peak_memory(lambda: encoder.transform(arrays)) - encodings.nbytes < arrays[0].nbytes
 
