@@ -1,10 +1,12 @@
 """One shard: the descriptors of a folder that `Bags.save` wrote, read by plain reads of its file.
 
-A map would count towards the memory of the process for as long as it is open, and end the process
-if the file got shorter; a read does neither. Every save writes a file of a new name, so what was
-opened is what is read, or an error says what happened to it.
+A map would count towards the memory of the process for as long as it is open, be filled far beyond
+the rows that are asked for, and end the process if the file got shorter; a read does none of these.
+Every save writes a file of a new name, so what was opened is what is read, or an error says what
+happened to it.
 """
 
+import itertools
 import math
 import os
 from typing import NamedTuple
@@ -15,6 +17,11 @@ from skfisher.arrays.exact import first_inexact, inexact
 from skfisher.bags.files import MANIFEST, read_arrays, read_entries
 
 __all__ = ["Shard", "check_rows", "open_shard"]
+
+# Rows that are nearer to each other are read at once, which takes no longer than to skip a page.
+NEAR_BYTES = 2**12
+# But not more at a time, whatever is asked for.
+RUN_BYTES = 2**20
 
 
 class Shard(NamedTuple):
@@ -31,18 +38,35 @@ class Shard(NamedTuple):
 
     def read(self, first, last):
         """Return rows `first` to `last`, a new array."""
-        rows = np.empty((last - first, self.shape[1]), self.dtype)
         with self._open() as file:
-            file.seek(self.offset + first * self.shape[1] * self.dtype.itemsize)
-            if file.readinto(rows.reshape(-1).view(np.uint8)) != rows.nbytes:
-                raise self.changed()
-        return rows
+            return self._read(file, first, last)
 
     def take(self, rows):
-        """Return some rows, given by an array of numbers."""
+        """Return some rows, given by an array of ascending numbers, and read no others."""
+        found, places = np.empty((len(rows), self.shape[1]), self.dtype), rows * self._row_bytes
+        is_far = np.diff(places) > self._row_bytes + NEAR_BYTES
+        is_far |= np.diff(places // RUN_BYTES) > 0
+        borders = [0, *(np.flatnonzero(is_far) + 1).tolist(), len(rows)]
         with self._open() as file:
-            mapped = np.memmap(file, self.dtype, "r", self.offset, self.shape)
-            return np.asarray(mapped)[rows]
+            for i, j in itertools.pairwise(borders):
+                first, last = int(rows[i]), int(rows[j - 1]) + 1
+                found[i:j] = self._read(file, first, last)[rows[i:j] - first]
+        return found
+
+    @property
+    def _row_bytes(self):
+        return self.shape[1] * self.dtype.itemsize
+
+    def _read(self, file, first, last):
+        rows = np.empty((last - first, self.shape[1]), self.dtype)
+        file.seek(self.offset + first * self._row_bytes)
+        left = memoryview(rows.reshape(-1).view(np.uint8))
+        while len(left):  # the system reads some gigabytes at a time
+            n_bytes = file.readinto(left)
+            if not n_bytes:
+                raise self.changed()
+            left = left[n_bytes:]
+        return rows
 
     def _open(self):
         """Open the file, if it is as it was when the shard was opened."""

@@ -15,7 +15,7 @@ import itertools
 
 import numpy as np
 
-from skfisher.bags.sharded_values import ShardedValues
+from skfisher.bags.sharded_values import has_borders
 from skfisher.parallel.host import call, keep_freed_memory
 from skfisher.parallel.tiles import added
 from skfisher.process_state import one_blas_thread
@@ -26,7 +26,7 @@ __all__ = ["run_on_workers", "units_by_shard"]
 def units_by_shard(units):
     """Return slices of consecutive units that begin in one shard; others are one slice."""
     n_units = len(units.parts)
-    if not isinstance(units.values, ShardedValues):
+    if not has_borders(units.values):
         return [slice(0, n_units)]
     owners = units.values.owners(np.array([starts[0] for starts, _ in units.parts]))
     borders = [0, *(np.flatnonzero(np.diff(owners)) + 1).tolist(), n_units]
