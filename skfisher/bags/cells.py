@@ -12,7 +12,6 @@ __all__ = [
     "cells_of_bags",
     "cells_of_plane",
     "cells_of_series",
-    "extent_of",
     "positions_of",
     "without_positions",
 ]
@@ -89,11 +88,6 @@ def cells_of_plane(positions, cell, name="X[0]"):
     flat = flat[order]
     stops = np.append(np.flatnonzero(np.diff(flat)) + 1, len(flat))
     return Cells((rows, columns), flat[stops - 1], np.diff(stops, prepend=0), stops, order)
-
-
-def extent_of(bags):
-    """Return how far the last two columns of a bag reach at most, over all bags."""
-    return max(float(np.ptp(positions_of(bags, i), axis=0).max()) for i in range(len(bags)))
 
 
 def positions_of(bags, i):

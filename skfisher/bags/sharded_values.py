@@ -11,6 +11,7 @@ from skfisher.process_state import one_blas_thread
 __all__ = [
     "ShardedValues",
     "has_borders",
+    "in_memory",
     "mapped_when_read",
     "read_here",
     "runs_of_shards",
@@ -188,6 +189,11 @@ def worked_on_by(bags, workers):
 def read_here(bags):
     """Return the same bags, for this process to work on if they are bags of shards."""
     return worked_on_by(bags, None) if isinstance(bags.values, ShardedValues) else bags
+
+
+def in_memory(bags):
+    """Return bags of shards with their descriptors read; others stay as they are."""
+    return bags.pack() if isinstance(bags.values, ShardedValues) else bags
 
 
 def without_borders(bags):

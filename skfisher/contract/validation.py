@@ -96,10 +96,7 @@ def check_bags(estimator, X, *, reset, min_descriptors=1, name="X", copy=True):
 
     is_sharded = isinstance(bags.values, ShardedValues)
     if is_sharded and not getattr(estimator, "_takes_shards", False):
-        raise TypeError(
-            f"{name} is {describe(X)} of shards, which {type(estimator).__name__} does not read: "
-            f"pass {name}.pack(), or some of the bags, if they fit memory."
-        )
+        raise _no_shards(estimator, X, name)
     if on_bags:
         _check_shape(bags, estimator, reset, name)
     if min_descriptors > 1 and bags.n_descriptors < min_descriptors:
@@ -118,6 +115,17 @@ def check_bags(estimator, X, *, reset, min_descriptors=1, name="X", copy=True):
     if reset:
         estimator._fit_on_bags = on_bags
     return bags
+
+
+def _no_shards(estimator, X, name):
+    """Return the error that says what to do with shards that an estimator does not read."""
+    one_by_one = ""
+    if hasattr(X, "iter_shards"):
+        one_by_one = f", or shard.pack() for one shard of {name}.iter_shards() after the other"
+    return TypeError(
+        f"{name} is {describe(X)} of shards, which {type(estimator).__name__} does not read: pass "
+        f"{name}.pack(), or some of the bags, if they fit memory{one_by_one}."
+    )
 
 
 def check_table(estimator, X, *, reset, dtype=(np.float64, np.float32), name="X"):

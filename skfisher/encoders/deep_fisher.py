@@ -10,7 +10,7 @@ from skfisher._compat import HasMethods, Interval, _fit_context
 from skfisher.arrays.devices import parse_device
 from skfisher.arrays.libraries import asarray, empty, float_dtype
 from skfisher.bags.bags import Bags
-from skfisher.bags.cells import extent_of
+from skfisher.bags.sharded_values import read_here
 from skfisher.codebooks.fitting import too_far
 from skfisher.contract.estimator import all_or_nothing
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
@@ -21,6 +21,7 @@ from skfisher.encoders.encoder import BagEncoder
 from skfisher.encoders.fisher import FisherVectorEncoder
 from skfisher.encoders.projections import draw_windows, fitted_projection, projecting, rows_of
 from skfisher.encoders.window_codes import iter_stacks, iter_window_codes
+from skfisher.encoders.window_counts import count_windows, extent_of
 from skfisher.layers.chain import Chain
 from skfisher.layers.deep_fisher import DeepFisherPooling
 from skfisher.layers.encode import encode_bags
@@ -138,7 +139,6 @@ class DeepFisherEncoder(BagEncoder):
     (4, 170)
     """
 
-    _takes_shards = False
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "n_positions": [Interval(Integral, 0, 2, closed="both")],
@@ -241,20 +241,20 @@ class DeepFisherEncoder(BagEncoder):
     @one_blas_thread
     def _fit_second(self, local, bags, layout, labels, n_global, seeds):
         """Return the fitted projection, reduction and encoder of the second layer."""
-        counts = [layout.n_windows(layout.cells(bags, i)) for i in range(len(bags))]
-        n_windows, n_stacks = np.array(counts).T
+        n_windows, n_stacks = count_windows(layout, bags, Where(self.n_jobs))
         check_stacks(self, n_global, n_stacks)
-        chosen, owners = draw_windows(n_windows, self.max_windows, seeds[0])
-        codes = (band.codes for band in self._windows(local, bags, layout, None))
+        bags, drawn = read_here(bags), draw_windows(n_windows, self.max_windows, seeds[0])
+        codes = (b.codes for b in self._windows(local, bags, layout, None, some=drawn.bags))
         projection = fitted_projection(
-            self.projection, rows_of(codes, chosen), labels[0], owners, seeds[1], whiten=False
-        )
+            self.projection, rows_of(codes, drawn.rows), labels[0], drawn.owners, seeds[1],
+            whiten=False,
+        )  # fmt: skip
         project = projecting(projection, float_dtype(bags.dtype))
-        chosen, owners = draw_windows(n_stacks, self.max_windows, seeds[2])
-        stacks = iter_stacks(self._windows(local, bags, layout, project), layout)
-        stacks = rows_of((of_some.codes for of_some in stacks), chosen)
+        drawn = draw_windows(n_stacks, self.max_windows, seeds[2])
+        stacks = iter_stacks(self._windows(local, bags, layout, project, some=drawn.bags), layout)
+        stacks = rows_of((of_some.codes for of_some in stacks), drawn.rows)
         reduction = fitted_projection(
-            self.reduction, stacks, labels[1], owners, seeds[1], whiten=True
+            self.reduction, stacks, labels[1], drawn.owners, seeds[1], whiten=True
         )
         rows = projecting(reduction, stacks.dtype)(stacks, np.array([len(stacks)]))
         rows = Bags.from_lengths(rows, [len(rows)])
@@ -337,11 +337,11 @@ class DeepFisherEncoder(BagEncoder):
         out = encode_bags(chain, encoder._parameters(bags), bags, out=out)
         return power_l2_normalize(out, out=out)
 
-    def _windows(self, local, bags, layout, project):
-        """Yield the codes of windows, band by band, all finite."""
+    def _windows(self, local, bags, layout, project, some=None):
+        """Yield the codes of windows, of all bags or some, band by band, all finite."""
         chain = Chain((), local.pooling(), where=self._where())
         parameters = local._parameters(layout.descriptors(bags))
-        for band in iter_window_codes(chain, parameters, bags, layout, project=project):
+        for band in iter_window_codes(chain, parameters, bags, layout, some=some, project=project):
             if band.codes is None:
                 bags, mixture = layout.descriptors(bags), local.mixture_._mixture()
                 raise ValueError(too_far(mixture, bags, band.bag))
@@ -352,7 +352,7 @@ class DeepFisherEncoder(BagEncoder):
         cell = self.cell if cell is None else cell
         if cell is None and self.n_positions:
             # a little more, so that the last positions are in the last cell
-            cell = extent_of(bags) / CELLS_OF_PLANE * 1.001 or 1.0
+            cell = extent_of(bags, Where(self.n_jobs)) / CELLS_OF_PLANE * 1.001 or 1.0
         return Layout(self.n_positions, cell or ROWS_OF_SERIES, self.window, self.stack)
 
     def _fisher(self, n_components, seed, **changes):

@@ -1,6 +1,7 @@
 """How codes of windows are projected: some are drawn, and any transformer is fitted to them."""
 
 import functools
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -16,10 +17,22 @@ WIDTH = 64  # of projected codes, by default
 LEAST_VARIANCE = 1e-6
 
 
+class Drawn(NamedTuple):
+    """Rows drawn of all that bags have."""
+
+    bags: np.ndarray  # the numbers of those that rows were drawn of, ascending
+    rows: np.ndarray  # the numbers of the rows among all of these bags, ascending
+    owners: np.ndarray  # the number of the bag each row is of
+
+
 def draw_windows(n_of_bags, n, seed):
-    """Return the numbers of `n` rows drawn of all, ascending, and the bag each is from."""
+    """Draw `n` rows of all that bags have, which are so many for each."""
     stops = np.cumsum(n_of_bags)
-    return draw_rows(stops - n_of_bags, stops, n, seed)
+    starts = stops - n_of_bags
+    rows, owners = draw_rows(starts, stops, n, seed)
+    bags, places = np.unique(owners, return_inverse=True)
+    n_before = np.cumsum(n_of_bags[bags]) - n_of_bags[bags]
+    return Drawn(bags, rows - (starts[bags] - n_before)[places], owners)
 
 
 def rows_of(parts, chosen):

@@ -11,6 +11,7 @@ from skfisher._compat import HasMethods, Interval, _fit_context
 from skfisher.arrays.libraries import asarray, zeros
 from skfisher.bags.cells import cells_of_bags, without_positions
 from skfisher.bags.feature_names import names_in
+from skfisher.bags.sharded_values import in_memory
 from skfisher.contract.estimator import BagEstimator, all_or_nothing
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_bags
@@ -81,6 +82,7 @@ class SpatialPyramid(TransformerMixin, BagEstimator):
     (100, 380)
     """
 
+    _takes_shards = True
     _parameter_constraints: dict = {
         "encoder": [HasMethods(["fit", "transform"])],
         "cells": [tuple, list],
@@ -145,9 +147,9 @@ class SpatialPyramid(TransformerMixin, BagEstimator):
         grids = self._grids()
         bags, encodings = check_bags(self, X, reset=False), None
         for first, last in _groups(bags.lengths, max(1, NUMBERS_AT_ONCE // bags.n_features)):
-            offset = 0
+            offset, some = 0, in_memory(bags[first:last])
             for grid in grids:
-                cells, places = cells_of_bags(bags[first:last], grid, self.n_positions)
+                cells, places = cells_of_bags(some, grid, self.n_positions)
                 codes = self.encoder_.transform(cells)
                 n_cells = grid[0] * grid[1]
                 if encodings is None:

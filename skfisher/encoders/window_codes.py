@@ -55,7 +55,7 @@ class Band(NamedTuple):
         return self.chosen.stop - self.chosen.start
 
 
-def iter_window_codes(chain, parameters, bags, layout, *, project=None):
+def iter_window_codes(chain, parameters, bags, layout, *, some=None, project=None):
     """Yield the codes of windows of bags, a band after the other, in order.
 
     Parameters
@@ -66,6 +66,8 @@ def iter_window_codes(chain, parameters, bags, layout, *, project=None):
     bags : Bags
         With positions, if the layout has any.
     layout : Layout
+    some : int array, optional
+        The numbers of the bags that are wanted, ascending; by default all.
     project : callable, optional
         What codes go through, given those of some bands and how many each has. By default they
         stay as long as they are.
@@ -77,7 +79,7 @@ def iter_window_codes(chain, parameters, bags, layout, *, project=None):
     n_numbers = chain.n_out(parameters)
     bands = (
         band
-        for i in range(len(bags))
+        for i in (range(len(bags)) if some is None else some.tolist())
         for band in _bands(i, layout.cells(bags, i), layout, n_numbers)
     )
     prepared = chain.prepare(parameters, bags.dtype)
@@ -189,7 +191,7 @@ def _cells_as_bags(group, bags, layout):
     if rows:
         with device_of(values):
             values = values[np.concatenate(rows)][:, : -layout.n_positions]
-    return Bags(values, np.concatenate(starts), np.concatenate(stops))
+    return Bags._of(values, np.concatenate(starts), np.concatenate(stops))
 
 
 def _tasks(group, sums, n_numbers):

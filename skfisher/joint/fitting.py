@@ -24,6 +24,7 @@ __all__ = ["JointEstimator"]
 class JointEstimator(JointDescent, ClassifierMixin, BagEstimator):
     """Base class of classifiers that are trained together with their encodings."""
 
+    _takes_shards = True
     score = reads_input(accuracy)  # labels may be on a GPU, as in `fit`
 
     @all_or_nothing(unless="coef_")
@@ -36,6 +37,7 @@ class JointEstimator(JointDescent, ClassifierMixin, BagEstimator):
         Parameters
         ----------
         X : Bags, list of arrays of shape (n_descriptors, n_features), or array
+            Every epoch reads all descriptors of :class:`ShardedBags`, batch by batch.
         y : array-like of shape (n_bags,), or label indicators of shape (n_bags, n_labels)
         sample_weight : array-like of shape (n_bags,), default=None
             How often each bag counts, in descent and in every classifier. What is found without

@@ -6,13 +6,14 @@ import numpy as np
 
 from skfisher._compat import check_sample_weight
 from skfisher.arrays.dense import as_dense
+from skfisher.bags.sharded_values import without_borders
 from skfisher.contract.labels import Targets, read_classes, read_targets
 from skfisher.contract.validation import check_bags
 from skfisher.joint.continuing import check_continues, course_of
 from skfisher.joint.settings import check_settings, check_split, trained_groups
 from skfisher.training.objective import Problem
 
-__all__ = ["Given", "read_all", "read_input", "read_known_classes"]
+__all__ = ["Given", "read_all", "read_bags", "read_input", "read_known_classes"]
 
 
 class Given(NamedTuple):
@@ -72,6 +73,36 @@ def read_all(estimator, X, y, sample_weight, X_val, y_val, *, first):
     return Given(problem, targets, validation, held_back, factors, course)
 
 
+def read_bags(estimator, X, *, reset, min_descriptors=1, name="X"):
+    """Read bags as `check_bags` does; shards are worked on as the bags of one array.
+
+    So a model has the bits that it has for one array: descent would make more of other digits.
+
+    Parameters
+    ----------
+    estimator, X, reset, min_descriptors, name
+        As for `check_bags`.
+
+    Returns
+    -------
+    bags : Bags
+
+    Raises
+    ------
+    TypeError
+        If the workers of a cluster are to work on them.
+    """
+    bags = check_bags(estimator, X, reset=reset, min_descriptors=min_descriptors, name=name)
+    if getattr(bags.values, "workers", None) is not None:
+        who = type(estimator).__name__
+        raise TypeError(
+            f"{who} is not trained by the workers of a cluster: call its own fit, which reads "
+            f"shards batch by batch, with {name} or with some of its bags, and encode or predict "
+            "by skfisher.dask.transform."
+        )
+    return without_borders(bags)
+
+
 def read_input(estimator, X, y, sample_weight, *, first, classes=None):
     """Read bags, labels and weights, and check the parameters by them.
 
@@ -91,7 +122,7 @@ def read_input(estimator, X, y, sample_weight, *, first, classes=None):
     """
     pooling = estimator._pooling()
     n_least = pooling.n_least_rows if first else 1
-    bags = check_bags(estimator, X, reset=first, min_descriptors=n_least)
+    bags = read_bags(estimator, X, reset=first, min_descriptors=n_least)
     known = classes if first else estimator.classes_
     kind = None if first else estimator._kind
     targets = read_targets(y, len(bags), classes=known, kind=kind)
@@ -138,7 +169,7 @@ def read_validation(estimator, X_val, y_val, targets):
         raise ValueError("X_val and y_val belong together: pass both, or none of them.")
     if X_val is None:
         return None
-    bags = check_bags(estimator, X_val, reset=False, name="X_val")
+    bags = read_bags(estimator, X_val, reset=False, name="X_val")
     found = read_targets(y_val, len(bags), classes=targets.classes, kind=targets.kind, name="y_val")
     return Problem(bags, found.signs, None)
 

@@ -10,7 +10,7 @@ from skfisher.arrays.libraries import asarray
 from skfisher.contract.extremes import check_encodings
 from skfisher.contract.labels import Targets
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
-from skfisher.contract.validation import check_bags
+from skfisher.joint.input import read_bags
 from skfisher.layers.beside import Beside
 from skfisher.layers.chain import Chain
 from skfisher.layers.encode import encode_bags
@@ -106,7 +106,7 @@ class FittedJointModel(TransformerMixin):
         """Return the bags, and encodings and classifier of each model, on the host."""
         check_is_fitted(self)
         parse_device(self.device)
-        bags = check_bags(self, X, reset=False)
+        bags = read_bags(self, X, reset=False)
         chain = self._chain()
         models = self._parameters()
         with np.errstate(over="ignore", invalid="ignore"):

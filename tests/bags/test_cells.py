@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from skfisher import Bags
-from skfisher.bags.cells import cells_of_plane, cells_of_series, extent_of
+from skfisher.bags.cells import cells_of_plane, cells_of_series
 
 
 def test_a_series_is_cut_into_runs_and_the_last_may_be_short():
@@ -48,8 +47,3 @@ def test_positions_in_other_units_are_refused(far):
     positions = np.array([[0.0, 0.0], [far, -far]])
     with pytest.raises(ValueError, match=r"X\[7\] covers .* cells of side cell=1, .* raise cell"):
         cells_of_plane(positions, 1.0, "X[7]")
-
-
-def test_the_extent_is_that_of_the_longest_side():
-    bags = Bags.from_list([[[9.0, 0, 1], [9, 2, 1]], [[0.0, 5, 5], [0, 5, 8], [4, 6, 6]]])
-    assert extent_of(bags) == 3

@@ -29,12 +29,15 @@ import skfisher.dask.workers as workers_module
 from skfisher import (
     BagOfWordsEncoder,
     Bags,
+    DeepFisherEncoder,
     DescriptorTransformer,
     DiagonalGaussianMixture,
     FisherVectorEncoder,
+    JointFisherSVC,
     PowerL2Normalizer,
     SecondOrderPooling,
     ShardedBags,
+    SpatialPyramid,
     VLADEncoder,
 )
 from skfisher.dask import LostWorkersError, fit, transform
@@ -53,6 +56,7 @@ def mixture(**parameters):
     return DiagonalGaussianMixture(3, **settings)
 
 
+DEEP = {"max_windows": 100, "max_iter": 1, "random_state": 0}
 MODELS = {
     "Fisher vectors": ENCODER,
     "mixture": mixture(max_iter=30, tol=1e-2),
@@ -61,6 +65,9 @@ MODELS = {
     "VLAD": VLADEncoder(4, random_state=0),
     "words": BagOfWordsEncoder(4, random_state=0),
     "second order": SecondOrderPooling(n_components=3),
+    "pyramid": SpatialPyramid(ENCODER, cells=((1, 1), (2, 2))),
+    "deep, of series": DeepFisherEncoder((3, 2), **DEEP),
+    "deep, in the plane": DeepFisherEncoder((3, 2), n_positions=2, **DEEP),
     "whitening": DescriptorTransformer(PCA(3, whiten=True), max_descriptors=None),
     "sample": DescriptorTransformer(PCA(3), max_descriptors=1000, random_state=0),
     "pipeline": make_pipeline(
@@ -187,8 +194,9 @@ def test_memory_of_workers_does_not_grow_with_the_number_of_shards(client, tmp_p
 # Results
 
 
-def test_results_are_the_local_ones_bit_for_bit(client, shards, tmp_path, small_tasks):
-    encoder = clone(ENCODER).fit(shards)
+@pytest.mark.parametrize("name", ["Fisher vectors", "pyramid", "deep, in the plane"])
+def test_results_are_the_local_ones_bit_for_bit(name, client, shards, tmp_path, small_tasks):
+    encoder = clone(MODELS[name]).fit(shards)
     paths = transform(encoder, shards, tmp_path / "encodings", client=client)
     assert [Path(path).name for path in paths] == [f"shard-{i}.npy" for i in range(8)]
     found = np.concatenate([np.load(path) for path in paths])
@@ -222,6 +230,14 @@ def test_predictions(client, shards, tmp_path):
         found = np.concatenate([np.load(path) for path in paths])
         local = [getattr(model, method)(shard) for shard in shards.iter_shards() if len(shard)]
         assert np.array_equal(found, np.concatenate(local))
+
+
+def test_predictions_of_joint_models(client, shards, tmp_path):
+    model = JointFisherSVC(2, max_iter=1, random_state=0).fit(shards, np.arange(len(shards)) % 2)
+    paths = transform(model, shards, tmp_path, client=client, method="decision_function")
+    for path, shard in zip(paths, shards.iter_shards(), strict=True):
+        wanted = model.decision_function(shard) if len(shard) else []
+        assert np.array_equal(np.load(path), wanted)
 
 
 def times(folder):
@@ -496,6 +512,14 @@ def test_what_is_not_finite_is_named(client, tmp_path):
     Bags.from_list([np.array([[1, 2, 3, 4, np.nan]], np.float32)]).save(folders[5])
     with pytest.raises(ValueError, match=r"the shard .*shard-5 contains NaN in descriptor 0"):
         fit(clone(ENCODER), ShardedBags.open(folders), client=client)
+
+
+def test_joint_training_is_refused(client, shards):
+    y = np.arange(len(shards)) % 2
+    white = DescriptorTransformer(StandardScaler(), max_descriptors=None)
+    for model in (JointFisherSVC(2), make_pipeline(white, JointFisherSVC(2))):
+        with pytest.raises(TypeError, match=r"JointFisherSVC is not trained by .* its own fit"):
+            fit(model, shards, y, client=client)
 
 
 def test_devices_are_refused(client, shards, stand_in):
