@@ -111,14 +111,6 @@ def test_subsets_are_views_of_the_shards(shards, bags, key):
     assert np.array_equal(packed.values, bags[key].pack().values)
 
 
-def test_rows_are_read_in_any_order(shards, bags):
-    rows = np.array([319, 0, 135, 134, 319])
-    assert np.array_equal(shards.values[rows], bags.values[rows])
-    assert np.array_equal(shards.values[130:140], bags.values[130:140])
-    assert np.array_equal(shards.values[136], bags.values[136])
-    assert shards.values[5:5].shape == (0, 4)
-
-
 def test_pickles_are_paths_whatever_the_size_of_the_data(tmp_path, rng):
     Bags.from_list([rng.normal(size=(50_000, 8))]).save(tmp_path / "large")
     shards = ShardedBags.open(tmp_path / "large")
