@@ -20,8 +20,8 @@ class ShardedBags(Bags):
     A shard is a folder that :meth:`Bags.save` wrote. `open` reads the manifests and the lengths of
     the bags; descriptors are read some ten thousand at a time, by whoever works on them. The bags
     of all shards, in order, are one :class:`Bags`: it has a length, its subsets are views, and
-    every encoder, :class:`DiagonalGaussianMixture` and :class:`DescriptorTransformer` takes it,
-    in memory that does not grow with the number of shards.
+    mixtures, encoders, :class:`DescriptorTransformer` and joint training take it, in memory that
+    does not grow with the number of shards.
 
     Pickled, shards and their views are the paths of folders, whatever their size: processes and
     other machines need to see the folders at the same paths. What is read there is what was
@@ -53,7 +53,7 @@ class ShardedBags(Bags):
     Sums over descriptors are added up in the order of the descriptors of a shard, and those of
     shards in the order of the shards. So a fit does not depend on the number of threads, nor on
     who works on which shard, but in its last digits it does on how bags are divided into shards.
-    Encodings do not.
+    Encodings do not, and neither does joint training.
 
     NaN and infinity are refused when they are read, not before.
 

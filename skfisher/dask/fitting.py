@@ -19,7 +19,8 @@ def fit(estimator, shards, y=None, *, client=None, timeout=60.0, verbose=False):
     estimator : estimator or pipeline
         An encoder, a :class:`~skfisher.DiagonalGaussianMixture`, a
         :class:`~skfisher.DescriptorTransformer`, or a pipeline of these. `n_jobs` counts for
-        nothing; `device` must be None.
+        nothing; `device` must be None. The second layer of a :class:`~skfisher.DeepFisherEncoder`
+        is fitted here, to the bags that its windows are drawn of.
     shards : ShardedBags
         Or some bags of one, such as ``shards[:1000]``.
     y : array-like of shape (n_bags,), default=None
@@ -40,7 +41,8 @@ def fit(estimator, shards, y=None, *, client=None, timeout=60.0, verbose=False):
     Raises
     ------
     TypeError
-        If `shards` are no `ShardedBags`, or `client` is no client.
+        If `shards` are no `ShardedBags`, or `client` is no client; if `estimator` is trained
+        jointly with its classifier, which one process does: its own ``fit`` takes shards.
     ValueError
         If the client is closed, or a shard was changed, or what an estimator refuses.
     FileNotFoundError

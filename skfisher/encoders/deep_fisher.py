@@ -116,6 +116,9 @@ class DeepFisherEncoder(BagEncoder):
 
     Notes
     -----
+    Of :class:`ShardedBags`, a fit reads all to find the mixture of descriptors, and then those bags
+    alone that windows were drawn of.
+
     A bag that is smaller than a window is one window. Windows in which no descriptor lies are left
     out; next to others in a stack they are zeros. The Fisher vector of each layer has unit length.
 
