@@ -54,7 +54,7 @@ def needs_torch(example):
 # it is installed; elsewhere they are shown.
 runnable = [
     re.escape(example.name)
-    for example in sorted(EXAMPLES.glob("plot_*.py"))
+    for example in sorted(EXAMPLES.rglob("plot_*.py"))
     if ("SKFISHER_DATA" in os.environ or not needs_data(example))
     and (HAS_TORCH or not needs_torch(example))
 ]
@@ -62,6 +62,10 @@ runnable = [
 sphinx_gallery_conf = {
     "examples_dirs": str(EXAMPLES),
     "gallery_dirs": "auto_examples",
+    "subsection_order": [
+        str(EXAMPLES / section)
+        for section in ("images", "sound", "series", "slides", "training", "kernels", "scale")
+    ],
     "filename_pattern": rf"/({'|'.join(runnable)})$",
     "backreferences_dir": "api/generated/backreferences",
     "doc_module": ("skfisher",),
@@ -97,6 +101,24 @@ html_theme_options = {
 html_sidebars = {page: [] for page in ("index", "install", "tour", "faq")}
 
 
+def show_kept_figure(app, page, source):
+    """Show the figure that `keep_figure.py` kept on the page of an example that was not run."""
+    gallery, _, name = page.partition("/")
+    example = EXAMPLES / f"{name}.py"
+    if gallery != "auto_examples" or not example.is_file() or re.escape(example.name) in runnable:
+        return
+    file, date = re.search(
+        r'thumbnail_path = "(.*-(\d{4}-\d\d-\d\d)\.png)"', example.read_text(encoding="utf-8")
+    ).groups()
+    before, footer, after = source[0].partition(".. _sphx_glr_download_")
+    figure = (
+        f".. figure:: /{file}\n   :alt: The last figure of this example.\n\n"
+        f"   The last figure, from a run on {date}. This page was built without running the code."
+        "\n\n"
+    )
+    source[0] = before + figure + footer + after
+
+
 def skip_what_others_document(app, what, name, obj, skip, options):
     """Leave out methods inherited from scikit-learn: its documentation describes them."""
     function = inspect.unwrap(getattr(obj, "fget", None) or getattr(obj, "__func__", obj))
@@ -116,5 +138,6 @@ def sign_modules(app, what, name, obj, options, signature, annotation):
 
 def setup(app):
     """Register what autodoc asks."""
+    app.connect("source-read", show_kept_figure)
     app.connect("autodoc-process-signature", sign_modules)
     app.connect("autodoc-skip-member", skip_what_others_document)

@@ -10,6 +10,8 @@ The data are Japanese Vowels, 270 utterances of nine speakers, or, where they ar
 of scikit-learn's digits.
 """
 
+# sphinx_gallery_thumbnail_path = "_static/examples/plot_grid_search-2026-11-29.png"
+
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.base import clone

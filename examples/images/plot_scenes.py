@@ -12,6 +12,8 @@ SKFISHER_DATA names; OpenCV computes the descriptors. A few living rooms occur t
 the accuracies below, by cross-validation, are a little too high for both.
 """
 
+# sphinx_gallery_thumbnail_path = "_static/examples/plot_scenes-2026-11-29.png"
+
 import sys
 from time import perf_counter
 
@@ -87,19 +89,22 @@ for name, model in chains.items():
     print(f"{name:22s} {right.mean():.1%} ± {right.std():.1%} over folds   ({seconds:.0f} s)")
 
 # %%
-# One image of each class, and what images were taken for.
+# One image of each class.
 
-figure = plt.figure(figsize=(14, 6.4), layout="constrained")
-left, right = figure.subfigures(1, 2, width_ratios=[1, 1.15])
-for label, ax in enumerate(left.subplots(4, 4).flat):
+figure, axes = plt.subplots(3, 5, figsize=(9, 5.8), layout="constrained")
+for label, ax in enumerate(axes.flat):
+    image = scenes.images[np.flatnonzero(y == label)[3]]
+    side = min(image.shape)
+    ax.imshow(image[:side, :side], cmap="gray")
     ax.set_axis_off()
-    if label < len(scenes.target_names):
-        image = scenes.images[np.flatnonzero(y == label)[3]]
-        side = min(image.shape)
-        ax.imshow(image[:side, :side], cmap="gray")
-        ax.set_title(scenes.target_names[label], fontsize=10)
-ax = right.subplots()
+    ax.set_title(scenes.target_names[label], fontsize=10)
+plt.show()
+
+# %%
+# What the images of each class were taken for.
+
 name = "Fisher vector, K = 32"
+figure, ax = plt.subplots(figsize=(7.5, 7), layout="constrained")
 ConfusionMatrixDisplay.from_predictions(
     y,
     guesses[name],

@@ -7,6 +7,8 @@ Most networks for images end in an average over the places of their last maps. A
 ends the same small network, and all are trained on 300 digits for as many epochs. It needs PyTorch.
 """
 
+# sphinx_gallery_thumbnail_path = "_static/examples/plot_convnet_pooling-2026-11-29.png"
+
 import matplotlib.pyplot as plt
 import torch
 from sklearn.datasets import load_digits

@@ -8,6 +8,8 @@ side by side, and network, both mixtures and the linear layer are trained togeth
 PyTorch.
 """
 
+# sphinx_gallery_thumbnail_path = "_static/examples/plot_two_layers-2026-11-29.png"
+
 import matplotlib.pyplot as plt
 import torch
 from sklearn.datasets import load_digits
