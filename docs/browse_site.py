@@ -34,12 +34,16 @@ LOADED = """() => Promise.all([...document.querySelectorAll('article img')].map(
     image.loading = 'eager';
     return image.complete || new Promise(done => { image.onload = image.onerror = done; });
 }))"""
+# What lies beyond the right edge, but for what a reader can scroll to inside its own frame.
 OVERFLOW = """() => {
     const width = document.documentElement.clientWidth;
-    if (document.documentElement.scrollWidth <= width + 1) return null;
-    const wide = [...document.querySelectorAll('article *')].filter(
-        element => element.getBoundingClientRect().right > width + 1);
-    return wide.length ? wide[0].outerHTML.slice(0, 80) : 'the page';
+    const scrolls = element => /auto|scroll/.test(getComputedStyle(element).overflowX);
+    const framed = element => element.tagName !== 'ARTICLE'
+        && (scrolls(element) || framed(element.parentElement));
+    const wide = [...document.querySelectorAll('article *')].find(
+        element => element.getBoundingClientRect().right > width + 1 && !framed(element));
+    if (wide) return wide.outerHTML.slice(0, 80);
+    return document.documentElement.scrollWidth > width + 1 ? 'the page' : null;
 }"""
 
 

@@ -63,7 +63,7 @@ sphinx_gallery_conf = {
     "examples_dirs": str(EXAMPLES),
     "gallery_dirs": "auto_examples",
     "subsection_order": [
-        str(EXAMPLES / section)
+        f"../examples/{section}"
         for section in ("images", "sound", "series", "slides", "training", "kernels", "scale")
     ],
     "filename_pattern": rf"/({'|'.join(runnable)})$",

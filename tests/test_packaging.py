@@ -9,6 +9,8 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
+import pytest
+
 import skfisher
 
 ROOT = Path(__file__).parents[1]
@@ -97,6 +99,32 @@ def test_the_reference_lists_every_public_name():
         listed = re.findall(r"^   (\w+)$", text, re.MULTILINE)
         assert sorted(listed) == sorted(set(module.__all__) - {"__version__"})
         assert set(listed) <= set(dir(module))  # to ask for one may need an optional package
+
+
+def test_the_recipe_for_conda_says_what_pyproject_says():
+    yaml = pytest.importorskip("yaml")
+    recipe = yaml.safe_load((ROOT / ".ci/conda/meta.yaml").read_text("utf-8"))
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        whole = tomllib.load(file)
+    project, extras = whole["project"], whole["project"]["optional-dependencies"]
+    assert recipe["package"] == {"name": project["name"], "version": skfisher.__version__}
+    assert recipe["about"]["summary"] == project["description"]
+    assert recipe["about"]["license"] == project["license"]
+    assert [recipe["about"]["license_file"]] == project["license-files"]
+
+    python = f"python{project['requires-python']}"
+    required = {kind: _plain(names) for kind, names in recipe["requirements"].items()}
+    assert required["run"] == {python, *project["dependencies"]}
+    assert required["host"] == {python, "pip", *whole["build-system"]["requires"]}
+    # conda has other names for two of them
+    optional = [*extras["dask"], *extras["torch"], *extras["cuda12x"], *extras["cuda13x"]]
+    renamed = [re.sub(r"^torch", "pytorch", name).replace("-cuda12x", "") for name in optional]
+    assert required["run_constrained"] == _plain(name.replace("-cuda13x", "") for name in renamed)
+
+
+def _plain(requirements):
+    """Return requirements without extras and spaces."""
+    return {re.sub(r"\[.*?\]| ", "", requirement) for requirement in requirements}
 
 
 def test_setup_cfg_holds_settings_of_tools_and_no_metadata():

@@ -11,6 +11,8 @@ turn. Fisher vectors meet a bag of words, which counts how many frames are neare
 of k-means. The data are read from the folder that the environment variable SKFISHER_DATA names.
 """
 
+# sphinx_gallery_thumbnail_path = "_static/examples/plot_spoken_digits-2026-11-29.png"
+
 import sys
 from time import perf_counter
 

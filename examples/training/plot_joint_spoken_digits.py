@@ -9,6 +9,8 @@ the digits of new voices better than the frozen model it starts from, or does it
 heart? The data are read from the folder that the environment variable SKFISHER_DATA names.
 """
 
+# sphinx_gallery_thumbnail_path = "_static/examples/plot_joint_spoken_digits-2026-11-29.png"
+
 import sys
 from time import perf_counter
 
@@ -73,9 +75,8 @@ for row, k in enumerate(n_components):
     )
 
 # %%
-# Coloured points are means over the pairs with standard deviations; each thin line is a pair. With
-# four components all pairs gain; with 16 the hardest ends about where it began, or a little below:
-# there what four speakers taught did not fit the other two.
+# Coloured points are means over the pairs with standard deviations; each thin line is a pair. All
+# pairs gain, the hardest the least: what four speakers taught fits the other two less well.
 
 figure, ax = plt.subplots(figsize=(6.5, 4.4), layout="constrained")
 places = np.arange(len(n_components))
