@@ -52,8 +52,8 @@ class JointClassifier(JointEstimator):
         Entries below this size are not raised to the power but scaled, so that the gradient
         stays finite; None for the exact power.
     center : bool, default=True
-        Subtract the mean of the first encodings, and divide by the length of what is left: vectors
-        of unit length share most of it with their mean, of which a classifier makes no use.
+        Subtract the mean of the first encodings, and divide by the mean length of what is left.
+        Most of a vector of unit length is the mean of all vectors, of no use to a classifier.
     train : sequence of str, default=None
         Groups that descent trains: "features", "classifier" and those of the encoder, "mixture"
         for Fisher vectors. By default all of them.
