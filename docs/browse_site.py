@@ -62,6 +62,7 @@ def browser_path():
 def look(tab, url):
     """Return what is wrong with a page, as sentences."""
     found = []
+    tab.goto("about:blank")  # which ends the requests of the page before
     listeners = {
         "console": lambda m: (
             m.type == "error" and found.append(f"writes {m.text!r} to the console")

@@ -37,9 +37,8 @@ X_train, X_test, y_train, y_test = train_test_split(
 # bags that are held back. ``ensemble=False`` keeps one model, fitted to all training bags. A
 # logistic function of the distances, a common shortcut, is there for comparison.
 
-machine = make_pipeline(
-    FisherVectorEncoder(16, normalize="power-l2", random_state=0), LinearSVC(C=100, random_state=0)
-)
+encoder = FisherVectorEncoder(16, normalize="power-l2", random_state=0)
+machine = make_pipeline(encoder, LinearSVC(C=100, random_state=0))
 calibrated = CalibratedClassifierCV(machine, cv=5, ensemble=False)
 joint = JointFisherSVC(8, loss="log_loss", max_iter=15, random_state=0)
 machine.fit(X_train, y_train)
