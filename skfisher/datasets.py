@@ -31,9 +31,9 @@ def load_digits_patches(*, patch_size=4, step=1, positions=None):
     patch_size : int or tuple (height, width), default=4
         Size of a patch in pixels. The images are 8 x 8 pixels.
     step : int or tuple (rows, columns), default=1
-        Distance of patches in pixels.
+        Distance between patches in pixels.
     positions : float, default=None
-        Append where the centre of each patch lies, times this number, as in `ImagePatches`.
+        Append the position of the centre of each patch, times this number, as in `ImagePatches`.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def load_fsdd(*, data_home=None):
     FileNotFoundError
         If there are no recordings; the message says where to get them and where to put them.
     ValueError
-        If a file is no whole recording of this set, or is not named like one.
+        If a file is not a whole recording of this set, or is not named like one.
 
     See Also
     --------
@@ -171,7 +171,7 @@ def load_japanese_vowels(*, data_home=None):
     FileNotFoundError
         If there is no such file; the message says where to get it and where to put it.
     ValueError
-        If a line of the file is no utterance, or holds values that are missing or not finite.
+        If a line of the file is not an utterance, or holds values that are missing or not finite.
     """
     (path,) = _find(
         "japanese_vowels/JapaneseVowels_TRAIN.ts",
@@ -205,7 +205,7 @@ def _read_series(text):
             *dimensions, speaker = line.strip().split(":")
             values = np.array([[float(v) for v in row.split(",")] for row in dimensions]).T
         except ValueError as error:
-            raise ValueError(f"line {number} is no series of numbers: {error}") from error
+            raise ValueError(f"line {number} is not a series of numbers: {error}") from error
         width = int(settings.get("@dimensions", series[0].shape[1] if series else len(dimensions)))
         if len(dimensions) != width or width == 0:
             raise ValueError(f"line {number} has {len(dimensions)} dimensions, not {width}")
@@ -215,7 +215,7 @@ def _read_series(text):
                 f"line {number} holds NaN or infinity in dimension {dimension} at frame {where}"
             )
         if not speaker or (labels and speaker.lower() not in labels):
-            raise ValueError(f"line {number} has the label {speaker!r}, which is no speaker")
+            raise ValueError(f"line {number} has the label {speaker!r}, which is not a speaker")
         series.append(values)
         speakers.append(speaker)
     if not series:
@@ -237,8 +237,8 @@ def load_scene15(*, data_home=None):
     scenes : Bunch
         With the fields
 
-        - ``images``: list of uint8 arrays of shape (height, width), grey, of different sizes,
-          which alone give groups of classes away: use no feature that depends on them;
+        - ``images``: list of uint8 arrays of shape (height, width), grey, of different sizes. Sizes
+          alone reveal groups of classes: use no feature that depends on them;
         - ``target``: ndarray of shape (n_images,), the classes;
         - ``target_names``: the names of the classes, as strings;
         - ``filenames``: list of str;
@@ -251,7 +251,7 @@ def load_scene15(*, data_home=None):
     FileNotFoundError
         If there are no images; the message says where to put them.
     ValueError
-        If a file is no image, or is cut short.
+        If a file is not an image, or is cut short.
 
     See Also
     --------

@@ -20,12 +20,12 @@ PACKAGES += ["cupy", "cupy-cuda12x", "cupy-cuda13x"]
 
 
 def show_versions():
-    """Print the versions of skfisher and of what it rests on, for a bug report.
+    """Print the versions of skfisher and of its dependencies, for a bug report.
 
-    These are Python and the operating system, the packages installed, the BLAS libraries
-    loaded with their threads, whether native kernels or NumPy serve on the CPU, and the CUDA
-    driver and GPUs where CuPy can use them, or why it cannot. What cannot be found out is
-    said; nothing is raised.
+    The report covers Python and the operating system, the installed packages, the loaded BLAS
+    libraries with their threads, whether native kernels or NumPy do the work on the CPU, and the
+    CUDA driver and GPUs if CuPy can use them, or why it cannot. The report says what cannot be
+    found out; nothing is raised.
 
     See Also
     --------

@@ -140,9 +140,9 @@ def test_damaged_files_are_named_or_read(small_set, rng):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("@data\n1,2:3,?:a\n", "line 2 is no series of numbers.*'?'"),
+        ("@data\n1,2:3,?:a\n", "line 2 is not a series of numbers.*'?'"),
         ("@data\n1,2:3,nan:a\n", "line 2 holds NaN or infinity in dimension 1 at frame 1"),
-        ("@data\n1,2:3:a\n", "line 2 is no series of numbers"),
+        ("@data\n1,2:3:a\n", "line 2 is not a series of numbers"),
         ("@data\n1,2:3,4:a\n\n1,2:a\n", "line 4 has 1 dimensions, not 2"),
         ("@dimensions 3\n@data\n1,2:3,4:a\n", "line 3 has 2 dimensions, not 3"),
         ("@classLabel true a b\n@data\n1,2:3,4:c\n", "line 3 has the label 'c'"),

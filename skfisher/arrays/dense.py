@@ -111,7 +111,7 @@ def as_numpy(x, name="X"):
     except ValueError as error:
         raise ValueError(f"{name} is not a rectangular array: {error}") from error
     except (NotImplementedError, TypeError) as error:
-        raise TypeError(f"{name} is {describe(x)}, which is no array: {error}") from error
+        raise TypeError(f"{name} is {describe(x)}, which is not an array: {error}") from error
     if array.dtype == np.float64 and isinstance(x, list | tuple):
         check_entries(x, array, name)
     if array.dtype == np.float64 and hasattr(x, "get_columns"):

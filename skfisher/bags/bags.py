@@ -40,9 +40,9 @@ class Bags(FormedBags, IndexedBags, SavedBags):
     Parameters
     ----------
     values : array of shape (n, n_features)
-        The descriptors of all bags, stacked: a NumPy or CuPy array of booleans,
-        integers or real numbers, a PyTorch tensor, or a data frame. Read-only arrays and
-        memory maps are welcome; it is never written to, and arrays are not copied.
+        The descriptors of all bags, stacked: a NumPy or CuPy array of booleans, integers or real
+        numbers, a PyTorch tensor, or a data frame. Read-only arrays and memory maps are fine:
+        values are never written to, and arrays are not copied.
     starts, stops : array-like of int of shape (n_bags,)
         Bag `i` is ``values[starts[i]:stops[i]]``. Bags may overlap, repeat, and leave
         descriptors out.
@@ -50,8 +50,8 @@ class Bags(FormedBags, IndexedBags, SavedBags):
     Attributes
     ----------
     values, starts, stops
-        As given; the boundaries are int64 ndarrays on the host, the values of a tensor
-        the array that shares its memory.
+        As given. The boundaries are int64 ndarrays on the host; for a tensor, `values` is the array
+        that shares its memory.
     of_tensors : bool
         Whether the values came as tensors; estimators then return tensors too.
     feature_names : ndarray of str of shape (n_features,), or None
@@ -270,7 +270,7 @@ class Bags(FormedBags, IndexedBags, SavedBags):
         Raises
         ------
         TypeError
-            If a part is no `Bags`, or if some live on a GPU and others do not.
+            If a part is not a `Bags`, or if some live on a GPU and others do not.
         ValueError
             If there are no parts, or if their widths or feature names differ.
         """
@@ -300,7 +300,7 @@ class Bags(FormedBags, IndexedBags, SavedBags):
 
     @property
     def n_descriptors(self):
-        """Number of descriptors of all bags together, repeated ones counted again."""
+        """Number of descriptors of all bags together; repeated ones count each time."""
         return int(self.lengths.sum())
 
     @property
@@ -341,8 +341,8 @@ class Bags(FormedBags, IndexedBags, SavedBags):
         Returns
         -------
         bags : Bags
-            Consecutive bags; `self` if they are so already. The descriptors are copied
-            unless they lie side by side in `values`, and read if they are in files.
+            Consecutive bags; `self` if they already are. The descriptors are copied unless they lie
+            side by side in `values`, and read if they are in files.
         """
         ends = np.cumsum(self.lengths)
         values = gather(self.values, self.starts, self.stops, ends, 0, self.n_descriptors)

@@ -166,7 +166,7 @@ def _read_manifest(folder):
     path = folder / MANIFEST
     if not path.is_file():
         if path.exists():
-            raise ValueError(f"{path} is no file.")
+            raise ValueError(f"{path} is not a file.")
         return None
     try:
         with open(path, "rb") as file:

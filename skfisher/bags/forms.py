@@ -28,8 +28,8 @@ class FormedBags:
         Returns
         -------
         bags : Bags
-            In the order in which groups first appear; in a bag descriptors keep their order. The
-            descriptors are copied unless those of a group lie side by side.
+            In the order in which groups first appear. Descriptors keep their order within a bag,
+            and are copied unless those of a group lie side by side.
         keys : ndarray of shape (n_bags,)
             The group that each bag is of.
 
@@ -71,7 +71,7 @@ class FormedBags:
         Parameters
         ----------
         frame : data frame of pandas or polars, or table of pyarrow
-            A descriptor a row.
+            One descriptor per row.
         by : str or list of str
             The columns that say which bag a row is of.
         columns : list of str, default=None
@@ -95,7 +95,7 @@ class FormedBags:
 
         See Also
         --------
-        Bags.from_groups : The same of an array and the groups of its rows.
+        Bags.from_groups : Does the same for an array and the groups of its rows.
 
         Examples
         --------
@@ -134,15 +134,15 @@ class FormedBags:
 
     @classmethod
     def from_padded(cls, x, lengths=None, *, mask=None):
-        """Make bags of an array in which all are padded to one length.
+        """Make bags of an array in which all bags are padded to one length.
 
         Parameters
         ----------
         x : array of shape (n_bags, n_most, n_features)
         lengths : array-like of int of shape (n_bags,), default=None
-            How many descriptors of each bag there are; they come first. Nothing is copied.
+            Number of descriptors in each bag, which come before the padding. Nothing is copied.
         mask : array of bool of shape (n_bags, n_most), default=None
-            Which descriptors there are, in place of `lengths`.
+            True for descriptors, False for padding; instead of `lengths`.
 
         Returns
         -------
@@ -166,7 +166,7 @@ class FormedBags:
         if x.ndim != 3:
             raise ValueError(f"x must have shape (n_bags, n_most, n_features), got {x.shape}.")
         if (lengths is None) == (mask is None):
-            raise ValueError("pass either lengths or mask, which say what is no padding.")
+            raise ValueError("pass either lengths or mask, to tell descriptors from padding.")
         n_bags, n_most, width = x.shape
         rows, starts = x.reshape(n_bags * n_most, width), np.arange(n_bags) * n_most
         if mask is None:
@@ -185,31 +185,31 @@ class FormedBags:
 
     @classmethod
     def from_files(cls, paths, reader=None):
-        """Make bags of many files, one bag each, that are opened when they are worked on.
+        """Make bags of many files, one bag each, which are opened when they are processed.
 
-        What estimators ask for is read, some bags at a time, in every pass; no array of all
-        descriptors is made. To read them once, write ``Bags.from_files(paths).pack()``.
+        In every pass, estimators read the files again, some bags at a time; there is never an array
+        of all descriptors. To read them once, write ``Bags.from_files(paths).pack()``.
 
         Parameters
         ----------
         paths : iterable of str or path-like
             Files of arrays of shape (n_descriptors, n_features), all of one width and dtype.
         reader : callable, default=None
-            Returns the array, or data frame, of a path. By default ``.npy`` files are mapped into
-            memory, and of ``.npz`` files, which hold one array each, this is read.
+            Function that returns the array, or data frame, at a path. By default, ``.npy`` files
+            are mapped into memory, and the single array in a ``.npz`` file is read.
 
         Returns
         -------
         bags : Bags
-            Its `values` are no array, but are indexed by rows as one. They travel to other
-            processes as paths.
+            Its `values` are not an array, but can be indexed by rows like one. They are passed to
+            other processes as paths.
 
         Raises
         ------
         FileNotFoundError
-            If there is no such file.
+            If a file does not exist.
         TypeError
-            If `paths` are no paths.
+            If `paths` are not paths.
         ValueError
             If a file cannot be read, holds no such array, or another width, dtype or other column
             names than the rest. The message names the file.
@@ -220,9 +220,9 @@ class FormedBags:
 
         Notes
         -----
-        The headers of ``.npy`` and ``.npz`` files say how long bags are; what has another `reader`
-        is read once to find out. Files must stay as they are: one whose array has changed its
-        shape or dtype is refused when it is read again.
+        The headers of ``.npy`` and ``.npz`` files say how long bags are; with a `reader`, files are
+        read once to find out. Do not change the files: one whose array has another shape or dtype
+        when it is read again is refused.
 
         Examples
         --------

@@ -72,7 +72,7 @@ def open_npy(path, mmap_mode, *, sha256=None):
         If the file is not such an array, or has another checksum.
     """
     if not path.is_file() and path.exists():
-        raise ValueError(f"{path} is no file.")
+        raise ValueError(f"{path} is not a file.")
     # by a string, which a memory map then has for its file name
     with open(os.fspath(path), "r+b" if mmap_mode == "r+" else "rb") as file:
         dtype, shape, order = read_header(file, path)
@@ -86,7 +86,7 @@ def open_npy(path, mmap_mode, *, sha256=None):
         if sha256 is not None:
             file.seek(0)
             if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                raise ValueError(f"{path} was changed after it was saved: its checksum is another.")
+                raise ValueError(f"{path} was changed after it was saved: its checksum differs.")
             file.seek(offset)
         try:
             if size == 0:  # an empty file cannot be mapped

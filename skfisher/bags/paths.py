@@ -60,5 +60,5 @@ def read_paths(paths, name="paths"):
         if not isinstance(path, str | os.PathLike):
             raise TypeError(f"{name}[{i}] is {describe(path)}, but others are paths.")
         if not os.path.isfile(path):
-            raise FileNotFoundError(f"{name}[{i}] is {os.fspath(path)!r}, which is no file.")
+            raise FileNotFoundError(f"{name}[{i}] is {os.fspath(path)!r}, which is not a file.")
     return [os.fspath(path) for path in paths]

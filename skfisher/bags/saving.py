@@ -13,11 +13,11 @@ class SavedBags:
     def save(self, folder):
         """Write the bags to plain ``.npy`` files that any program can read.
 
-        ``manifest.json`` names the two files and holds their checksums:
-        ``values-TOKEN.npy`` holds the descriptors, one bag after the other, and
-        ``lengths-TOKEN.npy`` the number of descriptors of each bag; the token is new in
-        every save. The manifest is replaced last, in one step. Readers find the old bags or
-        the new, also after a crash; of several saves to a folder the last to finish wins.
+        ``manifest.json`` names the two files and holds their checksums: ``values-TOKEN.npy`` holds
+        the descriptors, one bag after the other, and ``lengths-TOKEN.npy`` the number of
+        descriptors of each bag; the token is new in every save. The manifest is replaced last, in
+        one step. Readers find the old bags or the new, also after a crash; of several saves to a
+        folder, the last to finish wins.
 
         Memory stays bounded, so bags over a memory map may be larger than memory, and may be
         saved to their own folder.
@@ -25,9 +25,8 @@ class SavedBags:
         Parameters
         ----------
         folder : str or path-like
-            Created if missing. Bags that it holds are replaced; their files, and those
-            of saves that were killed, are deleted, on Windows as soon as no program has them
-            mapped.
+            Created if missing. Bags in it are replaced. Their files, and those of interrupted
+            saves, are deleted; on Windows, as soon as no program has them mapped.
         """
         n_rows = max(1, SAVE_BYTES // max(1, self.n_features * self.dtype.itemsize))
         lengths = self.lengths
@@ -52,8 +51,8 @@ class SavedBags:
             from the file when needed and cannot be written. None reads them now. What is
             written through ``"r+"`` is in the file at once, and its checksum no longer fits.
         verify : bool, default=False
-            Whether to read all descriptors and compare their checksum. That of the lengths is
-            always compared.
+            Whether to read all descriptors and compare their checksum. The checksum of the lengths
+            is always compared.
 
         Returns
         -------
@@ -64,8 +63,8 @@ class SavedBags:
         FileNotFoundError
             If a file is missing.
         ValueError
-            If a file is damaged, holds Python objects, or does not fit the others; if
-            `verify` is asked for where there are no checksums.
+            If a file is damaged, holds Python objects, or does not fit the others; if `verify` is
+            set but there are no checksums.
 
         Notes
         -----

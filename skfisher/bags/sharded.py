@@ -18,21 +18,21 @@ class ShardedBags(Bags):
     """Bags that lie in folders, the shards, and are read when they are needed.
 
     A shard is a folder that :meth:`Bags.save` wrote. `open` reads the manifests and the lengths of
-    the bags; descriptors are read some ten thousand at a time, by whoever works on them. The bags
-    of all shards, in order, are one :class:`Bags`: it has a length, its subsets are views, and
+    the bags; descriptors are read some ten thousand at a time, when they are processed. The bags of
+    all shards, in order, are one :class:`Bags`: it has a length, its subsets are views, and
     mixtures, encoders, :class:`DescriptorTransformer` and joint training take it, in memory that
     does not grow with the number of shards.
 
-    Pickled, shards and their views are the paths of folders, whatever their size: processes and
-    other machines need to see the folders at the same paths. What is read there is what was
-    opened here, or an error names the shard that was changed.
+    A pickle of shards or of their views holds only the paths of the folders: other processes and
+    machines must see the folders at the same paths. If a shard has changed since it was opened, an
+    error names it.
 
-    Make one by :meth:`ShardedBags.open` or :meth:`ShardedBags.write`, not by its parameters.
+    Create one with :meth:`ShardedBags.open` or :meth:`ShardedBags.write`, not with its parameters.
 
     Parameters
     ----------
     values : object
-        Reads the descriptors of all shards. It is no array.
+        Reads the descriptors of all shards. It is not an array.
     starts, stops : ndarrays of int of shape (n_bags,)
         Where each bag lies among them.
 
@@ -52,8 +52,8 @@ class ShardedBags(Bags):
     -----
     Sums over descriptors are added up in the order of the descriptors of a shard, and those of
     shards in the order of the shards. So a fit does not depend on the number of threads, nor on
-    who works on which shard, but in its last digits it does on how bags are divided into shards.
-    Encodings do not, and neither does joint training.
+    which worker processes which shard. Its last digits do depend on how bags are divided into
+    shards; encodings and joint training do not.
 
     NaN and infinity are refused when they are read, not before.
 
@@ -129,22 +129,23 @@ class ShardedBags(Bags):
 
     @classmethod
     def write(cls, stream, folder, *, bags_per_shard=1000):
-        """Write bags of a stream to shards, a shard at a time; after a kill, go on.
+        """Write a stream of bags to shards, one shard at a time; if stopped, continue.
 
         Shards are the folders ``shard-00000``, ``shard-00001`` and so on, each written in one step.
-        Called again with the same folder, it keeps the shards that are whole: it compares their
-        checksums, leaves out as many bags of the stream as they hold, whose lengths, width and
-        dtype must be theirs, and writes those that follow.
+        Called again with the same folder, it keeps the shards that are complete. It compares their
+        checksums, skips as many bags of the stream as they hold, whose lengths, width and dtype
+        must match, and writes the bags that follow.
 
         Parameters
         ----------
         stream : iterable of arrays of shape (n_descriptors, n_features), or callable
-            The bags, all of one width and dtype. A function is called with the number of bags
-            that need no longer be made, and returns the stream of those that follow.
+            The bags, all of one width and dtype. A function is called with the number of bags that
+            are already written, and returns the stream of the bags that follow.
         folder : str or path-like
             Created if missing.
         bags_per_shard : int, default=1000
-            Bags of a shard, which are held in memory. Shards of some hundred megabytes are best.
+            Number of bags in a shard; these are held in memory. Shards of some hundred megabytes
+            are best.
 
         Returns
         -------

@@ -144,7 +144,7 @@ def _check_bags(folder, values, lengths):
     elif values.dtype.kind == "f" and values.dtype.itemsize > 8:
         fault = f"{values.dtype}, which is wider than float64"
     if fault is not None:
-        raise ValueError(f"the shard {folder} holds {fault}: it is no shard of bags.")
+        raise ValueError(f"the shard {folder} holds {fault}: it is not a shard of bags.")
 
 
 def check_rows(rows, folder, numbers):

@@ -249,6 +249,6 @@ def too_far(mixture, bags, sample=None):
         sample = int(np.argmax([reach(bag) for bag in bags]))
     return (
         f"X[{sample}] has a descriptor {reach(bags[sample]):.0e} standard deviations from the "
-        f"mixture's mean: its square is no {float_dtype(bags.dtype)} number. Is it a fill value? "
+        f"mixture's mean: its square overflows {float_dtype(bags.dtype)}. Is it a fill value? "
         "Drop it, or pass float64."
     )

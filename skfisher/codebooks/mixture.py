@@ -30,20 +30,19 @@ class DiagonalGaussianMixture(InformationCriteria, MixtureFitter, DensityMixin, 
 
     .. math:: p(x) = \sum_k w_k \prod_d \mathcal N(x_d; \mu_{kd}, v_{kd})
 
-    Descriptors are independent here: bags matter only in how they are given. The fit is
-    exact EM over all descriptors, chunk by chunk, in memory that does not grow with
-    their number, from a k-means start. Scikit-learn's
-    :class:`~sklearn.mixture.GaussianMixture` fits the same model (`to_sklearn`,
-    `from_sklearn`), for one array that fits memory.
+    Descriptors are treated as independent: it does not matter which bag a descriptor is in. The fit
+    is exact EM over all descriptors, from a k-means start. It reads them chunk by chunk, in memory
+    that does not grow with their number. Scikit-learn's :class:`~sklearn.mixture.GaussianMixture`
+    fits the same model to one array in memory (see `to_sklearn` and `from_sklearn`).
 
     Parameters
     ----------
     n_components : int, default=64
         Number of Gaussians, K.
     max_iter : int, default=100
-        Iterations of EM at most; epochs, with `batch_size`.
+        Maximum number of EM iterations, or of epochs with `batch_size`.
     tol : float, default=1e-3
-        EM stops when the mean log-likelihood per descriptor, in nats, gains less.
+        EM stops when the mean log-likelihood per descriptor, in nats, gains less than this.
     init_params : {"kmeans", "k-means++"}, default="kmeans"
         Start from clusters by Lloyd's algorithm, or from their k-means++ seeds alone, on
         at most ``max(20000, 256 * n_components)`` descriptors.
@@ -60,11 +59,11 @@ class DiagonalGaussianMixture(InformationCriteria, MixtureFitter, DensityMixin, 
         "cpu", "cuda", "cuda:<index>", "cuda:all" or "auto", or several devices in a list;
         by default where the descriptors are.
     random_state : int, RandomState instance or None, default=None
-        Of the start, the subset and the batches.
+        Seed of the start, the subset and the batches.
     warm_start : bool, default=False
-        Start from the previous fit, where its shape is the same.
+        Start from the previous fit, if its mixture has the same shape.
     verbose : int, default=0
-        Print a line an iteration.
+        Print a line per iteration.
 
     Attributes
     ----------
@@ -84,12 +83,12 @@ class DiagonalGaussianMixture(InformationCriteria, MixtureFitter, DensityMixin, 
     See Also
     --------
     FisherVectorEncoder : Encodes bags by the gradient of such a mixture.
-    sklearn.mixture.GaussianMixture : Other covariances.
+    sklearn.mixture.GaussianMixture : Also fits other covariances.
 
     Notes
     -----
-    A component left with next to no descriptors is replaced by half of the one with the
-    largest share of the entropy, as Vedaldi and Fulkerson (2010) do, at most ten times.
+    A component left with next to no descriptors is replaced by half of the one with the largest
+    share of the entropy, as in Vedaldi and Fulkerson (2010), at most ten times.
 
     References
     ----------
@@ -156,7 +155,7 @@ class DiagonalGaussianMixture(InformationCriteria, MixtureFitter, DensityMixin, 
         Returns
         -------
         self : DiagonalGaussianMixture
-            After an interrupt it holds the last finished iteration.
+            After an interrupt, it holds the last finished iteration.
         """
         bags = self._check_descriptors(X, reset=True)
         self._fit_mixture(bags, X, y)
@@ -168,8 +167,8 @@ class DiagonalGaussianMixture(InformationCriteria, MixtureFitter, DensityMixin, 
     def partial_fit(self, X, y=None):
         """Take one step of online EM with a batch of bags.
 
-        The first batch chooses the start and needs `n_components` descriptors; the
-        parameters move once 20 descriptors a component were seen.
+        The first batch determines the start and needs at least `n_components` descriptors. The
+        parameters move once 20 descriptors per component have been seen.
 
         Parameters
         ----------
@@ -300,7 +299,7 @@ class DiagonalGaussianMixture(InformationCriteria, MixtureFitter, DensityMixin, 
         -------
         descriptors : ndarray of shape (n_samples, n_features)
         components : ndarray of shape (n_samples,)
-            What each was drawn from.
+            The component that each descriptor was drawn from.
         """
         check_is_fitted(self)
         if not isinstance(n_samples, Integral) or n_samples < 1:

@@ -32,14 +32,14 @@ def check_spread(origin, total, squares, count, name="X"):
         j = int(wrong.argmax())
         size = np.nan_to_num(abs(total[j] / count), nan=np.inf)
         raise ValueError(
-            f"{name} varies by about {size:.0e} in feature {j}: its square is no float64 number. "
-            "Rescale the descriptors."
+            f"{name} varies by about {size:.0e} in feature {j}: its square is out of the "
+            "range of float64. Rescale the descriptors."
         )
     if far.any():
         j = int(far.argmax())
         raise ValueError(
-            f"{name} lies at about {origin[j]:.0e} in feature {j}: its square is no float64 "
-            "number. Subtract what the descriptors have in common."
+            f"{name} lies at about {origin[j]:.0e} in feature {j}: its square is out of the "
+            "range of float64. Subtract what the descriptors have in common."
         )
 
 
@@ -76,7 +76,7 @@ def check_encodings(encodings, name="X"):
         if not finite.all():
             raise ValueError(
                 f"{name}[{int(finite.argmin())}] has a descriptor so far from those of the fit "
-                f"that its encoding is no {encodings.dtype} number. Is it a fill value? Drop it, "
+                f"that its encoding overflows {encodings.dtype}. Is it a fill value? Drop it, "
                 "or pass float64."
             )
     return encodings

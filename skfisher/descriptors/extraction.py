@@ -38,7 +38,7 @@ class ExtractionMixin(BagOutputMixin):
     @_fit_context(prefer_skip_nested_validation=True)
     @reads_input
     def fit(self, X, y=None):
-        """Check the parameters and the samples; nothing is learned but what they look like.
+        """Check the parameters and the samples; nothing is learned but their form.
 
         Parameters
         ----------
@@ -53,9 +53,9 @@ class ExtractionMixin(BagOutputMixin):
         Raises
         ------
         FileNotFoundError
-            If a path is of no file.
+            If a path is not that of a file.
         TypeError
-            If a sample is no array of real numbers.
+            If a sample is not an array of real numbers.
         ValueError
             If there are no samples, or one cannot be described. The message names it, by its
             place in `X` or by its path.
@@ -67,7 +67,7 @@ class ExtractionMixin(BagOutputMixin):
     @_fit_context(prefer_skip_nested_validation=True)
     @mirrors_input
     def fit_transform(self, X, y=None):
-        """Fit, and describe the samples. Callbacks are told after each of them.
+        """Fit, and describe the samples. Callbacks are called after each sample.
 
         Parameters
         ----------

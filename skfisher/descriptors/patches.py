@@ -40,16 +40,16 @@ class ImagePatches(ExtractionMixin, TransformerMixin, BagEstimator):
     patch_size : int or tuple (height, width), default=8
         Size of a patch in pixels.
     step : int or tuple (rows, columns), default=1
-        Distance of patches in pixels. By default a patch starts at every pixel, which suits small
-        images; 4 or more suits photographs. Patches start at the top left corner; pixels at the
-        bottom and right that fill no whole step are left out.
+        Distance between patches in pixels. By default, a patch starts at every pixel, which suits
+        small images; 4 or more suits photographs. Patches start at the top left corner; left-over
+        pixels at the bottom and right are dropped.
     positions : float, default=None
-        Append where the centre of each patch lies in its image, x and y from -0.5 (left, top) to
-        0.5 (right, bottom), times this number. A mixture of patches with positions knows that sky
-        is above. By default nothing is appended.
+        Append the position of the centre of each patch in its image: x and y from -0.5 (left, top)
+        to 0.5 (right, bottom), times this number. A mixture of such patches can learn that sky is
+        at the top. By default, nothing is appended.
     reader : callable, default=None
-        Returns the image of a path. By default OpenCV reads it, colours in the order red, green,
-        blue; of ``.npy`` files NumPy reads the array.
+        Function that returns the image at a path. By default, NumPy reads ``.npy`` files and OpenCV
+        all others, with colours in the order red, green, blue.
     n_jobs : int, default=None
         Number of threads; None for 1, -1 for all cores. It does not change the result.
 
@@ -70,19 +70,19 @@ class ImagePatches(ExtractionMixin, TransformerMixin, BagEstimator):
     -----
     The following are read as images, all with the same number of channels:
 
-    - a list of paths, whose images are read one by one, when it is their turn; that two files
-      differ is therefore seen on the way, not before;
+    - a list of paths, whose images are read one by one, so that a difference between two files is
+      only found on the way;
     - an array (n_images, height, width) or (n_images, height, width, n_channels);
     - a list of arrays (height, width) or (height, width, n_channels) of different sizes;
-    - a table (n_images, n_channels): images of a single pixel, as a table passed to other
-      estimators of this package is one descriptor per sample. Its output is a table too.
+    - a table (n_images, n_channels): images of a single pixel, because the estimators of this
+      package read a table as one descriptor per sample. The output is a table too.
 
-    Patches keep the dtype of the images, so that bytes stay bytes; what follows converts them
-    chunk by chunk. With `positions` they are float32, or float64 where the images need it.
+    Patches keep the dtype of the images, so bytes stay bytes; later steps convert them chunk by
+    chunk. With `positions`, they are float32, or float64 if the images need it.
 
-    Nothing is rescaled. As bytes go from 0 to 255 and floats mostly from 0 to 1, all images of a
-    list are of one integer dtype, or all of floats; and `transform` warns if they are not as they
-    were in `fit`.
+    Nothing is rescaled. Bytes go from 0 to 255 and floats mostly from 0 to 1, so the images of a
+    list must all have the same integer dtype, or all be floats. `transform` warns if they differ
+    from those in `fit`.
 
     Examples
     --------

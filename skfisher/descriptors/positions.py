@@ -21,18 +21,18 @@ BLOCK_NUMBERS = 2**19
 
 
 class PositionAppender(BagOutputMixin, TransformerMixin, BagEstimator):
-    """Append to every descriptor where in its bag it stands.
+    """Append to every descriptor its position in the bag.
 
-    For bags that are sequences: the first descriptor gets -0.5, the last 0.5, up to half a step,
-    times `scale`, and those between lie evenly between. A mixture of such descriptors knows early
-    from late.
+    For bags that are sequences. Positions run evenly from -0.5 for the first descriptor to 0.5 for
+    the last, up to half a step, times `scale`. A mixture of such descriptors can tell early from
+    late.
 
     Parameters
     ----------
     scale : float, default=1.0
-        The distance of the first and the last descriptor. To count as much as the other features
-        where Euclidean distances matter, as in k-means, it should be about 3.5 times their
-        standard deviation.
+        Distance between the first and the last descriptor. If positions should count as much as the
+        other features in Euclidean distances, as in k-means, choose about 3.5 times the standard
+        deviation of these features.
 
     Attributes
     ----------

@@ -126,7 +126,7 @@ def decode_wav(content):
     # scipy only warns of files cut short, and reads what there is.
     kind, order = content[:4], {b"RIFF": "little", b"RIFX": "big"}.get(content[:4])
     if order is None or content[8:12] != b"WAVE":
-        raise ValueError(f"it is no WAV file: it begins with {kind!r}")
+        raise ValueError(f"it is not a WAV file: it begins with {kind!r}")
     end = 12
     while end < len(content):
         size = int.from_bytes(content[end + 4 : end + 8], order)

@@ -33,29 +33,30 @@ RECORDINGS = "arrays of shape (n_samples,) or (n_samples, n_channels), one per r
 class MFCC(ExtractionMixin, TransformerMixin, BagEstimator):
     """Describe recordings by the mel-frequency cepstrum of their frames: one bag per recording.
 
-    As :func:`~skfisher.descriptors.mfcc`, for files and for lists of signals, with rates of change
-    if they are wanted. Frames are in the order of time.
+    Like :func:`~skfisher.descriptors.mfcc`, but for files and lists of signals, with optional rates
+    of change. Frames are in order of time.
 
     Parameters
     ----------
     sample_rate : float, default=None
-        Samples per second. By default that of the first file in `fit`; arrays do not tell it. A
-        file of another one is refused.
+        Samples per second, by default those of the first file in `fit`. For arrays, the rate must
+        be given. Files with another rate are refused.
     n_coefficients : int, default=20
-        Coefficients kept, the first (the frame's mean log energy) included.
+        Number of coefficients to keep, including the first (the frame's mean log energy).
     n_bands : int, default=40
-        Mel bands between zero and half the sample rate.
+        Number of mel bands between zero and half the sample rate.
     window : float, default=0.025
         Length of a frame in seconds. A shorter recording is padded with silence to one frame.
     step : float, default=0.010
-        Distance of frames in seconds.
+        Distance between frames in seconds.
     pre_emphasis : float, default=0.97
-        How much of the sample before is subtracted from a sample.
+        Share of the previous sample that is subtracted from each sample.
     deltas : {0, 1, 2}, default=0
-        1 appends the rate of change of each coefficient, 2 that of these rates too.
+        1 appends the rate of change of each coefficient; 2 also appends the rate of change of these
+        rates.
     reader : callable, default=None
-        Returns the signal of a path and its sample rate, as ``soundfile.read`` does. By default
-        WAV files are read.
+        Function that returns the signal at a path and its sample rate, such as ``soundfile.read``.
+        By default, WAV files are read.
     n_jobs : int, default=None
         Number of threads; None for 1, -1 for all cores. It does not change the result.
 
@@ -66,15 +67,15 @@ class MFCC(ExtractionMixin, TransformerMixin, BagEstimator):
 
     See Also
     --------
-    PositionAppender : Where in its recording a frame is, as one more dimension.
+    PositionAppender : Appends the position of a frame in its recording.
     DescriptorTransformer : Scale the coefficients, for instance by ``StandardScaler()``.
 
     Notes
     -----
-    Recordings are a list of paths, or of arrays (n_samples,) or (n_samples, n_channels), or an
-    array of several of one length, a recording a row. Channels are averaged. Floats are expected
-    to lie between -1 and 1, and integers of up to 32 bits are divided by the largest value of
-    their type.
+    Recordings are a list of paths or of arrays (n_samples,) or (n_samples, n_channels), or an array
+    with a recording of the same length in each row. Channels are averaged. Floats are expected to
+    lie between -1 and 1, and integers of up to 32 bits are divided by the largest value of their
+    type.
 
     Coefficients are float32, or float64 if a recording is wider than float32.
 

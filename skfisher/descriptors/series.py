@@ -23,19 +23,19 @@ __all__ = ["Windows"]
 class Windows(ExtractionMixin, TransformerMixin, BagEstimator):
     """Cut every series into overlapping windows: one bag per series, one descriptor per window.
 
-    A window is flattened step by step, the sensors of a step side by side. Windows are in the
+    A window is flattened step by step, with the sensors of a step side by side. Windows are in
     order of time.
 
     Parameters
     ----------
     size : int, default=16
-        Steps of a window.
+        Length of a window in steps.
     step : int, default=1
-        Distance of windows in steps. They start at the beginning of a series; steps at its end
-        that fill no whole distance are left out.
+        Distance between windows in steps. Windows start at the beginning of a series; left-over
+        steps at its end are dropped.
     reader : callable, default=None
-        Returns the series of a path, as ``pandas.read_csv`` does. By default ``.npy`` files are
-        mapped, and of ``.npz`` files the one array in it is read.
+        Function that returns the series at a path, such as ``pandas.read_csv``. By default,
+        ``.npy`` files are memory-mapped, and the single array in a ``.npz`` file is read.
     n_jobs : int, default=None
         Number of threads; None for 1, -1 for all cores. It does not change the result.
 
@@ -48,16 +48,16 @@ class Windows(ExtractionMixin, TransformerMixin, BagEstimator):
 
     See Also
     --------
-    PositionAppender : Where in its series a window is, as one more dimension.
+    PositionAppender : Appends the position of a window in its series.
     DescriptorTransformer : Reduce or scale the windows.
     MFCC : Frames of sounds.
 
     Notes
     -----
-    Series are whatever `Bags` are made of: a list of arrays or data frames of shape (n_steps,
-    n_sensors) and of any lengths, an array (n_series, n_steps, n_sensors), `Bags`, or a list of
-    paths. A table is read as series of one step, as by other estimators of this package; its
-    output is a table too. Series of one sensor have shape (n_steps, 1).
+    Series can be given in any form that `Bags` takes: a list of arrays or data frames of shape
+    (n_steps, n_sensors) and of any lengths, an array (n_series, n_steps, n_sensors), `Bags`, or a
+    list of paths. A table is read as series of one step, as by other estimators of this package;
+    its output is a table too. Series of one sensor have shape (n_steps, 1).
 
     Windows keep the dtype of the series.
 

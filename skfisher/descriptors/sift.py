@@ -38,12 +38,12 @@ def dense_sift(images, *, patch_size=24, step=8, scales=(1.0, 0.707, 0.5, 0.354)
     Parameters
     ----------
     images : iterable of uint8 arrays of shape (height, width)
-        Grey images, of any sizes. SIFT looks at differences from 0 to 255, so images of other
-        dtypes, whose scale cannot be known, are refused.
+        Grey images, of any sizes. SIFT expects values from 0 to 255, so images of other dtypes,
+        whose scale cannot be known, are refused.
     patch_size : float, default=24
         Side of a patch in pixels of the shrunken image.
     step : int, default=8
-        Distance of patches in pixels of the shrunken image.
+        Distance between patches in pixels of the shrunken image.
     scales : sequence of float, default=(1.0, 0.707, 0.5, 0.354)
         Factors on the side of an image. Scales at which no patch fits are left out.
     n_jobs : int, default=None
@@ -61,14 +61,14 @@ def dense_sift(images, *, patch_size=24, step=8, scales=(1.0, 0.707, 0.5, 0.354)
     ImportError
         If OpenCV is not installed.
     TypeError
-        If an image is no array.
+        If an image is not an array.
     ValueError
         If there are no images; if one is not a grey uint8 image, is empty, or smaller than a
         patch at every scale; or if a parameter is not above 0.
 
     See Also
     --------
-    skfisher.DenseSIFT : A transformer, for files, colours and floats too.
+    skfisher.DenseSIFT : A transformer that also takes files, colours and floats.
 
     References
     ----------
@@ -190,29 +190,29 @@ def _grid(side, patch_size, step):
 class DenseSIFT(ExtractionMixin, TransformerMixin, BagEstimator):
     """Describe images by SIFT on a regular grid, at several scales: one bag per image.
 
-    As :func:`~skfisher.descriptors.dense_sift`, for whatever images come in, with positions if
-    they are wanted.
+    Like :func:`~skfisher.descriptors.dense_sift`, but also for files, colours and floats, with
+    optional positions.
 
     Parameters
     ----------
     patch_size : float, default=24
         Side of a patch in pixels of the shrunken image.
     step : int, default=8
-        Distance of patches in pixels of the shrunken image.
+        Distance between patches in pixels of the shrunken image.
     scales : sequence of float, default=(1.0, 0.707, 0.5, 0.354)
         Factors on the side of an image. Scales at which no patch fits are left out.
     positions : float, default=None
-        Append where the centre of each patch lies in its image, x and y from -0.5 (left, top) to
-        0.5 (right, bottom), times this number. By default nothing is appended.
+        Append the position of the centre of each patch in its image: x and y from -0.5 (left, top)
+        to 0.5 (right, bottom), times this number. By default, nothing is appended.
     reader : callable, default=None
-        Returns the image of a path. By default OpenCV reads it; of ``.npy`` files NumPy reads the
-        array.
+        Function that returns the image at a path. By default, NumPy reads ``.npy`` files and OpenCV
+        all others.
     n_jobs : int, default=None
         Number of threads; None for 1, -1 for all cores. It does not change the result.
 
     See Also
     --------
-    ImagePatches : Pixels as they are.
+    ImagePatches : Uses pixels as they are.
     DescriptorTransformer : With ``make_pipeline(PowerL2Normalizer(), PCA(64))``, RootSIFT in 64
         dimensions.
     SpatialPyramid : Encode the parts of an image one by one.
@@ -220,12 +220,12 @@ class DenseSIFT(ExtractionMixin, TransformerMixin, BagEstimator):
     Notes
     -----
     Images are a list of paths, a list of arrays (height, width) or (height, width, 3), or an array
-    of several of one size. Colours, in the order red, green, blue, are turned into grey. SIFT
-    looks at differences from 0 to 255: floats are taken for shares of white, from 0 to 1, and
+    of several images of the same size. Colours, in the order red, green, blue, are turned into
+    grey. SIFT expects values from 0 to 255: floats are taken as shares of white, from 0 to 1, and
     multiplied; integers of 16 bits are divided.
 
-    Descriptors are 128 whole numbers from 0 to 255, as uint8. With `positions` they are 130
-    numbers of float32, four times as large.
+    Descriptors are 128 whole numbers from 0 to 255, as uint8. With `positions`, they are 130
+    float32 numbers, and take four times as much memory.
 
     Nothing is learned: `transform` may be called without `fit`.
 

@@ -55,20 +55,20 @@ def mfcc(
     ----------
     signal : array of shape (n_samples,)
         One channel, which may be a memory map: beyond the result, memory is bounded. Floats are
-        expected to lie between -1 and 1. Integers of up to 32 bits are divided by the largest
-        value of their type; unsigned ones, which sounds of 8 bits are stored as, are silent at
-        half their range. The scale of a sound matters to its first coefficient, and to how much
-        of it counts as silence.
+        expected to lie between -1 and 1. Integers of up to 32 bits are divided by the largest value
+        of their type; unsigned ones, in which sounds of 8 bits are stored, are silent at half their
+        range. The scale of a sound affects its first coefficient, and how much of it counts as
+        silence.
     sample_rate : float
         Samples per second.
     n_coefficients : int, default=20
-        Coefficients kept, the first (the frame's mean log energy) included.
+        Number of coefficients to keep, including the first (the frame's mean log energy).
     n_bands : int, default=40
-        Mel bands between zero and half the sample rate.
+        Number of mel bands between zero and half the sample rate.
     window : float, default=0.025
         Length of a frame in seconds. A shorter signal is padded with silence to one frame.
     step : float, default=0.010
-        Distance of frames in seconds.
+        Distance between frames in seconds.
     pre_emphasis : float, default=0.97
         The factor :math:`a`.
 
@@ -80,7 +80,8 @@ def mfcc(
     Raises
     ------
     TypeError
-        If the signal is no numbers, or of a dtype that does not tell its scale, such as int64.
+        If the signal does not hold numbers, or has a dtype that does not tell its scale, such as
+        int64.
     ValueError
         If the signal is complex, not one-dimensional, is empty, holds values that are masked or
         not finite, or is too loud for its dtype; if more coefficients than bands are asked for;
@@ -95,7 +96,7 @@ def mfcc(
     See Also
     --------
     deltas : Rates of change to append to the coefficients.
-    skfisher.MFCC : A transformer, of files or arrays.
+    skfisher.MFCC : A transformer of files or arrays.
 
     References
     ----------
@@ -324,7 +325,7 @@ def deltas(frames, *, width=2):
     Raises
     ------
     TypeError
-        If the frames are no numbers.
+        If the frames do not hold numbers.
     ValueError
         If the frames are not two-dimensional, are empty, or hold values that are masked or not
         finite; or if `width` is less than 1.

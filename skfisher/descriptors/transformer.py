@@ -52,12 +52,12 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
         Any scikit-learn transformer of dense tables, for instance ``PCA(64)``,
         ``StandardScaler()`` or a pipeline of several. It is cloned, never changed.
     max_descriptors : int, default=100_000
-        Fit on so many descriptors, drawn without replacement from all bags together. None fits
-        on all of them, which takes memory for a floating-point copy unless `incremental`.
+        Fit on this many descriptors, drawn without replacement from all bags together. None fits on
+        all of them, which takes memory for a floating-point copy unless `incremental`.
     incremental : bool, default=False
         Fit by the transformer's ``partial_fit``, block by block in the order of the bags, in
         bounded memory. Write ``DescriptorTransformer(IncrementalPCA(64), max_descriptors=None,
-        incremental=True)`` to look at every descriptor of a memory map.
+        incremental=True)`` to fit on every descriptor of a memory map.
     n_jobs : int, default=None
         Number of threads for `transform`, see scikit-learn's glossary. It does not change the
         result.
@@ -76,24 +76,24 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
     See Also
     --------
     FisherVectorEncoder : Encodes the transformed bags.
-    PositionAppender : Adds where in its bag a descriptor stands.
+    PositionAppender : Appends the position of each descriptor in its bag.
 
     Notes
     -----
-    If `y` is given, each descriptor gets the label of its bag, so that supervised transformers
-    such as ``LinearDiscriminantAnalysis`` work. These labels are weak: a descriptor of the
-    background bears the label of the image.
+    If `y` is given, each descriptor gets the label of its bag, so that supervised transformers such
+    as ``LinearDiscriminantAnalysis`` work. These labels are weak: a background descriptor gets the
+    label of its image, too.
 
-    Descriptors are handed over as float32, or as float64 where float32 does not hold every value
-    of their dtype, and come back in that dtype. BLAS is held at one thread in `transform`: use
-    `n_jobs`. The result is held in memory; what is needed beyond it is bounded.
+    Descriptors are passed to the transformer as float32, or as float64 if float32 does not hold
+    every value of their dtype, and come back in that dtype. `transform` limits BLAS to one thread:
+    use `n_jobs` instead. The result is held in memory; memory beyond it is bounded.
 
     A table, read as one descriptor per sample, becomes a table again.
 
-    Of :class:`ShardedBags`, ``transform`` returns bags of the same shards, whose descriptors are
-    transformed whenever they are read; save them, or write them by ``skfisher.dask.transform``, to
-    transform them once. With ``max_descriptors=None``, ``StandardScaler`` and ``PCA`` are fitted to
-    all descriptors of shards by one pass, in bounded memory.
+    For :class:`ShardedBags`, ``transform`` returns bags of the same shards, whose descriptors are
+    transformed whenever they are read. To transform them only once, save them, or write them by
+    ``skfisher.dask.transform``. With ``max_descriptors=None``, ``StandardScaler`` and ``PCA`` are
+    fitted to all descriptors of shards by one pass, in bounded memory.
 
     Examples
     --------
@@ -184,12 +184,12 @@ class DescriptorTransformer(BagOutputMixin, TransformerMixin, BagEstimator):
     @_fit_context(prefer_skip_nested_validation=False)
     @reads_input
     def partial_fit(self, X, y=None):
-        """Fit on, with all descriptors of more bags.
+        """Continue the fit with all descriptors of more bags.
 
         Parameters
         ----------
         X : Bags, list of arrays, 3-D array or table
-            The bags, see `Bags`. `max_descriptors` plays no role.
+            The bags, see `Bags`. `max_descriptors` is not used.
         y : array-like of shape (n_bags,) or (n_bags, n_outputs), default=None
             Labels of the bags, for supervised transformers.
 
@@ -283,7 +283,7 @@ def _learn(transformer, blocks, *, partial):
         except np.linalg.LinAlgError as fault:
             raise ValueError(
                 f"{transformer} cannot be fitted to the descriptors: {fault}. Their squares may be "
-                "no floating-point numbers. Rescale the descriptors."
+                "out of the range of floating-point numbers. Rescale the descriptors."
             ) from fault
     return transformer
 

@@ -27,14 +27,14 @@ class ComponentDisplay:
     positions : ndarray of shape (n_patches, 2)
         x and y of the centre of each patch, in pixels.
     components : ndarray of int of shape (n_patches,)
-        What each patch fell to.
+        Component or word of each patch.
     n_components : int
-        How many there are.
+        Number of components or words.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        What was drawn in.
+        The axes drawn on.
     figure_ : matplotlib Figure
         The figure of `ax_`.
     image_ : matplotlib AxesImage
@@ -66,13 +66,13 @@ class ComponentDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, image, *, ax=None, **kwargs):
-        """Cut an image into patches, and look which component is likeliest for each.
+        """Cut an image into patches, and find the most likely component for each.
 
         Parameters
         ----------
         estimator : Pipeline
-            Fitted. Its first step is `ImagePatches` or `DenseSIFT`; of the others the first that
-            has a mixture or words says what a patch falls to, and those between transform
+            A fitted pipeline whose first step is `ImagePatches` or `DenseSIFT`. The first later
+            step that has a mixture or words assigns patches to them; the steps between transform
             descriptors.
         image : array of shape (height, width) or (height, width, n_channels), or path
             The image.
@@ -90,7 +90,7 @@ class ComponentDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError
-            If `estimator` is no such pipeline.
+            If `estimator` is not such a pipeline.
         """
         import_pyplot(cls)
         extractor, before, encoder = _steps(estimator)
@@ -119,10 +119,10 @@ class ComponentDisplay:
         ax : matplotlib Axes, default=None
             Where to draw, by default a new figure.
         cmap : str or matplotlib Colormap, default=None
-            Colours of the components, by default "tab10" or "tab20" for up to so many, else
-            "turbo".
+            Colours of the components, by default "tab10" or "tab20" if these have enough colours,
+            else "turbo".
         image_cmap : str or matplotlib Colormap, default="gray"
-            Colours of an image of one channel.
+            Colours of an image with one channel.
         colorbar : bool, default=True
             Whether to add a scale of the components.
         scatter_kw : dict, default=None

@@ -29,7 +29,7 @@ class EncodingDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
-        What was drawn in.
+        The axes drawn on.
     figure_ : matplotlib Figure
         The figure of `ax_`.
     points_ : list of matplotlib PathCollection
@@ -70,9 +70,8 @@ class EncodingDisplay:
         y : array-like of shape (n_bags,), default=None
             Classes, for colours.
         projection : transformer, default=None
-            Any transformer of scikit-learn to two dimensions, such as
-            :class:`sklearn.manifold.TSNE`; a clone is fitted to the encodings. By default
-            principal components.
+            Any scikit-learn transformer to two dimensions, such as :class:`sklearn.manifold.TSNE`;
+            a clone is fitted to the encodings. By default principal components.
         ax : matplotlib Axes, default=None
             Where to draw, by default a new figure.
         **kwargs

@@ -13,9 +13,9 @@ __all__ = ["FisherVectorDisplay"]
 class FisherVectorDisplay:
     r"""A Fisher vector as two maps, components by features.
 
-    The first map shows how the bag would move the means of each component, the second how it
-    would change the variances, in units in which the mixture's own descriptors average to zero.
-    Red is upwards, blue downwards, white nothing.
+    The first map shows how the bag would move the means of each component, the second how it would
+    change the variances, in units in which the mixture's own descriptors average to zero. Red is an
+    increase, blue a decrease, white no change.
 
     Use `from_estimator` to make it from a fitted encoder.
 
@@ -61,7 +61,7 @@ class FisherVectorDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, X, *, ax=None, **kwargs):
-        """Encode bags and look at the mean of their Fisher vectors.
+        """Encode bags and display the mean of their Fisher vectors.
 
         Parameters
         ----------
@@ -71,7 +71,7 @@ class FisherVectorDisplay:
             The bags to encode: ``bags[[i]]`` for one, ``bags[y == c]`` for what a class has in
             common.
         ax : matplotlib Axes, default=None
-            Where to draw, by default a new figure. Its place is shared by the two maps.
+            Where to draw, by default a new figure. The two maps share its place.
         **kwargs
             Passed to `plot`.
 
@@ -131,7 +131,7 @@ class FisherVectorDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw, by default a new figure. Its place is shared by the two maps.
+            Where to draw, by default a new figure. The two maps share its place.
         cmap : str or matplotlib Colormap, default="RdBu_r"
             A diverging map of colours; its middle is zero.
         vmax : float, default=None

@@ -86,17 +86,17 @@ class JointTrainingDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, *, ax=None):
-        """Look at the history of a fitted estimator.
+        """Display the history of a fitted estimator.
 
-        Validation values have gaps where a fit that went on by `warm_start` had no bags to
-        validate with.
+        Validation values have gaps for fits that continued with `warm_start` but without validation
+        bags.
 
         Parameters
         ----------
         estimator : JointFisherSVC
             Fitted.
         ax : matplotlib Axes, default=None
-            Where to draw, by default a new figure. Its place is shared by the panels.
+            Where to draw, by default a new figure. The panels share its place.
 
         Returns
         -------
@@ -148,7 +148,7 @@ class JointTrainingDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw, by default a new figure. Its place is shared by the panels.
+            Where to draw, by default a new figure. The panels share its place.
 
         Returns
         -------

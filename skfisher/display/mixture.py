@@ -37,7 +37,7 @@ class MixtureDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
-        What was drawn in.
+        The axes drawn on.
     figure_ : matplotlib Figure
         The figure of `ax_`.
     points_ : matplotlib PathCollection
@@ -77,7 +77,7 @@ class MixtureDisplay:
         ax=None,
         **kwargs,
     ):
-        """Look at two dimensions of a fitted mixture and of bags.
+        """Display two dimensions of a fitted mixture and of bags.
 
         Parameters
         ----------
@@ -86,8 +86,7 @@ class MixtureDisplay:
         X : Bags, list of arrays, 3-D array or table
             The bags whose descriptors are drawn.
         dimensions : pair of int or "principal", default=(0, 1)
-            Which features of a descriptor to look at, or the two principal axes of the
-            descriptors drawn.
+            Two features of a descriptor, or the two principal axes of the descriptors drawn.
         max_descriptors : int, default=5000
             How many descriptors to draw, chosen at random from all bags together.
         random_state : int, RandomState instance or None, default=0

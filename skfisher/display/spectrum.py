@@ -24,16 +24,16 @@ class SpectrumDisplay:
     Parameters
     ----------
     before : ndarray of shape (n_bags, n_eigenvalues)
-        Of the statistic, descending.
+        Eigenvalues of the statistic, descending.
     after : ndarray of shape (n_bags, n_eigenvalues)
-        Of what the function makes of it, descending.
+        Eigenvalues after the function, descending.
     names : tuple of two str, default=("before", "after")
-        What the legend calls them.
+        Their names in the legend.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        What was drawn in.
+        The axes drawn on.
     figure_ : matplotlib Figure
         The figure of `ax_`.
     lines_ : list of two matplotlib Line2D
@@ -41,7 +41,7 @@ class SpectrumDisplay:
 
     See Also
     --------
-    SecondOrderPooling : The encoder, with the functions there are.
+    SecondOrderPooling : The encoder, and its functions.
 
     Examples
     --------
@@ -60,7 +60,7 @@ class SpectrumDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, X, *, ax=None, **kwargs):
-        """Look at the matrices that bags are encoded by.
+        """Display the eigenvalues of the matrices that encode bags.
 
         Parameters
         ----------
@@ -109,7 +109,7 @@ class SpectrumDisplay:
         ax : matplotlib Axes, default=None
             Where to draw, by default a new figure.
         smallest : float, default=1e-6
-            Where the axis ends, as a share of the largest; 0 cannot be shown.
+            Lower end of the axis, as a share of the largest eigenvalue; 0 cannot be shown.
 
         Returns
         -------

@@ -20,18 +20,18 @@ __all__ = ["MeanPooling"]
 class MeanPooling(BagEncoder):
     """Encode each bag by its mean, by mean and standard deviation, or by its maximum.
 
-    What every other encoder has to be better than, in D or 2 D numbers.
+    This is the baseline that every other encoder has to beat, in D or 2 D numbers.
 
     Parameters
     ----------
     statistic : {"mean", "mean_std", "max"}, default="mean"
-        "mean_std" is the mean of each dimension, and after all means the standard deviations, of
-        the descriptors there are: those of a bag of one descriptor are 0. "max" is the largest
-        value of each dimension.
+        "mean_std" is the mean of every dimension, followed by the standard deviation of every
+        dimension over the descriptors of the bag, 0 for a bag of one descriptor. "max" is the
+        largest value of each dimension.
     normalize : {"power-l2", "l2"}, default=None
-        "power-l2" takes signed square roots and scales to unit length, "l2" scales alone. By
-        default encodings stay as they are; scale their columns, as by
-        :class:`sklearn.preprocessing.StandardScaler`, before a linear classifier.
+        "power-l2" takes signed square roots and scales to unit length; "l2" only scales. By
+        default, encodings are not normalised: scale their columns before a linear classifier, for
+        example with :class:`sklearn.preprocessing.StandardScaler`.
     n_jobs : int, default=None
         Number of threads; None for 1, -1 for all cores. It does not change the result.
     device : str or list of str, default=None
@@ -41,8 +41,8 @@ class MeanPooling(BagEncoder):
     Attributes
     ----------
     mean_ : ndarray of shape (n_features,)
-        Of the descriptors of all bags, float64. Squares are added up about it, which keeps the
-        digits of descriptors that lie far from the origin.
+        Mean of the descriptors of all bags, float64. Squares are added up about this mean, which
+        keeps the digits of descriptors that lie far from the origin.
     n_features_in_ : int
         Width of a descriptor.
 
@@ -52,8 +52,8 @@ class MeanPooling(BagEncoder):
 
     Notes
     -----
-    Sums are in float64, whatever the descriptors. :class:`JointClassifier` trains the map of the
-    descriptors under a mean or a deviation; it refuses "max", which is no sum over descriptors.
+    Sums are always in float64. :class:`JointClassifier` can train a map of the descriptors before
+    "mean" and "mean_std"; it refuses "max", which is not a sum over descriptors.
 
     Examples
     --------
@@ -116,8 +116,8 @@ class MeanPooling(BagEncoder):
 
     def _why_not_finite(self, bags, i):
         return (
-            f"X[{i}] has a descriptor so far from all others that its encoding is no "
-            f"{float_dtype(bags.dtype)} number. Is it a fill value? Drop it, or pass float64."
+            f"X[{i}] has a descriptor so far from all others that its encoding overflows "
+            f"{float_dtype(bags.dtype)}. Is it a fill value? Drop it, or pass float64."
         )
 
     @property

@@ -17,33 +17,34 @@ class BagOfWordsEncoder(WordsEncoder):
               a_{tk} = \big[k = \arg\min_j |x_t - c_j|^2\big] \quad \text{or} \quad
               a_t = \operatorname{softmax}_k(-\alpha |x_t - c_k|^2),
 
-    hard [1]_ or soft: K numbers that sum to 1, whatever T. As a histogram, it is compared best by
-    its square roots, which ``normalize="power-l2"`` takes.
+    with hard [1]_ or soft assignment: K numbers that sum to 1, whatever T is. Histograms are best
+    compared by the square roots of their entries, which ``normalize="power-l2"`` takes.
 
     Parameters
     ----------
     n_components : int, default=64
         Number of words, K.
     assignment : {"hard", "soft"}, default="hard"
-        Whether a descriptor belongs to the nearest word alone. For :class:`JointClassifier` it must
-        be "soft".
+        "hard" assigns a descriptor to the nearest word alone; "soft" shares it among the words near
+        it. :class:`JointClassifier` needs "soft".
     ratio : float, default=5
-        How many times the weight of the second nearest word the nearest one has, for a descriptor
-        in the middle, in soft assignment.
+        In soft assignment, the ratio of the weights of the nearest and the second nearest word, for
+        a descriptor with the mean difference between its squared distances to the two.
     metric : {"diagonal"}, default=None
-        Give every word a diagonal metric of its own, which :class:`JointClassifier` trains: that is
-        learned aggregation [2]_. All metrics are `scale_` before that.
+        Give every word a diagonal metric of its own, which :class:`JointClassifier` trains; this is
+        learned aggregation [2]_. Before training, all metrics equal `scale_`.
     normalize : {"power-l2", "l2"}, default="power-l2"
-        "power-l2" takes square roots and scales to unit length, "l2" scales alone, None leaves the
-        shares as they are.
+        "power-l2" takes square roots and scales to unit length; "l2" only scales. None does not
+        normalise.
     codebook : estimator or array of shape (n_components, n_features), default=None
-        The centres, or a clusterer of scikit-learn that finds ``cluster_centers_``, such as
-        :class:`sklearn.cluster.KMeans` or :class:`sklearn.cluster.MiniBatchKMeans`. Fitted, it is
-        used as it is; not fitted, a clone is fitted. As cloning (by pipelines and searches) makes a
-        fitted one unfitted, wrap it in :class:`sklearn.frozen.FrozenEstimator` there, or pass its
-        centres. With it, `n_components` is not used. By default k-means of our own.
+        The centres, or a scikit-learn clusterer that finds ``cluster_centers_``, such as
+        :class:`sklearn.cluster.KMeans` or :class:`sklearn.cluster.MiniBatchKMeans`. If it is
+        fitted, it is used as it is; otherwise a clone is fitted. Pipelines and searches clone their
+        steps, and a clone is not fitted: wrap a fitted clusterer in
+        :class:`sklearn.frozen.FrozenEstimator` there, or pass its centres. With a codebook,
+        `n_components` is not used. By default, built-in k-means finds the words.
     max_descriptors : int, default=None
-        Find the words among so many descriptors, drawn at random; by default among
+        Find the words among this many descriptors, drawn at random; by default among
         ``max(20000, 256 * n_components)``.
     n_jobs : int, default=None
         Number of threads; None for 1, -1 for all cores. It does not change the result.
@@ -51,7 +52,7 @@ class BagOfWordsEncoder(WordsEncoder):
         "cpu", "cuda", "cuda:<index>", "cuda:all" or "auto", or several devices in a list;
         by default where the descriptors are.
     random_state : int, RandomState instance or None, default=None
-        Of the draw and of k-means.
+        Seed of the draw and of k-means.
 
     Attributes
     ----------
@@ -65,13 +66,13 @@ class BagOfWordsEncoder(WordsEncoder):
 
     See Also
     --------
-    VLADEncoder : Where the descriptors of a word lie, beside how many they are.
-    FisherVectorEncoder : The same with a mixture in place of the words.
+    VLADEncoder : Also encodes where the descriptors of a word lie.
+    FisherVectorEncoder : Uses a mixture instead of words.
 
     Notes
     -----
-    Distances are computed in float64 where assignment is hard, whatever the descriptors: which of
-    two words is nearer is not left to rounding, and of those equally near the first is taken.
+    With hard assignment, distances are always computed in float64, so that rounding does not decide
+    which of two words is nearer. If two words are equally near, the first is taken.
 
     References
     ----------

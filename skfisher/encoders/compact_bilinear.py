@@ -19,33 +19,33 @@ __all__ = ["CompactBilinearPooling"]
 class CompactBilinearPooling(CodebookEncoder):
     r"""Encode each bag by a sketch of its second moments, or of a kernel's features.
 
-    The second moments :math:`\frac{1}{T} \sum_t x_t x_t^\top` of a bag are :math:`D^2` numbers. A
-    tensor sketch [1]_ of M numbers has nearly their inner products,
+    The second moments :math:`\frac{1}{T} \sum_t x_t x_t^\top` of a bag are :math:`D^2` numbers.
+    Tensor sketches [1]_ of M numbers have nearly the same inner products,
 
     .. math:: \langle z(X), z(Y) \rangle \approx
               \frac{1}{T T'} \sum_{t, t'} \langle x_t, y_{t'} \rangle^2,
 
-    without error on average and with a variance that falls as 1/M: compact bilinear
-    pooling [2]_. With ``kernel="rbf"`` the descriptors are scaled to unit length and the
-    sketches of all orders up to `degree`, with the Taylor coefficients of the kernel, stand for
-    :math:`\exp(-\gamma \lVert x - y \rVert^2)`: kernel pooling [3]_.
+    without error on average and with a variance that falls as 1/M. This is compact bilinear pooling
+    [2]_. With ``kernel="rbf"``, descriptors are scaled to unit length, and sketches of all orders
+    up to `degree`, weighted by the Taylor coefficients of the kernel, approximate
+    :math:`\exp(-\gamma \lVert x - y \rVert^2)`. This is kernel pooling [3]_.
 
-    It pays where :math:`D (D + 1) / 2` is larger than M; below that, the second moments themselves
-    are shorter and exact.
+    Use it if :math:`D (D + 1) / 2` is larger than M; otherwise, the second moments themselves are
+    shorter and exact.
 
     Parameters
     ----------
     n_components : int, default=4096
         Length of a sketch, M.
     degree : int, default=2
-        The power of inner products that the sketch stands for; with a kernel, the highest order.
+        Power of the inner products that the sketch approximates; with a kernel, the highest order.
     kernel : {"rbf"}, default=None
-        The kernel whose features are pooled; by default none.
+        Kernel whose features are pooled; by default, none.
     gamma : float, default=1.0
-        Of the kernel.
+        Coefficient :math:`\gamma` of the kernel.
     normalize : {"power-l2", "l2"}, default=None
-        "power-l2" does what :class:`PowerL2Normalizer` does by default, as published; "l2" scales
-        to unit length alone, which keeps inner products up to that.
+        "power-l2" normalises as :class:`PowerL2Normalizer` does by default, as published; "l2" only
+        scales to unit length, which keeps inner products up to a factor for each bag.
     n_jobs : int, default=None
         Number of threads in `transform`; None for 1, -1 for all cores. It does not change the
         result.
@@ -53,26 +53,26 @@ class CompactBilinearPooling(CodebookEncoder):
         "cpu", "cuda", "cuda:<index>", "cuda:all" or "auto", or several devices in a list;
         by default where the descriptors are.
     random_state : int, RandomState instance or None, default=None
-        Of the hashes.
+        Seed of the hashes.
 
     Attributes
     ----------
     buckets_, signs_ : ndarrays of int of shape (degree, n_features)
         The hashes. Without a kernel they are `indexHash_` and `bitHash_` of scikit-learn's
         ``PolynomialCountSketch(degree=degree, gamma=1, coef0=0)`` with the same `random_state`;
-        with one, those of the orders from 2 on, below each other.
+        with a kernel, those of the orders from 2 on, stacked.
     n_features_in_ : int
         Width of a descriptor.
 
     See Also
     --------
-    sklearn.kernel_approximation.PolynomialCountSketch : The same of single vectors: without
-        a kernel or `normalize`, encodings are the means of its features over each bag.
+    sklearn.kernel_approximation.PolynomialCountSketch : The same for single vectors. Without a
+        kernel or `normalize`, encodings are the means of its features over each bag.
 
     Notes
     -----
-    A bag of more than D descriptors is summed to a matrix first, whose sketch takes
-    :math:`D^2` additions whatever T and M are.
+    A bag of more than D descriptors is first summed to a matrix, whose sketch takes :math:`D^2`
+    additions whatever T and M are.
 
     References
     ----------

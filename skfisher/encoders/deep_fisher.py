@@ -39,71 +39,71 @@ ROWS_OF_SERIES, CELLS_OF_PLANE = 8, 8
 class DeepFisherEncoder(BagEncoder):
     r"""Encode bags by two Fisher layers, the first of them over windows.
 
-    The Fisher vector of a bag forgets where its descriptors are. A deep Fisher network [1]_ keeps a
-    part of it:
+    The Fisher vector of a bag does not record where its descriptors lie. A deep Fisher network [1]_
+    keeps part of that information:
 
-    1. the bag is cut into overlapping *windows*, and each is encoded by a Fisher vector, power and
-       L2 normalised, its *code*;
+    1. the bag is cut into overlapping *windows*; the *code* of a window is its Fisher vector, power
+       and L2 normalised;
     2. codes are projected to few dimensions;
-    3. those of neighbouring windows are put side by side, and scaled to unit length;
-    4. these are projected again, and whitened: they are the descriptors of the second layer;
-    5. the Fisher vector of them encodes the bag, beside the Fisher vector of all its descriptors.
+    3. the projected codes of neighbouring windows are put side by side, and scaled to unit length;
+    4. the results are projected again and whitened, and are the descriptors of the second layer;
+    5. their Fisher vector encodes the bag, beside the Fisher vector of all its descriptors.
 
-    What a Fisher vector is read off are sums over descriptors: they are added up over cells once,
+    A Fisher vector is computed from sums over descriptors. These are added up over each cell once,
     and then over the cells of every window.
 
     Parameters
     ----------
     n_components : int or (int, int), default=(16, 16)
-        Components of the mixture of descriptors, and of that of codes.
+        Number of components of the mixture of descriptors, and of the mixture of codes.
     n_positions : {0, 2}, default=0
-        0: a bag is a series, its descriptors are in order of time. 2: the last two columns of a
-        descriptor are where it is in the plane, x and y, as
-        ``ImagePatches(positions=...)`` appends them. They say which window a descriptor belongs to,
-        and are no part of what is encoded.
+        0: a bag is a series, whose descriptors are in order of time. 2: the last two columns of a
+        descriptor are its position in the plane, x and y, as ``ImagePatches(positions=...)``
+        appends them. They say which window a descriptor belongs to, and are not encoded.
     cell : int or float, default=None
-        Cells lie side by side, and a window begins at every cell. Of a series, their number of
-        descriptors, by default 8; in the plane their side, in the units of the positions, by
-        default an eighth of the longest side of all bags.
+        Size of a cell. Cells lie side by side, and a window begins at every cell. In a series, the
+        size is the number of descriptors, by default 8; in the plane, it is the side in the units
+        of the positions, by default an eighth of the longest side of all bags.
     window : int, default=2
-        Cells a side of a window: the descriptors of a series are in `window` windows, those in the
-        plane in `window` squared.
+        Number of cells along a side of a window. A descriptor of a series is in `window` windows,
+        one in the plane in `window` squared.
     projection : transformer, default=None
-        Any transformer of scikit-learn that maps codes of windows to what is kept of them. Each
-        window has the label of its bag, where `fit` is given `y`. By default PCA to 64 dimensions.
+        Any scikit-learn transformer that maps codes of windows to shorter ones. If `fit` is given
+        `y`, each window has the label of its bag. By default PCA to 64 dimensions.
     stack : int, default=2
-        Neighbouring windows a side whose codes are put side by side; 1 leaves them alone.
+        Number of neighbouring windows, along each side, whose codes are put side by side; 1 does
+        not stack codes.
     reduction : transformer, default=None
-        Any transformer of scikit-learn that maps stacked codes to descriptors of the second layer.
-        By default PCA to 64 dimensions, whitened.
+        Any scikit-learn transformer that maps stacked codes to descriptors of the second layer. By
+        default PCA to 64 dimensions, whitened.
     layers : tuple, default=(1, 2)
         Which Fisher vectors of the bag are returned, one after the other: that of its descriptors,
         1, and that of its windows, 2.
     max_windows : int, default=10_000
-        Fit `projection`, `reduction` and the second mixture to so many windows, drawn at random,
-        whose codes are in memory for that time.
+        Fit `projection`, `reduction` and the second mixture to at most this many windows, drawn at
+        random. Their codes are held in memory during `fit`.
     max_iter : int, default=2
-        Iterations of expectation maximisation, as of :class:`FisherVectorEncoder`.
+        Iterations of expectation maximisation, as for :class:`FisherVectorEncoder`.
     variance_floor : float, default=0.3
-        Of both mixtures, as of :class:`FisherVectorEncoder`.
+        Variance floor of both mixtures, as for :class:`FisherVectorEncoder`.
     n_jobs : int, default=None
         Number of threads; None for 1, -1 for all cores. It does not change the result.
     device : str or list of str, default=None
-        Where descriptors are worked on: "cpu", "cuda", "cuda:<index>", "cuda:all" or "auto", or
+        Where descriptors are processed: "cpu", "cuda", "cuda:<index>", "cuda:all" or "auto", or
         several devices in a list; by default where they are. Codes are projected on the host.
     random_state : int, RandomState instance or None, default=None
-        Of the draw of windows, both mixtures and PCA.
+        Seed of the draw of windows, both mixtures and PCA.
 
     Attributes
     ----------
     local_ : FisherVectorEncoder
-        Of the descriptors.
+        Encoder of the descriptors.
     cell_ : int or float
-        The cell that was used.
+        The size of a cell that is used.
     projection_, reduction_ : transformer
-        As fitted; None if the second layer is not asked for.
+        The fitted transformers; None without a second layer.
     global_ : FisherVectorEncoder
-        Of the descriptors of the second layer; None if it is not asked for.
+        Encoder of the descriptors of the second layer; None without one.
     n_iter_ : int
         Iterations of expectation maximisation, of the mixture that took more.
     n_features_in_ : int
@@ -112,19 +112,19 @@ class DeepFisherEncoder(BagEncoder):
     See Also
     --------
     FisherVectorEncoder : One layer.
-    PositionAppender : Where in a series a descriptor is, as one more dimension of it.
+    PositionAppender : Appends the position of each descriptor in its series.
 
     Notes
     -----
-    Of :class:`ShardedBags`, a fit reads all to find the mixture of descriptors, and then those bags
-    alone that windows were drawn of.
+    For :class:`ShardedBags`, a fit reads all bags to find the mixture of descriptors, and then only
+    the bags from which windows were drawn.
 
-    A bag that is smaller than a window is one window. Windows in which no descriptor lies are left
-    out; next to others in a stack they are zeros. The Fisher vector of each layer has unit length.
+    A bag smaller than a window is treated as one window. Windows without descriptors are left out;
+    next to others in a stack, they are zeros. The Fisher vector of each layer has unit length.
 
-    In the paper the projection is trained for classification; without labels it is not here.
-    :class:`JointClassifier` trains all of the network, where both projections are linear maps that
-    need no labels, such as PCA.
+    In the paper, the projection is trained for classification; here, the default PCA does not look
+    at labels. :class:`JointClassifier` trains the whole network, if both projections are linear
+    maps that need no labels, such as PCA.
 
     References
     ----------
@@ -279,7 +279,7 @@ class DeepFisherEncoder(BagEncoder):
         Raises
         ------
         ValueError
-            If the bags are not valid, or a code of one is no number of their dtype.
+            If the bags are not valid, or a code of one overflows their dtype.
         """
         check_is_fitted(self)
         parse_device(self.device)

@@ -22,30 +22,30 @@ class FisherVectorEncoder(MixtureEncoder):
         F_{v,k} &= \frac{1}{T \sqrt{2 w_k}} \sum_t \gamma_{tk}
                    \left(\frac{(x_t - \mu_k)^2}{v_k} - 1\right),
 
-    :math:`(2 D + 1) K` numbers, whatever T: the Fisher vector [1]_, [2]_. Follow it by
-    :class:`PowerL2Normalizer` and a linear classifier.
+    :math:`(2 D + 1) K` numbers, whatever T is: the Fisher vector [1]_, [2]_. Normalise it with
+    :class:`PowerL2Normalizer` before a linear classifier.
 
     Parameters
     ----------
     n_components : int, default=64
-        Number of Gaussians, K. With few bags take few: some hundred descriptors a
-        component at least.
+        Number of Gaussians, K. Take few if there are few bags: a component needs at least some
+        hundred descriptors.
     include_weights : bool, default=True
-        Whether the K numbers :math:`F_w` come first.
+        Whether to include the K numbers :math:`F_w`, which come first.
     normalize : {"power-l2"}, default=None
-        "power-l2" does what :class:`PowerL2Normalizer` does by default, to the same bits and
-        without a second array: a linear classifier can follow at once. By default Fisher vectors
-        stay as they are.
+        "power-l2" gives the same bits as :class:`PowerL2Normalizer` with its default parameters,
+        but needs no second array; a linear classifier can follow at once. By default, Fisher
+        vectors are not normalised.
     mixture : estimator, default=None
         A :class:`DiagonalGaussianMixture`, with any parameters, or a
-        :class:`sklearn.mixture.GaussianMixture` with ``covariance_type="diag"``. Fitted,
-        it is used as it is; not fitted, a clone is fitted to the descriptors. As
-        cloning (by pipelines and searches) makes a fitted one unfitted, wrap it in
-        :class:`sklearn.frozen.FrozenEstimator` there. With it, `n_components`, `max_iter`,
+        :class:`sklearn.mixture.GaussianMixture` with ``covariance_type="diag"``. If it is fitted,
+        it is used as it is; otherwise a clone is fitted to the descriptors. Pipelines and searches
+        clone their steps, and a clone is not fitted: wrap a fitted mixture in
+        :class:`sklearn.frozen.FrozenEstimator` there. With a mixture, `n_components`, `max_iter`,
         `variance_floor` and `max_descriptors` are not used.
     max_iter : int, default=2
-        Iterations of EM at most, from a k-means start. Few make the best encodings: see the
-        :ref:`guide <choosing_em>`.
+        Maximum number of EM iterations, from a k-means start. A few make the best encodings: see
+        the :ref:`guide <choosing_em>`.
     variance_floor : float, default=0.3
         Smallest variance of a component, as a share of the global variance of its
         dimension.
@@ -58,35 +58,35 @@ class FisherVectorEncoder(MixtureEncoder):
         "cpu", "cuda", "cuda:<index>", "cuda:all" or "auto", or several devices in a list;
         by default where the descriptors are.
     random_state : int, RandomState instance or None, default=None
-        Of the start of EM and the subset.
+        Seed of the start of EM and of the subset.
 
     Attributes
     ----------
     mixture_ : DiagonalGaussianMixture
-        The mixture of the encodings, a copy of the one that was given.
+        The mixture that encodes bags; a copy, if one was given.
     weights_ : ndarray of shape (n_components,)
     means_ : ndarray of shape (n_components, n_features)
     variances_ : ndarray of shape (n_components, n_features)
-        Its parameters, float64.
+        Parameters of the mixture, float64.
     converged_ : bool
     n_iter_ : int
     lower_bound_ : float
     lower_bounds_ : list of float
-        What it tells of EM.
+        The course of EM, as in :class:`DiagonalGaussianMixture`.
     n_features_in_ : int
         Width of a descriptor.
 
     See Also
     --------
     PowerL2Normalizer : Normalises the encodings.
-    DescriptorTransformer : PCA and the like on every descriptor, before encoding.
+    DescriptorTransformer : Applies PCA and the like to every descriptor, before encoding.
     DiagonalGaussianMixture : The mixture alone.
 
     Notes
     -----
-    Encodings of float32 descriptors are float32: products are taken in float32, sums over
-    descriptors end in float64. Where components lie so far apart, in their own deviations,
-    that float32 would cost digits, products are taken in float64.
+    Encodings of float32 descriptors are float32: products are taken in float32, and sums over
+    descriptors end in float64. If components lie so far apart, relative to their standard
+    deviations, that float32 would lose digits, products are taken in float64.
 
     References
     ----------

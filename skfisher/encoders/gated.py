@@ -21,55 +21,56 @@ __all__ = ["GatedSecondOrderPooling"]
 class GatedSecondOrderPooling(CodebookEncoder):
     r"""Encode each bag by a mixture of projected second-order statistics, GM-SOP.
 
-    It is made to be trained, by ``JointClassifier(GatedSecondOrderPooling())``: N projections
-    :math:`W_i`, and a gate that gives each bag its shares of K of them,
+    It is meant to be trained, by ``JointClassifier(GatedSecondOrderPooling())``. It has N
+    projections :math:`W_i`, and a gate that weights K of them for each bag,
 
     .. math::
         y = \sum_i \omega_i \, v\big(f(W_i M W_i^\top)\big), \qquad
         \omega = \operatorname{softmax} \text{ over the } K \text{ largest entries of }
         G \mu + \varepsilon \operatorname{softplus}(V \mu),
 
-    with :math:`\mu` the mean of a bag of standardised descriptors, M its second-order
-    statistic, f a matrix function and v the upper triangle. In training, :math:`\varepsilon` is
-    a normal number for each bag, and
-    :math:`a \, (\operatorname{std} / \operatorname{mean})^2` of the shares of a batch is added to
-    the loss, so that no projection falls out of use [1]_. Alone, without labels, it returns the
-    mean over its first projections, which lie about the principal axes.
+    where :math:`\mu` is the mean of a bag of standardised descriptors, M its second-order
+    statistic, f a matrix function and v the upper triangle. In training, :math:`\varepsilon` is a
+    standard normal random number for each bag, and
+    :math:`a \, (\operatorname{std} / \operatorname{mean})^2` of the weights in a batch is added to
+    the loss, so that no projection falls out of use [1]_. Without training, the encoder returns the
+    mean over its initial projections, which lie near the principal axes.
 
     Parameters
     ----------
     n_projections : int, default=4
-        N.
+        Number of projections, N.
     n_components : int, default=None
-        Width of a projected descriptor; by default that of the descriptors. Fewer are worth
-        training: at full width a second-order statistic has next to nothing to learn.
+        Width of a projected descriptor; by default, the width of the descriptors. Smaller
+        projections are worth training: at full width, a second-order statistic has next to nothing
+        to learn.
     n_active : int, default=2
-        How many projections a bag uses, K.
+        Number of projections that a bag uses, K.
     balance : float, default=0.01
         Weight of the balance loss, :math:`a`.
     statistic : {"gaussian", "covariance", "second_moment"}, default="gaussian"
         As for :class:`SecondOrderPooling`.
     function : {"newton_schulz", "power"}, default="newton_schulz"
-        What is made of each matrix: `n_iter` steps towards its square root, or a power of it.
+        Function of each matrix: `n_iter` Newton-Schulz steps towards its square root, or a power.
     power : float, default=0.5
         For ``function="power"``.
     n_iter : int, default=5
         For ``function="newton_schulz"``.
     normalize : {"l2", "power-l2"}, default="l2"
-        Whether encodings are scaled to unit length, or raised to the power 0.5 before. None leaves
-        them as they are.
+        "l2" scales encodings to unit length; "power-l2" first raises their entries to the power
+        0.5. None does not normalise.
     n_jobs : int, default=None
         Number of threads; None for 1, -1 for all cores. It does not change the result.
     device : str or list of str, default=None
         "cpu", "cuda", "cuda:<index>", "cuda:all" or "auto", or several devices in a list;
         by default where the descriptors are.
     random_state : int, RandomState instance or None, default=None
-        Of the projections beside the first.
+        Seed of all projections but the first.
 
     Attributes
     ----------
     mean_, scale_ : ndarrays of shape (n_features,)
-        What descriptors are standardised by.
+        Mean and scale that standardise descriptors.
     ridge_ : ndarray of shape ()
         Added to the eigenvalues of each matrix: 0.
     projections_ : ndarray of shape (n_projections, n_components, n_features)
@@ -79,13 +80,13 @@ class GatedSecondOrderPooling(CodebookEncoder):
     See Also
     --------
     SecondOrderPooling : One projection, or none.
-    JointClassifier : Trains projections and gate; it then has `projections_`, `gate_` and
-        `spread_`.
+    JointClassifier : Trains projections and gate, its `projections_`, `gate_` and `spread_`.
 
     Notes
     -----
-    The noise is one number a bag, and the deviation that of a sample, as in the authors' code.
-    The gate starts from a draw, theirs from equal weights with ties broken at random.
+    As in the authors' code, the noise is one number per bag, and the standard deviation is that of
+    a sample. The gate starts from random weights; theirs starts from equal weights, with ties
+    broken at random.
 
     References
     ----------
@@ -180,7 +181,7 @@ class GatedSecondOrderPooling(CodebookEncoder):
     def _why_not_finite(self, bags, i):
         return (
             f"X[{i}] has descriptors so far from each other that the squares of their distances "
-            f"are no {bags.dtype} numbers. Is one a fill value? Drop it, or pass float64."
+            f"overflow {bags.dtype}. Is one a fill value? Drop it, or pass float64."
         )
 
     @property

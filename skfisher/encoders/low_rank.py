@@ -29,25 +29,25 @@ class LowRankBilinearPooling(CodebookEncoder):
     .. math:: \sum_j c_j e_j = \frac{1}{T} \left(\lVert X U_1 \rVert_F^2 -
               \lVert X U_2 \rVert_F^2\right),
 
-    with :math:`U_1` the directions of positive coefficients and :math:`U_2` those of
-    negative ones, times their roots: a bilinear classifier of low rank [1]_, in which the second
-    moments of a bag are never formed. It is made to be trained, by
-    ``JointClassifier(LowRankBilinearPooling())``: directions are shared by the classes.
-    Alone it looks along the principal axes of the second moments of all descriptors.
+    where :math:`U_1` holds the directions with positive coefficients and :math:`U_2` those with
+    negative ones, times the roots of their sizes. This is a bilinear classifier of low rank [1]_,
+    which never forms the second moments of a bag. The encoder is meant to be trained, by
+    ``JointClassifier(LowRankBilinearPooling())``; the classes share the directions. Without
+    training, the directions are the principal axes of the second moments of all descriptors.
 
     Parameters
     ----------
     n_components : int, default=64
-        Number of directions; beyond that of dimensions they are random.
+        Number of directions. Those beyond the number of dimensions are random.
     normalize : {"power-l2", "l2"}, default=None
-        "power-l2" takes square roots and scales to unit length, "l2" the latter alone.
+        "power-l2" takes square roots and scales to unit length; "l2" only scales.
     n_jobs : int, default=None
         Number of threads; None for 1, -1 for all cores. It does not change the result.
     device : str or list of str, default=None
         "cpu", "cuda", "cuda:<index>", "cuda:all" or "auto", or several devices in a list;
         by default where the descriptors are.
     random_state : int, RandomState instance or None, default=None
-        Of random directions.
+        Seed of random directions.
 
     Attributes
     ----------
@@ -127,8 +127,8 @@ class LowRankBilinearPooling(CodebookEncoder):
     def _why_not_finite(self, bags, i):
         largest = np.abs(to_host(bags[i])).max()
         return (
-            f"X[{i}] has a descriptor with an entry of size {largest:.0e}: its square is no "
-            f"{bags.dtype} number. Is it a fill value? Drop it, or rescale the descriptors."
+            f"X[{i}] has a descriptor with an entry of size {largest:.0e}: its square overflows "
+            f"{bags.dtype}. Is it a fill value? Drop it, or rescale the descriptors."
         )
 
     @property

@@ -79,7 +79,7 @@ class MixtureEncoder(CodebookEncoder):
         Returns
         -------
         self : object
-            After an interrupt it holds the last finished iteration of EM.
+            After an interrupt, it holds the last finished iteration of EM.
         """
         parse_device(self.device)
         given = self.mixture.estimator if self._is_frozen else self.mixture
@@ -138,8 +138,8 @@ class MixtureEncoder(CodebookEncoder):
     def partial_fit(self, X, y=None):
         """Take one step of online EM with a batch of bags.
 
-        The first batch chooses the start and needs `n_components` descriptors; the
-        parameters move once 20 descriptors a component were seen.
+        The first batch determines the start and needs at least `n_components` descriptors. The
+        parameters move once 20 descriptors per component have been seen.
 
         Parameters
         ----------

@@ -15,32 +15,33 @@ class MixtureSecondOrderPooling(MixtureEncoder):
     r"""Encode each bag by a Gaussian for each component of a mixture.
 
     A mixture of K diagonal Gaussians is fitted to the descriptors of all bags. A bag of T
-    descriptors, :math:`y_t` once standardised per dimension, with posteriors
+    descriptors, :math:`y_t` after standardisation per dimension, with posteriors
     :math:`\gamma_{tk}`, becomes the upper triangles of
 
     .. math::
         M_k^\alpha, \qquad M_k = \frac{1}{T} \sum_t \gamma_{tk}
             \begin{pmatrix} y_t y_t^\top & y_t \\ y_t^\top & 1 \end{pmatrix},
 
-    entries off the diagonal times :math:`\sqrt 2`: K (D + 1) (D + 2) / 2 numbers, whatever T. With
-    one component it is the Gaussian embedding [1]_ of the bag; a component of a Fisher vector sees
-    mean and variances of its descriptors, this one their covariances too.
+    with entries off the diagonal multiplied by :math:`\sqrt 2`. These are K (D + 1) (D + 2) / 2
+    numbers, whatever T is. With one component, they are the Gaussian embedding [1]_ of the bag. A
+    Fisher vector describes each component by means and variances; this encoder adds their
+    covariances.
 
     Parameters
     ----------
     n_components : int, default=4
-        Number of Gaussians, K. It takes few: encodings grow with :math:`K D^2 / 2`.
+        Number of Gaussians, K. A few are enough: encodings grow with :math:`K D^2 / 2`.
     power : float, default=0.5
-        Of the matrices, :math:`\alpha`.
+        Exponent of the matrices, :math:`\alpha`.
     normalize : {"l2", "intra", "power-l2"}, default="l2"
-        "l2" scales encodings to unit length, "intra" those of each component before. After the
-        matrix power, that of the entries in "power-l2" has only cost accuracy where it was
-        tried. None leaves encodings as they are.
+        "l2" scales encodings to unit length; "intra" first scales the part of each component.
+        "power-l2" first takes signed square roots of the entries, which after the matrix power has
+        only cost accuracy where it was tried. None does not normalise.
     mixture : estimator, default=None
-        As for :class:`FisherVectorEncoder`: a mixture, fitted or not, in the place of
-        `n_components`, `max_iter`, `variance_floor` and `max_descriptors`.
+        A mixture, fitted or not, as for :class:`FisherVectorEncoder`. It replaces `n_components`,
+        `max_iter`, `variance_floor` and `max_descriptors`.
     max_iter : int, default=2
-        Iterations of EM at most, from a k-means start.
+        Maximum number of EM iterations, from a k-means start.
     variance_floor : float, default=0.3
         Smallest variance of a component, as a share of the global variance of its
         dimension.
@@ -53,28 +54,28 @@ class MixtureSecondOrderPooling(MixtureEncoder):
         "cpu", "cuda", "cuda:<index>", "cuda:all" or "auto", or several devices in a list;
         by default where the descriptors are.
     random_state : int, RandomState instance or None, default=None
-        Of the start of EM and the subset.
+        Seed of the start of EM and of the subset.
 
     Attributes
     ----------
     mixture_ : DiagonalGaussianMixture
-        The mixture of the encodings, a copy of the one that was given. Its mean and standard
-        deviation are what descriptors are standardised by.
+        The mixture that encodes bags; a copy, if one was given. Descriptors are standardised by its
+        mean and standard deviation.
     weights_ : ndarray of shape (n_components,)
     means_ : ndarray of shape (n_components, n_features)
     variances_ : ndarray of shape (n_components, n_features)
-        Its parameters, float64.
+        Parameters of the mixture, float64.
     converged_ : bool
     n_iter_ : int
     lower_bound_ : float
     lower_bounds_ : list of float
-        What it tells of EM.
+        The course of EM, as in :class:`DiagonalGaussianMixture`.
     n_features_in_ : int
         Width of a descriptor.
 
     See Also
     --------
-    FisherVectorEncoder : Means and variances under a mixture alone: shorter.
+    FisherVectorEncoder : Uses means and variances only, and is shorter.
     JointClassifier : Trains the mixture for the labels.
 
     References

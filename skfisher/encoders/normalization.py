@@ -20,9 +20,9 @@ class PowerL2Normalizer(OneToOneFeatureMixin, TransformerMixin, BagEstimator):
 
     .. math:: u = \operatorname{sign}(x) \, |x|^\alpha, \qquad y = u / \lVert u \rVert_2
 
-    The power spreads values that are peaked at zero and damps the few descriptors that repeat
-    over a whole bag; the length takes out how much of a bag is background. Together they are what
-    makes Fisher vectors work with linear classifiers [1]_.
+    The power spreads values that are peaked at zero, and damps the few descriptors that repeat over
+    a whole bag. Scaling to unit length removes the influence of how much of a bag is background.
+    Together, they make Fisher vectors work with linear classifiers [1]_.
 
     Parameters
     ----------
@@ -30,11 +30,11 @@ class PowerL2Normalizer(OneToOneFeatureMixin, TransformerMixin, BagEstimator):
         The exponent :math:`\alpha`, above 0. With 1 only the length changes; 0.5 is the signed
         square root.
     blocks : int or array-like of int of shape (n_features,), default=None
-        Scale every block of features to unit length before the sample as a whole, so that no
-        block dominates, as intra-normalisation does for each visual word [2]_. A number asks for
-        so many blocks of consecutive features, all equally wide; an array gives each feature the
-        label of its block. `FisherVectorEncoder.blocks` makes those of a Fisher vector's
-        components.
+        Scale every block of features to unit length before the sample as a whole, so that no block
+        dominates, as intra-normalisation does for each visual word [2]_. A number means that many
+        blocks of consecutive features, all equally wide; an array gives each feature the label of
+        its block. `FisherVectorEncoder.blocks` returns these labels for the components of a Fisher
+        vector.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class PowerL2Normalizer(OneToOneFeatureMixin, TransformerMixin, BagEstimator):
     See Also
     --------
     FisherVectorEncoder : Makes the vectors to normalise.
-    sklearn.preprocessing.Normalizer : Scales samples to unit length and no more.
+    sklearn.preprocessing.Normalizer : Only scales samples to unit length.
 
     Notes
     -----

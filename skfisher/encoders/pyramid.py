@@ -26,23 +26,23 @@ NUMBERS_AT_ONCE = 2**23
 class SpatialPyramid(TransformerMixin, BagEstimator):
     """Encode bags cell by cell, in grids from coarse to fine.
 
-    An encoding forgets where the descriptors of a bag are. A spatial pyramid [1]_ keeps a part of
-    it: the bag is cut into cells, each cell is encoded as a bag of its own, and the encodings are
-    put side by side. The encoder is fitted once, to whole bags.
+    An encoding does not record where the descriptors of a bag lie. A spatial pyramid [1]_ keeps
+    part of that information: the bag is cut into cells, each cell is encoded as a bag of its own,
+    and the encodings are put side by side. The encoder is fitted once, to whole bags.
 
     Parameters
     ----------
     encoder : transformer instance
-        Of bags to vectors: any encoder of this package, or a pipeline of one with transformers of
-        descriptors before it. It is cloned, and sees no positions.
+        Encodes bags as vectors: any encoder of this package, or a pipeline that ends in one and has
+        transformers of descriptors before it. It is cloned, and does not see positions.
     cells : tuple, default=((1, 1), (2, 2), (3, 1))
-        The grids, each by its rows and columns: here the whole image, its quarters, and what is
-        above, between and below. For series, numbers of stretches, such as ``(1, 2, 4)``.
+        The grids, each given by its rows and columns: by default the whole image, its quarters, and
+        its top, middle and bottom. For series, numbers of stretches, such as ``(1, 2, 4)``.
     n_positions : {0, 2}, default=2
-        2: the last two columns of a descriptor are where it is in the plane, x and y, as
+        2: the last two columns of a descriptor are its position in the plane, x and y, as
         ``ImagePatches(positions=...)`` and ``DenseSIFT(positions=...)`` append them. A grid covers
         the rectangle in which the descriptors of a bag lie, whatever their units. 0: a bag is a
-        series, its descriptors are in order of time.
+        series, whose descriptors are in order of time.
 
     Attributes
     ----------
@@ -60,11 +60,11 @@ class SpatialPyramid(TransformerMixin, BagEstimator):
 
     Notes
     -----
-    A cell without descriptors has zeros for its code. Where every cell should count alike, let the
+    A cell without descriptors is encoded by zeros. If every cell should count alike, let the
     encoder normalise, as ``FisherVectorEncoder(normalize="power-l2")``; a ``PowerL2Normalizer``
     after the pyramid scales all cells together.
 
-    Descriptors are encoded once a grid. :class:`JointClassifier` does not train pyramids.
+    Descriptors are encoded once per grid. :class:`JointClassifier` does not train pyramids.
 
     References
     ----------
@@ -113,7 +113,7 @@ class SpatialPyramid(TransformerMixin, BagEstimator):
         Raises
         ------
         ValueError
-            If `cells` are no grids, or descriptors are positions and nothing else.
+            If `cells` are not grids, or descriptors are positions and nothing else.
         """
         self._grids()
         bags = check_bags(self, X, reset=True)

@@ -29,38 +29,38 @@ class SecondOrderPooling(BagEncoder):
         M = \begin{pmatrix} P + \mu \mu^\top & \mu \\ \mu^\top & 1 \end{pmatrix}, \qquad
         Q = M^{1/2}, \qquad Q / \lVert Q \rVert_F,
 
-    whose upper triangle, entries off the diagonal times :math:`\sqrt 2`, is the encoding [1]_:
-    (D + 1)(D + 2) / 2 numbers, whatever the length of the bag. Subtract the mean of the encodings
-    (``StandardScaler(with_std=False)``), and let a linear classifier follow.
+    whose upper triangle, with entries off the diagonal multiplied by :math:`\sqrt 2`, is the
+    encoding [1]_. It has (D + 1)(D + 2) / 2 numbers, whatever the length of the bag. Subtract the
+    mean of the encodings (``StandardScaler(with_std=False)``) before a linear classifier.
 
     Parameters
     ----------
     statistic : {"gaussian", "covariance", "second_moment"}, default="gaussian"
         The matrix M: the one above, :math:`P`, or :math:`P + \mu \mu^\top`.
     function : {"power", "log", "newton_schulz", "identity"}, default="power"
-        What is taken of M: its `power`, its logarithm, the iterate of Newton and Schulz towards
-        its root after `n_iter` steps, or M itself.
+        Function of M: its `power`, its logarithm, `n_iter` Newton-Schulz steps towards its root, or
+        M itself.
     power : float, default=0.5
         Exponent of "power".
     n_iter : int, default=5
-        Steps of "newton_schulz". With 5 it is not the root: eigenvalues that are small beside
-        the trace end far below.
+        Steps of "newton_schulz". Five steps do not reach the root: eigenvalues that are small
+        beside the trace end far below their roots.
     prescale : {"trace", "frobenius"}, default="trace"
         The norm that "newton_schulz" divides M by beforehand.
     ridge : float, default=None
-        Added to the eigenvalues of M, as a share of the mean variance of the descriptors in
-        `fit`. None is 1e-3 for the logarithm, which needs one, and 0 for all else.
+        Added to the eigenvalues of M, as a share of the mean variance of the descriptors in `fit`.
+        None is 1e-3 for the logarithm, which needs a ridge, and 0 otherwise.
     standardize : bool, default=True
-        Whether descriptors are centred, and scaled to variance 1, by dimension. The Gaussian
-        embedding depends on the unit, as its last entry is 1.
+        Whether to centre descriptors and scale them to variance 1 in each dimension. The Gaussian
+        embedding depends on the unit of the descriptors, as its last entry is 1.
     norm : {"l2", "frobenius", "spectral", "trace"}, default="l2"
-        What the matrix, and its triangle, is divided by. "l2" is the length of the triangle,
-        which is the same as "frobenius" for the matrix. None for nothing.
+        Norm by which the matrix, and so its triangle, is divided. "l2" is the length of the
+        triangle, which equals the "frobenius" norm of the matrix. None does not divide.
     n_components : int, default=None
-        Reduce descriptors by a projection to so many dimensions: in `fit` their principal axes,
-        and what :class:`JointClassifier` trains, as its group "projection".
+        Project descriptors to this many dimensions. `fit` projects to their principal axes;
+        :class:`JointClassifier` trains the projection, as its group "projection".
     normalize : {"power-l2"}, default=None
-        "power-l2" takes signed roots of all entries at last, and scales to length 1.
+        "power-l2" finally takes signed square roots of all entries, and scales to length 1.
     n_jobs : int, default=None
         Number of threads in `fit` and `transform`; None for 1, -1 for all cores. It does not
         change the result.
@@ -75,9 +75,9 @@ class SecondOrderPooling(BagEncoder):
         Mean and standard deviation of the descriptors, the latter 1 in a constant dimension;
         0 and 1 without `standardize`.
     ridge_ : ndarray of shape ()
-        What is added to eigenvalues.
+        Ridge added to the eigenvalues.
     projection_ : ndarray of shape (n_components, n_features)
-        With `n_components`.
+        The projection, if `n_components` is set.
     n_features_in_ : int
         Width of a descriptor.
 
@@ -88,9 +88,9 @@ class SecondOrderPooling(BagEncoder):
 
     Notes
     -----
-    Products are taken about the mean of up to 256 descriptors in float32, if the descriptors are
-    float32, and added up in float64. Eigenvalues below the rounding of these products are 0,
-    which bags of fewer descriptors than dimensions need. A bag of one descriptor is a Gaussian of
+    For float32 descriptors, products are taken in float32 about the mean of up to 256 descriptors,
+    and added up in float64. Eigenvalues below the rounding of these products are set to 0, as bags
+    with fewer descriptors than dimensions need. A bag of one descriptor is a Gaussian with
     covariance 0.
 
     References
@@ -167,7 +167,7 @@ class SecondOrderPooling(BagEncoder):
         Parameters
         ----------
         **parameters
-            In place of those of the paper, or besides.
+            Parameters that replace or extend those of the paper.
 
         Returns
         -------
@@ -185,7 +185,7 @@ class SecondOrderPooling(BagEncoder):
         Parameters
         ----------
         **parameters
-            In place of those of the paper, or besides.
+            Parameters that replace or extend those of the paper.
 
         Returns
         -------
@@ -198,14 +198,15 @@ class SecondOrderPooling(BagEncoder):
     def improved_bcnn(cls, **parameters):
         """Return improved bilinear pooling: the root of second moments, then that of entries.
 
-        Its gradient is the solution of a Lyapunov equation, here by the eigenvalues of the matrix.
+        Its gradient solves a Lyapunov equation; here it is computed from the eigenvalues of the
+        matrix.
 
         Source: Lin and Maji (2017), Improved bilinear pooling with CNNs.
 
         Parameters
         ----------
         **parameters
-            In place of those of the paper, or besides.
+            Parameters that replace or extend those of the paper.
 
         Returns
         -------
@@ -225,7 +226,7 @@ class SecondOrderPooling(BagEncoder):
         Parameters
         ----------
         **parameters
-            In place of those of the paper, or besides.
+            Parameters that replace or extend those of the paper.
 
         Returns
         -------
@@ -235,7 +236,7 @@ class SecondOrderPooling(BagEncoder):
 
     @classmethod
     def isqrt_cov(cls, **parameters):
-        """Return iSQRT-COV: five steps of Newton and Schulz towards the root of covariances.
+        """Return iSQRT-COV: five Newton-Schulz steps towards the root of covariances.
 
         Source: Li, Xie, Wang and Gao (2018), Towards faster training of global covariance pooling
         networks by iterative matrix square root normalization.
@@ -243,7 +244,7 @@ class SecondOrderPooling(BagEncoder):
         Parameters
         ----------
         **parameters
-            In place of those of the paper, or besides.
+            Parameters that replace or extend those of the paper.
 
         Returns
         -------
@@ -260,7 +261,7 @@ class SecondOrderPooling(BagEncoder):
         Parameters
         ----------
         **parameters
-            In place of those of the paper, or besides.
+            Parameters that replace or extend those of the paper.
 
         Returns
         -------
@@ -290,7 +291,7 @@ class SecondOrderPooling(BagEncoder):
     @_fit_context(prefer_skip_nested_validation=True)
     @reads_input
     def partial_fit(self, X, y=None):
-        """Find mean and scale of the descriptors of these bags and those seen before.
+        """Update mean and scale with the descriptors of more bags.
 
         Parameters
         ----------
@@ -325,7 +326,7 @@ class SecondOrderPooling(BagEncoder):
     def _why_not_finite(self, bags, i):
         return (
             f"X[{i}] has descriptors so far from each other that the squares of their distances "
-            f"are no {bags.dtype} numbers. Is one a fill value? Drop it, or pass float64."
+            f"overflow {bags.dtype}. Is one a fill value? Drop it, or pass float64."
         )
 
     @property

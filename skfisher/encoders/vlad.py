@@ -12,7 +12,7 @@ __all__ = ["VLADEncoder"]
 
 
 class VLADEncoder(WordsEncoder):
-    r"""Encode each bag by the residuals of its descriptors from K words, added up.
+    r"""Encode each bag by the summed residuals of its descriptors from K words.
 
     The words are the centres :math:`c_k` of clusters of descriptors. A bag of descriptors
     :math:`x_t` becomes
@@ -21,44 +21,45 @@ class VLADEncoder(WordsEncoder):
               a_t = \operatorname{softmax}_k(-\alpha |x_t - c_k|^2) \quad \text{or} \quad
               a_{tk} = \big[k = \arg\min_j |x_t - c_j|^2\big],
 
-    soft or hard: D K numbers, the vector of locally aggregated descriptors [1]_. With
-    :class:`JointClassifier` the words, and how sharply they are told apart, are trained for the
-    labels: that is NetVLAD [2]_.
+    with soft or hard assignment. These D K numbers are the vector of locally aggregated descriptors
+    [1]_. :class:`JointClassifier` trains the words, and how sharply they are told apart, for the
+    labels, which is NetVLAD [2]_.
 
     Parameters
     ----------
     n_components : int, default=16
         Number of words, K.
     assignment : {"soft", "hard"}, default="soft"
-        Whether a descriptor is shared among the words near it, or belongs to the nearest alone.
-        Hard assignment is that of the first VLAD; soft assignment classifies better.
+        "soft" shares a descriptor among the words near it; "hard" assigns it to the nearest word
+        alone, as in the original VLAD. Soft assignment classifies better.
     ratio : float, default=5
-        How many times the weight of the second nearest word the nearest one has, for a descriptor
-        in the middle. NetVLAD starts at 100; the smaller 5 is better without training, and not
-        worse with it.
+        Ratio of the weights of the nearest and the second nearest word, for a descriptor with the
+        mean difference between its squared distances to the two. NetVLAD starts at 100; the smaller
+        5 is better without training, and not worse with it.
     tied : bool, default=True
-        Whether soft assignment is by the distances from the words. If not,
-        :class:`JointClassifier` trains it as a linear map of its own, as NetVLAD has it, which
-        starts at the distances; without training nothing changes.
+        Whether soft assignment depends on the distances from the words. If not,
+        :class:`JointClassifier` trains it as a separate linear map, as in NetVLAD, which starts at
+        the distances; without training, nothing changes.
     metric : {"diagonal"}, default=None
-        Give every word a diagonal metric of its own, which :class:`JointClassifier` trains: that is
-        learned aggregation [3]_. All metrics are `scale_` before that. The sum is divided by the
-        number of descriptors.
+        Give every word a diagonal metric of its own, which :class:`JointClassifier` trains; this is
+        learned aggregation [3]_. Before training, all metrics equal `scale_`. The sum is divided by
+        the number of descriptors.
     moments : {1, 2}, default=1
-        2 adds the sums of the squared residuals, another D K numbers: with soft assignment the
-        simple form of NetFV [4]_.
+        2 adds the sums of the squared residuals, another D K numbers. With soft assignment, this is
+        the simple form of NetFV [4]_.
     normalize : {"power-l2", "intra", "l2"}, default="power-l2"
-        "power-l2" takes signed square roots and scales to unit length, "intra" scales the residuals
-        of each word to unit length and then the whole [5]_, "l2" scales alone, and None leaves the
-        sums as they are.
+        "power-l2" takes signed square roots and scales to unit length; "intra" scales the residuals
+        of each word to unit length and then the whole [5]_; "l2" only scales the whole. None does
+        not normalise.
     codebook : estimator or array of shape (n_components, n_features), default=None
-        The centres, or a clusterer of scikit-learn that finds ``cluster_centers_``, such as
-        :class:`sklearn.cluster.KMeans` or :class:`sklearn.cluster.MiniBatchKMeans`. Fitted, it is
-        used as it is; not fitted, a clone is fitted. As cloning (by pipelines and searches) makes a
-        fitted one unfitted, wrap it in :class:`sklearn.frozen.FrozenEstimator` there, or pass its
-        centres. With it, `n_components` is not used. By default k-means of our own.
+        The centres, or a scikit-learn clusterer that finds ``cluster_centers_``, such as
+        :class:`sklearn.cluster.KMeans` or :class:`sklearn.cluster.MiniBatchKMeans`. If it is
+        fitted, it is used as it is; otherwise a clone is fitted. Pipelines and searches clone their
+        steps, and a clone is not fitted: wrap a fitted clusterer in
+        :class:`sklearn.frozen.FrozenEstimator` there, or pass its centres. With a codebook,
+        `n_components` is not used. By default, built-in k-means finds the words.
     max_descriptors : int, default=None
-        Find the words among so many descriptors, drawn at random; by default among
+        Find the words among this many descriptors, drawn at random; by default among
         ``max(20000, 256 * n_components)``.
     n_jobs : int, default=None
         Number of threads; None for 1, -1 for all cores. It does not change the result.
@@ -66,7 +67,7 @@ class VLADEncoder(WordsEncoder):
         "cpu", "cuda", "cuda:<index>", "cuda:all" or "auto", or several devices in a list;
         by default where the descriptors are.
     random_state : int, RandomState instance or None, default=None
-        Of the draw and of k-means.
+        Seed of the draw and of k-means.
 
     Attributes
     ----------
@@ -80,15 +81,15 @@ class VLADEncoder(WordsEncoder):
 
     See Also
     --------
-    BagOfWordsEncoder : How many descriptors a word has, and no more.
-    FisherVectorEncoder : A mixture in place of the words: variances and weights beside the means.
+    BagOfWordsEncoder : Only counts the descriptors of each word.
+    FisherVectorEncoder : A mixture instead of words, with variances and weights besides means.
     JointClassifier : Trains the words for the labels.
 
     Notes
     -----
-    A word that no descriptor of a bag is assigned to has zeros, also after normalisation.
-    Distances are computed in float64 where assignment is hard, whatever the descriptors: which of
-    two words is nearer is not left to rounding, and of those equally near the first is taken.
+    A word to which no descriptor of a bag is assigned gets zeros, also after normalisation. With
+    hard assignment, distances are always computed in float64, so that rounding does not decide
+    which of two words is nearer. If two words are equally near, the first is taken.
 
     References
     ----------

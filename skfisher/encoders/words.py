@@ -80,8 +80,8 @@ class WordsEncoder(CodebookEncoder):
     def partial_fit(self, X, y=None):
         """Take one step of mini-batch k-means with a batch of bags.
 
-        The first batch chooses the start and needs `n_components` descriptors; the more it has, the
-        better. Each word is at the mean of all descriptors that it was ever given.
+        The first batch determines the start and needs at least `n_components` descriptors; the more
+        it has, the better. Each word is the mean of all descriptors ever assigned to it.
 
         Parameters
         ----------
@@ -155,8 +155,8 @@ class WordsEncoder(CodebookEncoder):
 
     def _why_not_finite(self, bags, i):
         return (
-            f"X[{i}] has a descriptor so far from all words that its encoding is no "
-            f"{float_dtype(bags.dtype)} number. Is it a fill value? Drop it, or pass float64."
+            f"X[{i}] has a descriptor so far from all words that its encoding overflows "
+            f"{float_dtype(bags.dtype)}. Is it a fill value? Drop it, or pass float64."
         )
 
     @property

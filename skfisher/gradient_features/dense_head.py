@@ -211,7 +211,7 @@ class DenseHead:
         """Return the factors of the per-sample gradients of one layer, not normalised.
 
         ``np.hstack([activations, errors])`` is what ``network="precomputed"`` takes: for a large
-        network extract the factors once, whatever the cross-validation that follows.
+        network, extract the factors once, before cross-validation.
 
         Parameters
         ----------
@@ -232,7 +232,7 @@ class DenseHead:
         ------
         ValueError
             For a layer out of range, samples of another width than the first layer, a temperature
-            that is not positive, a target that is no label distribution, and for samples whose
+            that is not positive, a target that is not a label distribution, and for samples whose
             outputs are not finite.
         """
         X = as_dense(X)

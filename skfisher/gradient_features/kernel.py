@@ -29,20 +29,21 @@ class GradientFeatureKernel(GradientFeatures):
     ``GradientFeatureKernel(FrozenEstimator(network))``, or pass a :class:`DenseHead` or a PyTorch
     module, which are always taken as they are.
 
-    The gradient of a loss by a weight matrix is, for one sample, the outer product of what enters
-    the layer, :math:`x`, and the error that comes back to it, :math:`e`. The kernel between two
-    gradients is exact and needs the two factors alone:
+    For one sample, the gradient of a loss with respect to a weight matrix is the outer product of
+    the input of the layer, :math:`x`, and the error that comes back to it, :math:`e`. The kernel
+    between two gradients is exact and needs only the two factors:
 
     .. math:: K(i, j) = \langle x_i e_i^\top, x_j e_j^\top \rangle_F
               = \langle x_i, x_j \rangle \, \langle e_i, e_j \rangle
 
-    `fit` keeps the factors of the training samples, `transform` returns the kernel of its samples
-    against them: what ``SVC(kernel="precomputed")`` takes, in a pipeline. It also serves as
-    ``SVC(kernel=GradientFeatureKernel(FrozenEstimator(network)))``, which computes the factors of
-    the training samples again at every call.
+    `fit` keeps the factors of the training samples. `transform` returns the kernel between its
+    samples and the training samples, which ``SVC(kernel="precomputed")`` takes in a pipeline. The
+    estimator can also be used as ``SVC(kernel=GradientFeatureKernel(FrozenEstimator(network)))``,
+    which computes the factors of the training samples again at every call.
 
-    It is no better than activations by itself: with few source classes it is worse. Compare it to
-    a kernel of the activations, in one grid search; see the user guide for what was measured.
+    The kernel by itself is no better than activations, and with few source classes it is worse.
+    Compare it with a kernel of the activations in one grid search; the user guide reports
+    measurements.
 
     Parameters
     ----------
@@ -58,13 +59,13 @@ class GradientFeatureKernel(GradientFeatures):
         - g` of the logits y:
 
         - "auto": "jacobian" with fewer than 15 outputs or a regression network, else "uniform".
-        - "uniform": no label at all, as in [1]_. Wants many outputs.
+        - "uniform": no label at all, as in [1]_. Needs many outputs.
         - "none": zeros.
-        - an array: the same distribution for all samples, class priors say.
-        - a callable: maps logits of shape (n, n_outputs) to distributions of that shape.
+        - an array: the same distribution for all samples, such as class priors.
+        - a callable that maps logits of shape (n, n_outputs) to distributions of that shape.
         - "jacobian": no loss. The gradient of every output in place of one error, summed in the
           kernel: the empirical neural tangent kernel of the layer [2]_. For the last hidden layer
-          it costs the same, below it one pass for each output.
+          this costs the same; for layers below, it takes one pass for each output.
     temperature : float, default=2.0
         The :math:`\tau` above. ``np.inf`` means centred logits. Not used by "jacobian".
     normalize : bool, default=True
@@ -72,28 +73,28 @@ class GradientFeatureKernel(GradientFeatures):
     activations : bool, default=False
         Add the kernel of the layer's own output, as in [3]_; the result is the mean of the two.
     bias : bool, default=False
-        Include the gradient by the bias vector: one more activation, always 1.
+        Include the gradient with respect to the bias vector: one more activation, always 1.
     n_activations : int, default=None
         With ``network="precomputed"``: how many of the first columns of X are activations.
     max_outputs : int, default=64
         With ``target="jacobian"`` and a layer below the last hidden one: networks with more outputs
         use this many random sign combinations of outputs, which is unbiased.
     batch_size : int, default=1024
-        Samples that pass through the network at a time on a GPU. On the CPU these are 256, in every
-        thread.
+        Number of samples that pass through the network at a time on a GPU. On the CPU it is 256, in
+        every thread.
     device : str, default=None
         None to work where X is, "cpu", "cuda", "cuda:1" or "auto". The kernel comes back where X
         is; factors are kept on the host.
     random_state : int, RandomState instance or None, default=0
-        For the sign combinations of `max_outputs`. A fixed draw by default, so that kernels of two
-        calls agree.
+        Seed of the sign combinations of `max_outputs`. It is fixed by default, so that kernels of
+        two calls agree.
 
     Attributes
     ----------
     head_ : DenseHead
-        The network as arrays. Not with "precomputed".
+        The network as arrays. Not set with "precomputed".
     network_ : estimator
-        The network trained in `fit`; not if it was pretrained.
+        The network trained in `fit`. Not set if it was pretrained.
     factors_ : list of tuples of arrays
         The training samples: for each layer ``(activations, errors)``, followed by ``(outputs,)``
         with ``activations=True``. Below the last hidden layer "jacobian" keeps slopes in place of
@@ -139,8 +140,8 @@ class GradientFeatureKernel(GradientFeatures):
     matrix products, n n_train (n_in + n_out) multiplications; memory is the result and, in every
     thread, a block of at most 4 million of its entries.
 
-    On the CPU as many threads as BLAS may use take samples and rows of the result in blocks of a
-    fixed size: the number of threads and `batch_size` change no bit.
+    On the CPU, as many threads as BLAS may use work on samples and rows of the result in blocks of
+    a fixed size: the number of threads and `batch_size` do not change a bit of the result.
 
     References
     ----------

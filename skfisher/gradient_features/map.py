@@ -50,11 +50,11 @@ class GradientFeatureMap(GradientFeatures):
     network : estimator, FrozenEstimator, DenseHead, torch.nn.Module or "precomputed"
         As in :class:`GradientFeatureKernel`.
     n_components : int, default=1024
-        Length of the features. "spectral" gives fewer where fewer make the map exact.
+        Length of the features. "spectral" gives fewer if fewer make the map exact.
     method : {"spectral", "tensor_sketch"}, default="spectral"
         "spectral" rotates activations and errors to their uncentred principal axes, learned in
-        `fit`, and keeps the pairs of axes with most energy. "tensor_sketch" [1]_ learns nothing of
-        the samples and needs many times the components for the same error.
+        `fit`, and keeps the pairs of axes with most energy. "tensor_sketch" [1]_ learns nothing
+        from the samples and needs many times the components for the same error.
     layer : int or list of int, default=-2
         Index of the weight matrix, or several. This and the next parameters are those of
         :class:`GradientFeatureKernel`.
@@ -67,7 +67,7 @@ class GradientFeatureMap(GradientFeatures):
     activations : bool, default=False
         Add the layer's own output.
     bias : bool, default=False
-        Include the gradient by the bias vector.
+        Include the gradient with respect to the bias vector.
     n_activations : int, default=None
         With ``network="precomputed"``: how many of the first columns of X are activations.
     max_outputs : int, default=1
@@ -75,20 +75,21 @@ class GradientFeatureMap(GradientFeatures):
         of ``target="jacobian"`` below the last hidden layer that many times as wide, and the
         matrix that "spectral" decomposes too.
     batch_size : int, default=1024
-        Samples that pass through the network at a time on a GPU. On the CPU these are 256, or 1024
-        in `fit`, in every thread.
+        Number of samples that pass through the network at a time on a GPU. On the CPU it is 256, or
+        1024 in `fit`, in every thread.
     device : str, default=None
         None to work where X is, "cpu", "cuda", "cuda:1" or "auto".
     random_state : int, RandomState instance or None, default=0
-        For the sketch, and the sign combinations of `max_outputs`.
+        Seed of the sketch, and of the sign combinations of `max_outputs`.
 
     Attributes
     ----------
     n_components_ : int
         Length of the features.
     energies_ : array of shape (n_components,)
-        "spectral": mean squared value of each feature, were the two factors uncorrelated. With
-        ``normalize=True`` they add up to the share of the kernel's diagonal that the map keeps.
+        "spectral": mean squared value that each feature would have if the two factors were
+        uncorrelated. With ``normalize=True``, the energies add up to the share of the kernel's
+        diagonal that the map keeps.
     axes_ : list of (array of shape (n_in, r), array of shape (n_out, s))
         "spectral": the axes of activations and errors, for each part of the kernel.
     pairs_ : list of (array, array)

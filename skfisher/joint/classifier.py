@@ -15,22 +15,21 @@ __all__ = ["JointClassifier"]
 class JointClassifier(JointEstimator):
     r"""An encoder and a linear classifier, with features and encoder trained for the labels.
 
-    Each descriptor is whitened, clipped and mapped, :math:`h = \tanh(W z + b)`; the encoder
-    turns bags of mapped descriptors into vectors. These are normalised by power and length, or as
-    the encoder's `normalize` says where that is "l2" or "intra", and centred. Training begins with
-    the frozen model, kept as `baseline_`: the encoder as it is without labels, and a linear
-    classifier. From there the loss goes downhill by everything at once, and a classifier with the
-    same C is fitted to the learnt encodings.
+    Each descriptor is whitened, clipped and mapped, :math:`h = \tanh(W z + b)`; the encoder turns
+    bags of mapped descriptors into vectors. These are normalised by power and length, or as the
+    encoder's `normalize` says if that is "l2" or "intra", and centred. Training starts from the
+    frozen model, kept as `baseline_`: the encoder as fitted without labels, and a linear
+    classifier. Gradient descent then trains everything at once, and a classifier with the same C is
+    fitted to the learnt encodings.
 
-    :class:`JointFisherSVC` is the same for Fisher vectors, with the parameters of their mixture
+    :class:`JointFisherSVC` does the same for Fisher vectors, with the parameters of their mixture
     in one place.
 
     Parameters
     ----------
     encoder : estimator
-        An encoder whose `pooling` returns a pooling layer, such as
-        :class:`FisherVectorEncoder`. It is cloned, and gets mapped descriptors; where and in how
-        many threads it works is said here.
+        An encoder whose `pooling` returns a pooling layer, such as :class:`FisherVectorEncoder`. It
+        is cloned, and gets mapped descriptors; its `device` and `n_jobs` are those given here.
     feature_map : {"tanh", "linear", "identity"}, default="tanh"
         Map of the whitened descriptors. "identity" leaves them as they are.
     map_init : {"identity", "xavier", "random"}, default="identity"
@@ -58,29 +57,29 @@ class JointClassifier(JointEstimator):
         Groups that descent trains: "features", "classifier" and those of the encoder, "mixture"
         for Fisher vectors. By default all of them.
     loss : str, default="squared_hinge"
-        What descent minimises: "squared_hinge", "hinge", "quadratic", "log_loss", or one of the
-        signals "linear" and "dual", as for :class:`JointFisherSVC`. The first classifier and the
-        last are linear SVMs, or for "log_loss" a logistic regression.
+        The loss that descent minimises: "squared_hinge", "hinge", "quadratic", "log_loss", or one
+        of the signals "linear" and "dual", as for :class:`JointFisherSVC`. The first classifier and
+        the last are linear SVMs, or for "log_loss" a logistic regression.
     solver : {"adam", "sgd", "natural", "structured_natural", "line_search"}, default="adam"
-        As for :class:`JointFisherSVC`; the last three need encoders that have a metric, or a way
-        back to their constraints.
+        As for :class:`JointFisherSVC`. "structured_natural" is "natural" with a metric for the map,
+        too. Both need an encoder that knows its Fisher information; "line_search" needs one that
+        can be projected back to its constraints.
     sampling : {"uniform", "loss"} or sampler, default="uniform"
-        "uniform" takes every bag once an epoch; "loss" draws bags in proportion to losses that a
-        small model predicts, as :class:`LossSampling` does, which can be given itself with other
-        settings.
+        "uniform" takes every bag once per epoch; "loss" draws bags in proportion to losses that a
+        small model predicts. Pass a :class:`LossSampling` to change its settings.
     learning_rate : float or dict, default=1e-2
-        A rate, or one for each group that `train` may name, 1e-2 for those that are not named; 0
-        leaves them. With "line_search" the first step to try.
+        A rate, or a dict with one for each group that `train` may name, 1e-2 for those that are not
+        named; 0 leaves a group untrained. With "line_search", the first step to try.
     schedule : {"cosine", "constant"}, default="cosine"
         "cosine" lowers the rate to 0 over the epochs.
     clip_norm : float, default=1.0
-        Bound of the norm of the gradient; None for none.
+        Upper bound on the norm of the gradient; None for no bound.
     batch_size : int, default=32
-        Bags in a step.
+        Number of bags in a step.
     max_iter : int, default=20
-        Epochs. With 0 the model stays frozen.
+        Number of epochs. With 0, the model stays frozen.
     max_descriptors : int, default=None
-        Take a random subset of so many descriptors of every bag in each step.
+        Take a random subset of this many descriptors of every bag in each step.
     C : float, default=1.0
         Inverse strength of regularisation of the first classifier and the last.
     alpha : float, default=None
@@ -95,19 +94,19 @@ class JointClassifier(JointEstimator):
     n_iter_no_change : int, default=10
         Epochs to wait.
     warm_start : bool, default=False
-        Go on from the previous fit: with the remaining epochs after an interrupt, else
-        with `max_iter` more.
+        Continue the previous fit: with the remaining epochs after an interrupt, else with
+        `max_iter` more.
     class_weight : dict or "balanced", default=None
         Weights of classes. "balanced" gives the two sides of every decision equal weight.
     verbose : int, default=0
-        Print a line an epoch.
+        Print a line per epoch.
     n_jobs : int, default=None
         Number of threads; it does not change the result.
     device : str or list of str, default=None
         "cpu", "cuda", "cuda:<index>", "cuda:all" or "auto", or several devices in a list;
         by default where the descriptors are.
     random_state : int, RandomState instance or None, default=None
-        Of the encoder's start, the map, the batches and the classifiers.
+        Seed of the encoder's start, the map, the batches and the classifiers.
 
     Attributes
     ----------
@@ -124,13 +123,13 @@ class JointClassifier(JointEstimator):
     axes_ : ndarray of shape (n_features, n_whitened)
         The whitening, ``(x - center_) @ axes_``.
     weights_, means_, variances_ : ndarrays
-        For Fisher vectors, the mixture of mapped descriptors; for other encoders, what these
-        have learnt, under names of their own.
+        For Fisher vectors, the mixture of mapped descriptors; for other encoders, their own learnt
+        attributes.
     baseline_ : JointClassifier
         The frozen model.
     history_ : dict of lists
-        As of :class:`JointFisherSVC`; with ``sampling="loss"`` also "effective_sample_size" and
-        "loss_correlation", of predicted and true losses.
+        As for :class:`JointFisherSVC`; with ``sampling="loss"``, also "effective_sample_size" and
+        "loss_correlation", the correlation of predicted and true losses.
     n_iter_ : int
         Epochs trained.
     best_iter_ : int

@@ -34,7 +34,7 @@ class JointFisherSVC(JointEstimator):
     Parameters
     ----------
     n_components : int, default=16
-        Number of Gaussians, K. The gain is largest where they are few.
+        Number of Gaussians, K. Training gains most when they are few.
     feature_map : {"tanh", "linear", "identity"}, default="tanh"
         Map of the whitened descriptors. "identity" leaves them as they are.
     map_init : {"identity", "xavier", "random"}, default="identity"
@@ -53,30 +53,32 @@ class JointFisherSVC(JointEstimator):
     train : sequence of {"features", "mixture", "classifier"}, default=all of them
         What is trained in the second phase.
     loss : str, default="squared_hinge"
-        What descent minimises: "squared_hinge", "hinge", "log_loss"; "quadratic",
-        :math:`(1 - y f)^2`, which also pulls back what is beyond the margin; or a signal to send
-        back, "linear", minus the label as in [1]_, or "dual", minus the label times its dual
-        variable, with which the SVM is fitted anew every epoch. Every SVM has the hinge
-        loss for "hinge" and the squared hinge loss for all others; with "log_loss" a logistic
-        regression takes its place, for `predict_proba`.
+        The loss that descent minimises: "squared_hinge", "hinge", "log_loss" or "quadratic",
+        :math:`(1 - y f)^2`, which also pulls back what is beyond the margin. Or a signal to send
+        back instead of a gradient: "linear" is minus the label, as in [1]_; "dual" is minus the
+        label times its dual variable, for which the SVM is fitted anew every epoch. Every SVM has
+        the hinge loss for "hinge" and the squared hinge loss for all others; with "log_loss", a
+        logistic regression takes its place and provides `predict_proba`.
     solver : {"adam", "sgd", "natural", "line_search"}, default="adam"
-        "sgd" has momentum 0.9; "natural" divides the mixture's gradients by its Fisher
-        information; "line_search" trains the mixture alone, by projected gradient
-        steps on all bags, and fits the SVM anew before each, as in [2]_: `schedule`,
-        `clip_norm`, `max_descriptors` and `weight_map` mean nothing to it and must be left alone.
+        "sgd" has momentum 0.9; "natural" divides the mixture's gradients by its Fisher information;
+        "line_search" trains the mixture alone, by projected gradient steps on all bags, and fits
+        the SVM anew before each, as in [2]_: `schedule`, `clip_norm`, `max_descriptors` and
+        `weight_map` have no meaning for it and must keep their defaults.
     learning_rate : float or dict, default=1e-2
-        A rate, or one for each of "features", "mixture" and "classifier", 1e-2 for those that
-        are not named; 0 leaves them. With "line_search" the first step to try.
+        A rate, or a dict with one for each of "features", "mixture" and "classifier", 1e-2 for
+        those that are not named; 0 leaves a part untrained. With "line_search", the first step to
+        try.
     schedule : {"cosine", "constant"}, default="cosine"
         "cosine" lowers the rate to 0 over the epochs.
     clip_norm : float, default=1.0
-        Bound of the norm of the gradient; None for none.
+        Upper bound on the norm of the gradient; None for no bound.
     batch_size : int, default=32
-        Bags in a step.
+        Number of bags in a step.
     max_iter : int, default=20
-        Epochs. Few bags want more: 40 for 500, 15 for 2000. With 0 the model stays frozen.
+        Number of epochs. Few bags need more: 40 for 500, 15 for 2000. With 0, the model stays
+        frozen.
     max_descriptors : int, default=None
-        Take a random subset of so many descriptors of every bag in each step.
+        Take a random subset of this many descriptors of every bag in each step.
     C : float, default=1.0
         Inverse strength of regularisation of the SVM, in the first phase and the last.
     alpha : float, default=None
@@ -84,23 +86,23 @@ class JointFisherSVC(JointEstimator):
     multi_class : {"shared", "ovr"}, default="shared"
         One map and mixture for all classes, or one for each class against the rest [1]_.
     weight_map : {"softmax", "sigmoid"}, default="softmax"
-        Free parameters of the mixture's weights; "sigmoid" is that of [1]_.
+        Function that keeps the mixture's weights positive; "sigmoid" is that of [1]_.
     variance_floor : float, default=1e-2
-        Smallest variance in EM, as a share of the global variance of its dimension; a tenth of
-        it in training.
+        Smallest variance in EM, as a share of the global variance of its dimension. In training,
+        the floor is a tenth of it.
     mixture : estimator, default=None
-        A :class:`DiagonalGaussianMixture` or diagonal
-        :class:`~sklearn.mixture.GaussianMixture`. Not fitted, a clone is fitted to the mapped
-        descriptors; fitted, it is where training starts. `n_components` is not used then.
-        By default clusters by k-means and two iterations of EM: encodings by mixtures that EM has
-        run to the end for are worse, before training and after.
+        A :class:`DiagonalGaussianMixture` or diagonal :class:`~sklearn.mixture.GaussianMixture`. If
+        it is not fitted, a clone is fitted to the mapped descriptors; if it is fitted, training
+        starts from it. `n_components` is then not used. By default, the mixture is fitted by
+        k-means and two iterations of EM: a mixture that EM has fitted to convergence gives worse
+        encodings, before training and after.
     power : float, default=0.5
         Exponent of the power normalisation.
     power_eps : float, default=1e-4
         Entries below this size are not raised to the power but scaled, so that the gradient
         stays finite; None for the exact power.
     include_weights : bool, default=True
-        Whether the gradients by the mixture's weights are part of the encodings.
+        Whether the gradients with respect to the mixture's weights are part of the encodings.
     early_stopping : bool, default=False
         Stop when the loss on bags held back has not fallen for `n_iter_no_change` epochs, and
         go back to the epoch where it was lowest.
@@ -109,20 +111,20 @@ class JointFisherSVC(JointEstimator):
     n_iter_no_change : int, default=10
         Epochs to wait.
     warm_start : bool, default=False
-        Go on from the previous fit: with the remaining epochs after an interrupt, else
-        with `max_iter` more.
+        Continue the previous fit: with the remaining epochs after an interrupt, else with
+        `max_iter` more.
     class_weight : dict or "balanced", default=None
         Weights of classes in losses and SVMs. "balanced" gives the two sides of every
         decision equal weight.
     verbose : int, default=0
-        Print a line an epoch.
+        Print a line per epoch.
     n_jobs : int, default=None
         Number of threads; it does not change the result.
     device : str or list of str, default=None
         "cpu", "cuda", "cuda:<index>", "cuda:all" or "auto", or several devices in a list;
         by default where the descriptors are.
     random_state : int, RandomState instance or None, default=None
-        Of the mixture's start, the map, the batches and the SVM.
+        Seed of the mixture's start, the map, the batches and the SVM.
 
     Attributes
     ----------
@@ -130,7 +132,7 @@ class JointFisherSVC(JointEstimator):
     intercept_ : ndarray of shape (n_classes,) or (1,)
         The SVM of the last phase.
     network_coef_, network_intercept_ : ndarrays
-        The same before the last phase.
+        The classifier before the last phase.
     classes_ : ndarray of shape (n_classes,)
     weights_ : ndarray of shape (n_components,)
     means_ : ndarray of shape (n_components, n_mapped)
@@ -167,14 +169,14 @@ class JointFisherSVC(JointEstimator):
     Decision values of several classes are one against the rest. ``y`` may also hold label
     indicators of shape (n_bags, n_labels), for tasks with several labels per bag.
 
-    An interrupted `fit` leaves the last finished epoch, usable; with `warm_start` the next
-    `fit` on the same bags goes on as if nothing had happened.
+    After an interrupt, the model is that of the last finished epoch, and usable; with `warm_start`,
+    the next `fit` on the same bags continues as if nothing had happened.
 
-    Whitened descriptors, those of `X_val` too, are kept for all epochs where they take less than
-    a quarter of scikit-learn's ``working_memory`` (256 MiB by default), else computed anew for
-    every batch, so that bags on a memory map may be larger than memory.
+    Whitened descriptors, including those of `X_val`, are kept for all epochs if they take less than
+    a quarter of scikit-learn's ``working_memory`` (256 MiB by default). Otherwise they are computed
+    anew for every batch, so bags on a memory map may be larger than memory.
 
-    A weight of `history_` below about 0.01 is a sign of a mixture that collapses.
+    A smallest weight in `history_` below about 0.01 is a sign that the mixture is collapsing.
 
     References
     ----------
@@ -281,18 +283,18 @@ class JointFisherSVC(JointEstimator):
     def wieschollek(cls, n_components=32, **parameters):
         """Return the estimator set up as Wieschollek, Groh and Lensch (2017) describe theirs.
 
-        A map and a mixture for each class, plain gradient steps of 1e-4 along minus the label
-        times the classifier, batches of 24 bags and 10,000 descriptors, an SVM fitted anew
-        every epoch. The inverse of the random first map is large, and so are its gradients, and
-        the classes have fewer positive bags than negative ones: where the model ends below
-        its start, as a warning tells, ``map_init="identity"`` starts at the same features
-        without that inverse, and ``class_weight="balanced"`` evens out the signal.
+        It has a map and a mixture for each class, plain gradient steps of 1e-4 along minus the
+        label times the classifier, batches of 24 bags and 10,000 descriptors, and an SVM fitted
+        anew every epoch. The inverse of the random first map is large, and so are its gradients,
+        and the classes have fewer positive bags than negative ones. If a warning says that the
+        model ended below its start, ``map_init="identity"`` starts at the same features without
+        that inverse, and ``class_weight="balanced"`` evens out the signal.
 
         Parameters
         ----------
         n_components : int, default=32
         **parameters
-            Any others, in place of the paper's.
+            Other parameters, which replace those of the paper.
 
         Returns
         -------
@@ -318,7 +320,7 @@ class JointFisherSVC(JointEstimator):
         ----------
         n_components : int, default=32
         **parameters
-            Any others, in place of the paper's.
+            Other parameters, which replace those of the paper.
 
         Returns
         -------

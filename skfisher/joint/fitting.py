@@ -40,8 +40,8 @@ class JointEstimator(JointDescent, ClassifierMixin, BagEstimator):
             Every epoch reads all descriptors of :class:`ShardedBags`, batch by batch.
         y : array-like of shape (n_bags,), or label indicators of shape (n_bags, n_labels)
         sample_weight : array-like of shape (n_bags,), default=None
-            How often each bag counts, in descent and in every classifier. What is found without
-            labels, whitening and the first mixture, is found on bags repeated in proportion.
+            How often each bag counts, in descent and in every classifier. Whitening and the first
+            mixture, which are fitted without labels, are fitted to bags repeated in proportion.
         X_val : bags, default=None
             Bags to validate with after every epoch, such as speakers or places that `X` does
             not have, in place of a random part of `X`. The steps of a pipeline before this one
@@ -52,7 +52,7 @@ class JointEstimator(JointDescent, ClassifierMixin, BagEstimator):
         Returns
         -------
         self : object
-            After an interrupt it holds the last finished epoch.
+            After an interrupt, it holds the last finished epoch.
         """
         again = self.warm_start and hasattr(self, "coef_")
         if not again:
@@ -84,14 +84,14 @@ class JointEstimator(JointDescent, ClassifierMixin, BagEstimator):
         """Pass once over a part of the bags.
 
         The first call fits the frozen model to its bags, so it should have many. The rate is
-        constant and the last classifier is not fitted: `coef_` is what descent arrives at.
+        constant and the last classifier is not fitted: `coef_` is the result of descent.
 
         Parameters
         ----------
         X : Bags, list of arrays of shape (n_descriptors, n_features), or array
         y : array-like of shape (n_bags,), or label indicators of shape (n_bags, n_labels)
         classes : array-like of shape (n_classes,), default=None
-            All classes that will ever come; needed in the first call.
+            All classes that any call will pass; needed in the first call.
         sample_weight : array-like of shape (n_bags,), default=None
             As for `fit`.
 

@@ -124,7 +124,7 @@ class FittedJointModel(TransformerMixin):
         Returns
         -------
         decision : ndarray of shape (n_bags, n_classes), or (n_bags,) for two classes
-            Positive for the class, for the second one of two.
+            Positive for the class; with two classes, for the second.
         """
         bags, decision = self._decision(X)
         return asarray(decision[:, 0] if self._kind == "binary" else decision, like=bags.values)
@@ -162,8 +162,8 @@ class FittedJointModel(TransformerMixin):
         Returns
         -------
         probabilities : ndarray of shape (n_bags, n_classes)
-            Rows sum to 1; for label indicators, each entry is the probability of its label.
-            With ``multi_class="ovr"`` those of separate models, scaled to sum to 1.
+            Rows sum to 1; for label indicators, each entry is the probability of its label. With
+            ``multi_class="ovr"``, those of separate models, scaled to sum to 1.
         """
         bags, decision = self._decision(X)
         return asarray(self._probabilities(decision), like=bags.values)
@@ -204,7 +204,7 @@ class FittedJointModel(TransformerMixin):
         Parameters
         ----------
         input_features : None
-            Ignored: encodings are of mapped descriptors.
+            Ignored, since encodings are of mapped descriptors.
 
         Returns
         -------

@@ -374,7 +374,7 @@ def affine_map(transformer, width, name):
     found = x @ weight + bias
     if not np.allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()):
         raise ValueError(
-            f"{name}={transformer!r} is no linear map, so that there is no gradient through it: "
+            f"{name}={transformer!r} is not a linear map, so there is no gradient through it: "
             "take PCA, TruncatedSVD, or another transformer that is linear."
         )
     return np.ascontiguousarray(weight.T), bias

@@ -33,11 +33,11 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
               + C \sum_i \max(0, 1 - y_i \theta^\top x_i)^2,
 
     the problem that :class:`sklearn.svm.LinearSVC` solves, with the intercept as the weight of a
-    constant feature. It is solved by dual coordinate ascent [1]_ [2]_ for all classes at once;
-    where samples are fewer than features, from the products of samples alone, so that the number
-    of features hardly matters. Where samples or features are few, some hundred, an interior point
-    method [3]_ takes its place; elsewhere, the ascent hands over to it where it has not converged,
-    and is not about to, after passes that cost half as much.
+    constant feature. It is solved by dual coordinate ascent [1]_ [2]_ for all classes at once; if
+    there are fewer samples than features, it needs only the products of samples, so the number of
+    features hardly matters. With few samples or features, some hundred, an interior point method
+    [3]_ is used instead. Otherwise, the ascent hands over to the interior point method if, after
+    passes that cost half as much, it has not converged and is not about to.
 
     Parameters
     ----------
@@ -50,23 +50,23 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
         Stop when the duality gap of every class, a bound on how much its objective may still fall,
         is below this share of the objective. 0 makes all `max_iter` passes.
     max_iter : int, default=1000
-        Most passes over the samples. The interior point method needs ten to fifty.
+        Maximum number of passes over the samples. The interior point method needs ten to fifty.
     fit_intercept : bool, default=True
         Whether to fit an intercept.
     intercept_scaling : float, default=1.0
         Value of the constant feature, above 0. Its weight is regularised like all others; the
         larger the value, the less so.
     class_weight : dict or "balanced", default=None
-        Factors of C for the samples of a class. "balanced" weights classes inversely to how
-        often they occur, by the weights of their samples. As in LIBLINEAR, where there are more
-        than two classes the factor concerns the classifier of that class alone. For label
-        indicators it is the factor of the samples that bear a label, in the classifier of that
-        label; "balanced" also weights those that do not.
+        Factors of C for the samples of a class. "balanced" weights classes inversely to how often
+        they occur, by the weights of their samples. As in LIBLINEAR, where there are more than two
+        classes the factor concerns the classifier of that class alone. For label indicators, it is
+        the factor of the samples that have a label, in the classifier of that label; "balanced"
+        also weights those that do not have it.
     warm_start : bool, default=False
-        Start from the `duals_` of the last fit, which must have been of as many samples, in the
-        same order. The interior point method only asks whether they are good enough already.
+        Start from the `duals_` of the last fit, which must have had as many samples, in the same
+        order. The interior point method only checks whether they are already good enough.
     random_state : int, RandomState instance or None, default=None
-        Of the order in which the ascent visits samples.
+        Seed of the order in which the ascent visits samples.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
     duals_ : ndarray of shape (n_samples, n_classes) or (n_samples, 1)
         The dual variables, 0 for samples beyond the margin.
     dual_gap_ : float
-        The largest gap of any class, as a share of its objective, but for rounding.
+        The largest gap of any class, as a share of its objective, up to rounding.
     n_iter_ : int
         Passes over the samples.
     n_features_in_ : int
@@ -94,9 +94,9 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
 
     Notes
     -----
-    Made for encodings of unit length, as `PowerL2Normalizer` returns them. Features of very
-    different scales, offsets and large `C` do no harm where samples or features are few; where both
-    are many, they may take very many passes.
+    The estimator is made for encodings of unit length, as `PowerL2Normalizer` returns them.
+    Features of very different scales, offsets and large `C` do no harm where samples or features
+    are few; where both are many, they may take very many passes.
 
     References
     ----------
@@ -166,7 +166,7 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             The classes, or label indicators.
         sample_weight : array-like of shape (n_samples,), default=None
-            Factors of C for each sample, not negative.
+            Factor of C for each sample, not negative.
 
         Returns
         -------
@@ -177,7 +177,7 @@ class LinearSDCA(ClassifierMixin, BagEstimator):
         ValueError
             If there is one class only, if weights are negative or for unknown classes, if
             `warm_start` meets another number of samples or classes, or if squares of features or
-            the sum of costs are no float64 numbers.
+            the sum of costs overflow float64.
         """
         # passes are sequential: they run on the host, wherever the encodings are
         X = check_table(self, to_host(X) if is_cupy(X) else X, reset=True)
@@ -315,12 +315,12 @@ def _check_sizes(X, costs):
     if max(float(X.max()), -float(X.min())) > largest:
         sample, feature = (int(i) for i in np.argwhere(abs(X) > largest)[0])
         raise ValueError(
-            f"X[{sample}] has {X[sample, feature]:.0e} in feature {feature}: its square is no "
-            "float64 number. Rescale the features."
+            f"X[{sample}] has {X[sample, feature]:.0e} in feature {feature}: its square is out "
+            "of the range of float64. Rescale the features."
         )
     with np.errstate(over="ignore"):
         total = costs.sum(axis=0)
     if not np.isfinite(total).all():
         raise ValueError(
-            "C times the weights of all samples is no float64 number: lower C, or the weights."
+            "C times the weights of all samples overflows float64: lower C, or the weights."
         )

@@ -22,10 +22,10 @@ __all__ = ["VLAD", "CompactBilinear", "FisherVector", "SecondOrderPooling"]
 class FisherVector(Pooling):
     r"""Fisher vectors of bags of descriptors, under a mixture that is trained.
 
-    The mixture of K diagonal Gaussians has the free parameters ``weight_logits``, ``means`` and
-    ``log_variances``: weights are their softmax, variances :math:`v = \varepsilon + e^\zeta`.
-    Encodings are those of :class:`skfisher.FisherVectorEncoder`, in its order; let `PowerL2` and
-    ``torch.nn.Linear`` follow.
+    The mixture of K diagonal Gaussians has the unconstrained parameters ``weight_logits``,
+    ``means`` and ``log_variances``: weights are their softmax, variances
+    :math:`v = \varepsilon + e^\zeta`. Encodings are those of :class:`skfisher.FisherVectorEncoder`,
+    in its order. Put `PowerL2` and ``torch.nn.Linear`` after the module.
 
     Parameters
     ----------
@@ -33,13 +33,14 @@ class FisherVector(Pooling):
     n_features : int
         Width of a descriptor.
     include_weights : bool, default=True
-        Whether the gradients by the weights are part of the encodings.
+        Whether the gradients with respect to the weights are part of the encodings.
     max_iter : int, default=2
         Iterations of EM, in `start`.
     variance_floor : float, default=0.3
-        Smallest variance that EM leaves, as a share of the global one; a tenth in training.
+        Smallest variance in EM, as a share of the global variance. In training, the floor is a
+        tenth of it.
     device, dtype
-        Of the parameters.
+        Device and dtype of the parameters.
 
     See Also
     --------
@@ -106,13 +107,14 @@ class FisherVector(Pooling):
 
 
 class VLAD(Pooling):
-    r"""Residuals of descriptors from the centres that they are assigned to, summed: NetVLAD.
+    r"""Summed residuals of descriptors from the centres that they are assigned to: NetVLAD.
 
     .. math:: V_k = \sum_t a_{tk} (x_t - c_k), \qquad a_t = \operatorname{softmax}(W x_t + b)
 
-    Tied, :math:`W = 2 \alpha c` and :math:`b = -\alpha |c|^2`, assignment by distances to the
-    centres that residuals are taken from. Let ``PowerL2(1, None, blocks=module.blocks())`` follow
-    for intra-normalisation, or `PowerL2` for the power.
+    If tied, :math:`W = 2 \alpha c` and :math:`b = -\alpha |c|^2`: descriptors are assigned by their
+    distances to the same centres that residuals are taken from. Put
+    ``PowerL2(1, None, blocks=module.blocks())`` after the module for intra-normalisation, or
+    `PowerL2` for the power.
 
     Parameters
     ----------
@@ -120,15 +122,15 @@ class VLAD(Pooling):
     n_features : int
         Width of a descriptor.
     ratio : float, default=100.0
-        Of the weights of the nearest centre and the second nearest, at the start.
+        Ratio of the weights of the nearest centre and the second nearest, at the start.
     tied : bool, default=False
-        Whether the assignment stays that of distances.
+        Whether assignment keeps depending on the distances to the centres.
     metric : {"diagonal"}, default=None
-        With tied assignment, distances under metrics of the words, which are trained.
+        With tied assignment, each word has a diagonal metric of its own, which is trained.
     moments : {1, 2}, default=1
-        2 adds the squares of the residuals: NetFV in its simple form.
+        2 adds the squares of the residuals, which is NetFV in its simple form.
     device, dtype
-        Of the parameters.
+        Device and dtype of the parameters.
 
     See Also
     --------
@@ -174,7 +176,7 @@ class VLAD(Pooling):
         Raises
         ------
         ValueError
-            For assignment that is not by distances: frozen encoders have no other.
+            If assignment is not by distances, as encoders have no other.
         """
         layer = self._operation.layer
         if not layer.tied or layer.metric is not None:
@@ -215,12 +217,12 @@ class SecondOrderPooling(Pooling):
         Width of a descriptor.
     statistic : {"gaussian", "covariance", "second_moment"}, default="gaussian"
     n_components : int, default=None
-        Project descriptors to so many dimensions, which is trained.
+        Project descriptors to this many dimensions; the projection is trained.
     standardize : bool, default=False
         Divide dimensions by the deviations that `start` finds; by default descriptors stay as they
         are, as those before a network learns its scales.
     device, dtype
-        Of the parameters.
+        Device and dtype of the parameters.
     **settings
         `function`, `power`, `n_iter`, `prescale`, `ridge` and `norm` of
         :class:`skfisher.SecondOrderPooling`: ``function="newton_schulz"`` with
@@ -285,16 +287,16 @@ class CompactBilinear(Pooling):
     Parameters
     ----------
     n_components : int
-        Entries of the sketch.
+        Number of entries of the sketch.
     n_features : int
         Width of a descriptor.
     degree : int, default=2
-        The power that is sketched, or with `gamma` the highest.
+        The power that is sketched, or with `gamma`, the highest.
     gamma : float, default=None
         Sketch the polynomial of a Gaussian kernel of this width, of descriptors of unit length:
         kernel pooling.
     device, dtype
-        Of the module.
+        Device and dtype of the module.
 
     See Also
     --------

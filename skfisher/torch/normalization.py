@@ -19,8 +19,8 @@ class PowerL2(nn.Module):
         Entries below this size are not raised to the power but scaled, so that the gradient
         stays finite; None for the exact power.
     blocks : int tensor of shape (n,), default=None
-        Labels of the columns: those of a label are scaled to unit length first. With a `power`
-        of 1 that is intra-normalisation.
+        Labels of the columns: columns with the same label are first scaled to unit length together.
+        With a `power` of 1, this is intra-normalisation.
 
     References
     ----------

@@ -78,7 +78,7 @@ def _setup(ctx, inputs, output):
 
 def _gradient(ctx, g, _):
     if not ctx.kept:
-        raise RuntimeError("the sums of this pass were not kept, so that there is no gradient.")
+        raise RuntimeError("the sums of this pass were not kept, so there is no gradient.")
     with_x, with_values = ctx.needs_input_grad[0], any(ctx.needs_input_grad[3])
     sums, x, starts, stops, *values = ctx.saved_tensors
     d_x, *found = pool_backward(g, sums, x, starts, stops, values, ctx.name, with_x, with_values)

@@ -54,10 +54,10 @@ class Pooling(nn.Module):
         Parameters
         ----------
         encoder : estimator
-            Of the class that the module is named after, fitted. Its `normalize` is not part of
-            the module: let `PowerL2` follow.
+            A fitted encoder of the class that the module corresponds to. Its `normalize` is not
+            part of the module: put `PowerL2` after it.
         device, dtype
-            Of the parameters.
+            Device and dtype of the parameters.
 
         Returns
         -------
@@ -120,17 +120,17 @@ class Pooling(nn.Module):
         return pooled(rows, starts, stops, self._values(), self._name)
 
     def start(self, batches, *, of=None, seed=0):
-        """Fit the codebook to descriptors, without labels, in the place of the random one.
+        """Fit the codebook to descriptors, without labels, to replace the random one.
 
         Parameters
         ----------
         batches : iterable
-            Of what `forward` takes, or of tuples or lists that begin with it, such as a
+            Batches that `forward` takes, or tuples or lists that begin with one, such as a
             ``DataLoader``.
         of : callable, optional
-            Applied to each batch, such as the network before this module.
+            Function applied to each batch, such as the network before this module.
         seed : int
-            Of the sample of descriptors, and of the fit.
+            Seed of the sample of descriptors, and of the fit.
 
         Returns
         -------

@@ -122,22 +122,22 @@ class LossSampling:
 
     .. math:: p_i \propto \hat L_i + s \, \langle \hat L \rangle, \qquad w_i = (N p_i)^{-k}.
 
-    It is what ``JointClassifier(sampling=...)`` takes where ``sampling="loss"`` is not to have its
-    defaults. Whether it pays depends on how many bags are easy, see the guide.
+    Pass it as ``JointClassifier(sampling=...)`` to change the defaults of ``sampling="loss"``.
+    Whether it pays depends on how many bags are easy: see the guide.
 
     Parameters
     ----------
     bias_exponent : float, default=0.5
-        ``k``. 1 leaves the expected gradient as it is; smaller values attend to hard bags, 0
-        minimises the mean squared loss.
+        The exponent ``k``. With 1, the expected gradient is unchanged; smaller values favour hard
+        bags, and 0 minimises the mean squared loss.
     n_candidate_batches : int, default=4
-        How many batches of bags, drawn uniformly, a batch is drawn from.
+        Number of batches of bags, drawn uniformly, from which a batch is drawn.
     smoothing : float, default=0.1
-        ``s``: share of the mean loss that every predicted loss is raised by.
+        ``s``: share of the mean loss that is added to every predicted loss.
     damping : float, default=1e-3
-        Of the ridge regression, as a share of the mean square of its features.
+        Ridge of the regression, as a share of the mean square of its features.
     decay : float, default=0.99
-        What a batch seen earlier counts, one step later.
+        Factor by which a batch seen earlier counts less with every step.
 
     See Also
     --------

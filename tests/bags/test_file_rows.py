@@ -182,7 +182,7 @@ def test_bad_files_are_named(paths, content, words):
     [
         ([], ValueError, "paths holds no paths"),
         ("a.npy", TypeError, "paths is 'a.npy': pass a list of paths"),
-        (["a.npy"], FileNotFoundError, r"paths\[0\] is 'a\.npy', which is no file"),
+        (["a.npy"], FileNotFoundError, r"paths\[0\] is 'a\.npy', which is not a file"),
         ([1], TypeError, r"paths\[0\] is 1, but"),
         (None, TypeError, "paths is None: pass a list of paths"),
         ({"a.npy"}, TypeError, "paths is a set: pass a list of paths"),

@@ -66,7 +66,7 @@ def test_a_dimension_is_not_constant_for_being_small_beside_others():
 def test_scales_whose_square_is_no_number_are_refused_by_name(scale):
     x, starts, stops = bags_of()
     x[:, 1] *= scale
-    with pytest.raises(ValueError, match="in feature 1: its square is no float64 number"):
+    with pytest.raises(ValueError, match="in feature 1: its square is out of the range of float64"):
         global_moments(Bags(x, starts, stops))
 
 

@@ -241,7 +241,9 @@ def test_a_fill_value_at_transform_is_named(bags):
     encoder = FisherVectorEncoder(2, random_state=0).fit(narrow)
     narrow[5] = narrow[5].copy()
     narrow[5][0, 2] = -3e38
-    with pytest.raises(ValueError, match=r"X\[5\] has a descriptor .*: its square is no float32"):
+    with pytest.raises(
+        ValueError, match=r"X\[5\] has a descriptor .*: its square overflows float32"
+    ):
         encoder.transform(narrow)
     assert np.isfinite(encoder.transform([b.astype(np.float64) for b in narrow])).all()
 

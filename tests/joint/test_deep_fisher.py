@@ -137,7 +137,7 @@ class Square(TransformerMixin, BaseEstimator):
         ({"n_components": (2, 0)}, {}, r"n_components=\(2, 0\): give"),
         ({"projection": LinearDiscriminantAnalysis()}, {}, "projection=Linear.* learns from label"),
         ({"reduction": LinearDiscriminantAnalysis()}, {}, "reduction=Linear.* learns from labels"),
-        ({"reduction": Square()}, {}, r"reduction=Square\(\) is no linear map"),
+        ({"reduction": Square()}, {}, r"reduction=Square\(\) is not a linear map"),
         ({}, {"max_descriptors": 9}, "max_descriptors=9 takes descriptors at random, but DeepFish"),
         ({}, {"solver": "natural"}, "solver='natural' needs information, which DeepFisherPooling"),
         ({}, {"solver": "line_search"}, "solver='line_search' needs slopes and retract"),

@@ -155,7 +155,7 @@ def test_any_scale_gives_finite_models(scale, where, loss):
 @pytest.mark.parametrize("scale", [1e155, 1e160, 1e300])
 def test_features_whose_squares_are_not_finite_are_named(scale):
     x, y = problem("noisy", (40, 6))
-    with pytest.raises(ValueError, match=r"X\[0\] has -?\de\+\d+ in feature 0: its square is no"):
+    with pytest.raises(ValueError, match=r"X\[0\] has -?\de\+\d+ in feature 0: its square is out"):
         LinearSDCA().fit(x * scale, y)
     x[7, 2] = scale
     with pytest.raises(ValueError, match=r"X\[7\] has 1e\+\d+ in feature 2: .* Rescale"):
