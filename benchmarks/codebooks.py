@@ -132,7 +132,7 @@ def parts(data):
     load, _, _ = DATA[data]
     bags, y, splits, transformer = load()
     for fitted, unseen in splits:
-        transform = DescriptorTransformer(clone(transformer))
+        transform = DescriptorTransformer(clone(transformer), random_state=0)
         yield (
             transform.fit_transform(bags[fitted]), y[fitted],
             transform.transform(bags[unseen]), y[unseen],

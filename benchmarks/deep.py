@@ -146,7 +146,7 @@ def train(log, name):
     bags, y, splits, transformer = DATA[name][0]()
     lines, n_epochs = TRAINED[name]
     for split, (fitted, unseen) in enumerate(splits):
-        transform = DescriptorTransformer(clone(transformer))
+        transform = DescriptorTransformer(clone(transformer), random_state=0)
         of_all = transform.fit_transform(bags[fitted], y[fitted]), transform.transform(bags[unseen])
         for label, encoder in lines.items():
             if (name, label, split) in log.runs:
@@ -183,7 +183,7 @@ def run(log, name):
     load, groups = DATA[name]
     bags, y, splits, transformer = load()
     for split, (fitted, unseen) in enumerate(splits):
-        transform = DescriptorTransformer(clone(transformer))
+        transform = DescriptorTransformer(clone(transformer), random_state=0)
         train, test = transform.fit_transform(bags[fitted], y[fitted]), None
         for lines in groups:
             for label, encoder in lines.items():

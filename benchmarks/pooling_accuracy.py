@@ -120,7 +120,7 @@ def scenes():
 def data(bunch, splits, before, C, n_components):
     bags = bunch.data if isinstance(bunch.data, Bags) else Bags.from_list(bunch.data)
     bags = Bags(bags.values.astype(np.float32), bags.starts, bags.stops)
-    before = [DescriptorTransformer(t) for t in (*before, StandardScaler())]
+    before = [DescriptorTransformer(t, random_state=0) for t in (*before, StandardScaler())]
     return Data(bags, bunch.target, list(splits), before, C, n_components)
 
 

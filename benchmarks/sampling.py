@@ -82,7 +82,7 @@ def split_fsdd(seed):
     speakers = np.random.default_rng(seed).permutation(np.unique(data.groups))
     unseen = np.isin(data.groups, speakers[:2])
     bags = Bags.from_list([np.asarray(bag, dtype=np.float32)[:64] for bag in data.data])
-    reduce = DescriptorTransformer(PCA(20, random_state=0)).fit(bags[~unseen])
+    reduce = DescriptorTransformer(PCA(20, random_state=0), random_state=0).fit(bags[~unseen])
     bags = reduce.transform(bags)
     return bags[~unseen], data.target[~unseen], bags[unseen], data.target[unseen]
 
@@ -95,7 +95,7 @@ def split_scenes(seed):
     train, test = train_test_split(
         np.arange(len(sift)), train_size=1000, stratify=images.target, random_state=seed
     )
-    reduce = DescriptorTransformer(PCA(64, random_state=0)).fit(sift[train])
+    reduce = DescriptorTransformer(PCA(64, random_state=0), random_state=0).fit(sift[train])
     train_bags, test_bags = reduce.transform(sift[train]), reduce.transform(sift[test])
     return train_bags, images.target[train], test_bags, images.target[test]
 
