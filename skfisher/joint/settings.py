@@ -15,7 +15,8 @@ from skfisher.warning import warn_caller
 
 __all__ = ["CONSTRAINTS", "check_settings", "check_split", "recipe_of", "trained_groups"]
 
-# What each parameter may be, whatever the others are; those of the encoder are its own.
+# What each parameter may be, whatever the others are; those of the encoder and of the task are
+# their own.
 CONSTRAINTS = {
     "feature_map": [StrOptions({"tanh", "linear", "identity"})],
     "map_init": [StrOptions({"identity", "xavier", "random"})],
@@ -23,9 +24,6 @@ CONSTRAINTS = {
     "n_features_out": [Interval(Integral, 1, None, closed="left"), None],
     "whiten": ["boolean"],
     "train": [str, list, tuple, set, None],
-    "loss": [
-        StrOptions({"squared_hinge", "hinge", "quadratic", "log_loss", "linear", "dual"}),
-    ],
     "solver": [StrOptions(set(SOLVERS))],
     "learning_rate": [Interval(Real, 0, None, closed="left"), dict],
     "schedule": [StrOptions({"cosine", "constant"})],
@@ -35,14 +33,12 @@ CONSTRAINTS = {
     "max_descriptors": [Interval(Integral, 1, None, closed="left"), None],
     "C": [Interval(Real, 0, None, closed="neither")],
     "alpha": [Interval(Real, 0, None, closed="left"), None],
-    "multi_class": [StrOptions({"shared", "ovr"})],
     "power": [Interval(Real, 0, None, closed="neither")],
     "power_eps": [Interval(Real, 0, None, closed="neither"), None],
     "early_stopping": ["boolean"],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
     "warm_start": ["boolean"],
-    "class_weight": [StrOptions({"balanced"}), dict, None],
     "verbose": ["verbose"],
     "n_jobs": [Integral, None],
     "device": [str, list, tuple, None],
@@ -71,12 +67,13 @@ def trained_groups(train, pooling):
     return tuple(group for group in groups_of(pooling) if group in named)
 
 
-def recipe_of(estimator, pooling, n_bags, seed, *, total_weight=None, n_seen=None):
+def recipe_of(estimator, task, pooling, n_bags, seed, *, total_weight=None, n_seen=None):
     """Return the recipe that the parameters of an estimator ask for.
 
     Parameters
     ----------
-    estimator : JointClassifier or JointFisherSVC
+    estimator : JointEstimator
+    task : Task
     pooling : PoolingLayer
     n_bags : int
         To train on.
@@ -102,7 +99,7 @@ def recipe_of(estimator, pooling, n_bags, seed, *, total_weight=None, n_seen=Non
     alpha = estimator.alpha
     return Recipe(
         train=trained_groups(estimator.train, pooling),
-        loss=estimator.loss,
+        task=task,
         solver=estimator.solver,
         sampler=sampler_of(getattr(estimator, "sampling", "uniform")),
         learning_rate={group: rates.get(group, DEFAULT_RATE) for group in groups_of(pooling)},
@@ -112,20 +109,18 @@ def recipe_of(estimator, pooling, n_bags, seed, *, total_weight=None, n_seen=Non
         max_iter=max(estimator.max_iter, 1),
         max_descriptors=estimator.max_descriptors,
         alpha=1 / (2 * (n_seen if partial else total)) if alpha is None else alpha,
-        C=estimator.C,
         weight_scale=n_bags / total,
         seed=seed,
-        svm_seed=estimator._seeds["svm"],
-        single_label=estimator._kind != "multilabel",
     )
 
 
-def check_settings(estimator, pooling, n_features):
+def check_settings(estimator, task, pooling, n_features):
     """Check what single constraints cannot tell: parameters that are not valid together.
 
     Parameters
     ----------
-    estimator : JointClassifier or JointFisherSVC
+    estimator : JointEstimator
+    task : Task
     pooling : PoolingLayer
     n_features : int
         Width of the descriptors to fit.
@@ -178,9 +173,9 @@ def check_settings(estimator, pooling, n_features):
             f"train={given['train']!r}: set train={of_pooling!r}, or take another solver.",
         ),
         (
-            searches and given["loss"] in ("linear", "dual"),
+            searches and task.alternates,
             "solver='line_search' needs a loss that is bounded below, not "
-            f"{given['loss']!r}: take 'squared_hinge'.",
+            f"{estimator.loss!r}: take 'squared_hinge'.",
         ),
         *(
             (
@@ -236,26 +231,27 @@ def _unused(estimator):
             yield name, getattr(estimator, name), defaults[name].default
 
 
-def check_split(targets, fraction):
+def check_split(strata, n_bags, fraction):
     """Check that a share of the bags, the same of every class, can be held back.
 
     Parameters
     ----------
-    targets : Targets
+    strata : array of shape (n_bags,), or None
+        Classes of the bags, if they have one each.
+    n_bags : int
     fraction : float
 
     Raises
     ------
     ValueError
-        If a class has too few bags for both parts.
+        If there are too few bags, or too few of a class, for both parts.
     """
-    n_bags = len(targets.signs)
     n_test = math.ceil(fraction * n_bags)
     found = f"early_stopping holds bags back: validation_fraction={fraction} of {n_bags} bags is "
     remedy = "pass X_val and y_val, or set early_stopping=False."
     n_least, least = 1, "a bag"
-    if targets.kind != "multilabel":
-        classes, counts = np.unique(targets.labels(targets.signs), return_counts=True)
+    if strata is not None:
+        classes, counts = np.unique(strata, return_counts=True)
         n_least, least = len(classes), f"{len(classes)} bags, one of each class"
         if counts.min() < 2:
             raise ValueError(
