@@ -93,14 +93,12 @@ class JointDescent(JointStart):
 
     def _pass_once(self, chain, problem):
         """Train for one epoch on bags that are not all there are."""
-        state, pooling = self._training, chain.pooling
+        state, pooling, task = self._training, chain.pooling, self._task()
         if state is None or not state.in_parts:  # descent on all bags has another rate
-            course = course_of(self, trained_groups(self.train, pooling))
+            course = course_of(self, trained_groups(self.train, pooling, task))
             state = TrainingState(self._next_seed(), course, [], n_seen=0)
         n_seen = state.n_seen + len(problem.bags)
-        recipe = recipe_of(
-            self, self._task(), pooling, len(problem.bags), state.seed, n_seen=n_seen
-        )
+        recipe = recipe_of(self, task, pooling, len(problem.bags), state.seed, n_seen=n_seen)
         models = [model.of_other_bags() for model in state.models] or [
             recipe.start(parameters) for parameters in self._parameters()
         ]

@@ -55,7 +55,7 @@ class JointEstimator(JointDescent, BagEstimator):
         task = new_task if first else self._task()
         problem, task, factors = read_input(self, X, y, sample_weight, task, first=first)
         if not first:
-            state, train = self._training, trained_groups(self.train, self._pooling())
+            state, train = self._training, trained_groups(self.train, self._pooling(), task)
             in_parts = state is not None and state.in_parts
             check_continues(self, course_of(self, train) if in_parts else None)
         index = resampled(factors)

@@ -64,7 +64,7 @@ def read_all(estimator, X, y, sample_weight, X_val, y_val, task, *, first):
     source = None if validation is None else "X_val"
     course = course_of(
         estimator,
-        trained_groups(estimator.train, estimator._pooling()),
+        trained_groups(estimator.train, estimator._pooling(), task),
         early_stopping=estimator.early_stopping,
         validation="a part of X" if held_back else source,
         n_bags=len(problem.bags),

@@ -9,7 +9,6 @@ import numpy as np
 from skfisher._compat import Interval, StrOptions
 from skfisher.arrays.devices import parse_device
 from skfisher.layers.layer import n_positions_of
-from skfisher.training.objective import CLASSIFIER
 from skfisher.training.recipe import SAMPLERS, SOLVERS, Recipe
 from skfisher.warning import warn_caller
 
@@ -49,9 +48,9 @@ DEFAULT_RATE = 1e-2
 UNUSED_BY_LINE_SEARCH = ("schedule", "clip_norm", "max_descriptors", "weight_map", "sampling")
 
 
-def groups_of(pooling):
+def groups_of(pooling, task):
     """Return the groups that may be trained with a pooling layer, in a fixed order."""
-    return ("features", *pooling.groups, *CLASSIFIER)
+    return ("features", *pooling.groups, task.group)
 
 
 def sampler_of(sampling):
@@ -59,12 +58,12 @@ def sampler_of(sampling):
     return SAMPLERS[sampling] if isinstance(sampling, str) else sampling
 
 
-def trained_groups(train, pooling):
+def trained_groups(train, pooling, task):
     """Return the groups that the parameter `train` names, in a fixed order; None means all."""
     if train is None:
-        return groups_of(pooling)
+        return groups_of(pooling, task)
     named = {train} if isinstance(train, str) else set(train)
-    return tuple(group for group in groups_of(pooling) if group in named)
+    return tuple(group for group in groups_of(pooling, task) if group in named)
 
 
 def recipe_of(estimator, task, pooling, n_bags, seed, *, total_weight=None, n_seen=None):
@@ -87,7 +86,7 @@ def recipe_of(estimator, task, pooling, n_bags, seed, *, total_weight=None, n_se
     """
     rates = estimator.learning_rate
     if not isinstance(rates, dict):
-        rates = dict.fromkeys(groups_of(pooling), rates)
+        rates = dict.fromkeys(groups_of(pooling, task), rates)
     partial = n_seen is not None
     default = inspect.signature(type(estimator)).parameters["batch_size"].default
     if estimator.batch_size > n_bags and estimator.batch_size != default and not partial:
@@ -98,11 +97,11 @@ def recipe_of(estimator, task, pooling, n_bags, seed, *, total_weight=None, n_se
     total = n_bags if total_weight is None else total_weight
     alpha = estimator.alpha
     return Recipe(
-        train=trained_groups(estimator.train, pooling),
+        train=trained_groups(estimator.train, pooling, task),
         task=task,
         solver=estimator.solver,
         sampler=sampler_of(getattr(estimator, "sampling", "uniform")),
-        learning_rate={group: rates.get(group, DEFAULT_RATE) for group in groups_of(pooling)},
+        learning_rate={group: rates.get(group, DEFAULT_RATE) for group in groups_of(pooling, task)},
         schedule="constant" if partial else estimator.schedule,
         clip_norm=estimator.clip_norm,
         batch_size=min(estimator.batch_size, n_bags),
@@ -139,16 +138,17 @@ def check_settings(estimator, task, pooling, n_features):
         )
     n_features -= n_positions
     given = {name: getattr(estimator, name) for name in CONSTRAINTS}
-    named = groups_of(pooling) if given["train"] is None else given["train"]
+    possible = groups_of(pooling, task)
+    named = possible if given["train"] is None else given["train"]
     named = [named] if isinstance(named, str) else list(named)
-    groups = trained_groups(named, pooling)
+    groups = trained_groups(named, pooling, task)
     if given["feature_map"] == "identity":
         groups = tuple(group for group in groups if group != "features")
-    known = ", ".join(repr(group) for group in groups_of(pooling))
+    known = ", ".join(repr(group) for group in possible)
     rates = given["learning_rate"]
     rates = rates if isinstance(rates, dict) else {"learning_rate": rates}
-    unknown = [name for name in named if name not in groups_of(pooling)]
-    unknown_rates = [name for name in rates if name not in (*groups_of(pooling), "learning_rate")]
+    unknown = [name for name in named if name not in possible]
+    unknown_rates = [name for name in rates if name not in (*possible, "learning_rate")]
     missing = [name for name in SOLVERS[given["solver"]].needs if not hasattr(pooling, name)]
     of_pooling = tuple(pooling.groups)
     searches, n_out = given["solver"] == "line_search", given["n_features_out"]
@@ -159,7 +159,7 @@ def check_settings(estimator, task, pooling, n_features):
         (
             not groups,
             f"train={given['train']!r} with feature_map={given['feature_map']!r} names nothing "
-            f"to train: name {' or '.join(map(repr, (*of_pooling, 'classifier')))}, or set "
+            f"to train: name {' or '.join(map(repr, (*of_pooling, task.group)))}, or set "
             "max_iter=0 for the frozen model.",
         ),
         (

@@ -44,6 +44,8 @@ class Classification:
     kind: str | None = None
     classes: np.ndarray | None = None
 
+    group = "classifier"
+
     @property
     def alternates(self):  # noqa: D102 - of the protocol, as all below
         return self.loss in ("linear", "dual")

@@ -9,10 +9,10 @@ from skfisher.bags.bags import Bags
 from skfisher.ops.feature_map import linear_map
 from skfisher.parallel.units import bag_units, cut_bags, sum_units
 
-__all__ = ["CLASSIFIER", "Diverged", "Problem", "batch_gradient"]
+__all__ = ["LINEAR_MODEL", "Diverged", "Problem", "batch_gradient"]
 
-# The group of the classifier's parameters, beside those of the layers.
-CLASSIFIER = {"classifier": ("coef", "intercept")}
+# The parameters of the linear model, beside those of the layers.
+LINEAR_MODEL = ("coef", "intercept")
 
 
 class Diverged(ArithmeticError):
@@ -121,8 +121,8 @@ def _noisy(chain, prepared, noise):
 def trained_names(chain, recipe):
     """Return the names of the parameters that descent has gradients of."""
     names = chain.names(recipe.train)
-    if "classifier" in recipe.train and not recipe.alternates:
-        names += CLASSIFIER["classifier"]
+    if recipe.task.group in recipe.train and not recipe.alternates:
+        names += LINEAR_MODEL
     return names
 
 

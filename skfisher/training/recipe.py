@@ -8,7 +8,7 @@ import numpy as np
 from skfisher.layers.encode import encode_bags
 from skfisher.training.importance import LossSampling
 from skfisher.training.natural_gradient import FeatureMetric, NaturalGradient
-from skfisher.training.objective import CLASSIFIER, Diverged
+from skfisher.training.objective import LINEAR_MODEL, Diverged
 from skfisher.training.optimizers import SGD, Adam, constant, cosine
 from skfisher.training.sampling import Shuffle
 from skfisher.training.task import Task
@@ -74,7 +74,7 @@ class Recipe:
 
     def factors(self, groups):
         """Return learning rates by parameter."""
-        groups = groups | CLASSIFIER
+        groups = groups | {self.task.group: LINEAR_MODEL}
         return {
             name: rate
             for group, rate in self.learning_rate.items()

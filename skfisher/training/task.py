@@ -16,6 +16,10 @@ class Task(Protocol):
     """A kind of targets, and the losses and linear models that go with it."""
 
     @property
+    def group(self) -> str:
+        """The name of the linear model, among groups of parameters to be trained."""
+
+    @property
     def alternates(self) -> bool:
         """Whether the linear model is fitted anew every epoch, not descended on."""
 
