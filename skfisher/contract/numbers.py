@@ -1,14 +1,12 @@
 """Numbers to be predicted of bags, read and checked."""
 
-import functools
 from numbers import Real
 
 import numpy as np
-from sklearn.base import RegressorMixin
 
 from skfisher.contract.labels import as_target_array
 
-__all__ = ["r2", "read_numbers"]
+__all__ = ["read_numbers"]
 
 # The largest number whose square, and the sum of many, is finite.
 LARGEST = 1e150
@@ -88,8 +86,3 @@ def _of_objects(y, name):
 
 def _entry(name, place):
     return f"{name}[{', '.join(map(str, place))}]"
-
-
-@functools.wraps(RegressorMixin.score)
-def r2(self, X, y, sample_weight=None):  # noqa: D103 - that of scikit-learn
-    return RegressorMixin.score(self, X, read_numbers(y), sample_weight)

@@ -1,13 +1,15 @@
 """The part of joint estimators that is about numbers: `y` and predictions."""
 
+import functools
 from numbers import Real
 
 from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
 
 from skfisher._compat import Interval, StrOptions, _fit_context
 from skfisher.arrays.libraries import asarray
 from skfisher.contract.estimator import all_or_nothing
-from skfisher.contract.numbers import r2
+from skfisher.contract.numbers import read_numbers
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.process_state import one_blas_thread
 from skfisher.training.regression import Regression
@@ -22,8 +24,6 @@ REGRESSION_CONSTRAINTS = {
 
 class JointRegressorMixin(RegressorMixin):
     """Fits joint models to numbers, and predicts these."""
-
-    score = reads_input(r2)  # numbers may be on a GPU, as in `fit`
 
     @all_or_nothing(unless="coef_")
     @_fit_context(prefer_skip_nested_validation=True)
@@ -111,6 +111,13 @@ class JointRegressorMixin(RegressorMixin):
         """
         bags, decision = self._decision(X)
         return asarray(self._task().numbers(decision), like=bags.values)
+
+    @reads_input
+    @functools.wraps(RegressorMixin.score)
+    def score(self, X, y, sample_weight=None):  # noqa: D102 - that of scikit-learn
+        bags, decision = self._decision(X)
+        y = read_numbers(y, len(bags))
+        return r2_score(y, self._task().numbers(decision), sample_weight=sample_weight)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
