@@ -137,6 +137,7 @@ class JointClassifier(TrainsAnyEncoder, JointClassifierMixin, JointEstimator):
     See Also
     --------
     JointFisherSVC : Fisher vectors, and two published systems as presets.
+    JointRegressor : The same for numbers.
     JointTrainingDisplay : Losses, scores and the lightest component over the epochs.
 
     Examples

@@ -18,10 +18,10 @@ class JointRegressor(TrainsAnyEncoder, JointRegressorMixin, JointEstimator):
     regression. From there the loss goes downhill by everything at once, and a regression with the
     same C is fitted to the learnt encodings.
 
-    Targets are standardised: every column of `y` has mean 0 and standard deviation 1, over the
-    bags that `fit` is given or the first that `partial_fit` is given, by their weights. So rates
-    and penalties do not depend on the unit of `y`. `epsilon`, `coef_`, `intercept_` and
-    predictions are in that unit, losses of `history_` are not.
+    Targets are standardised: every column of `y` gets mean 0 and standard deviation 1, over the
+    bags that `fit` is given, by their weights; `partial_fit` and `warm_start` keep what the first
+    bags gave. So rates and penalties do not depend on the unit of `y`. `epsilon`, `coef_`,
+    `intercept_` and predictions are in that unit, losses of `history_` are not.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ class JointRegressor(TrainsAnyEncoder, JointRegressorMixin, JointEstimator):
     See Also
     --------
     JointClassifier : The same for classes.
-    JointTrainingDisplay : Losses, scores and the lightest component over the epochs.
+    FisherVectorEncoder : An encoder to train.
 
     Examples
     --------

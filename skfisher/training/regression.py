@@ -65,8 +65,8 @@ class Regression:
         if (y == y[0]).all():
             found = y[0, 0] if self.is_column else y[0].tolist()
             raise ValueError(
-                f"y is {found} for every bag, the one value there is nothing to learn of: a "
-                "regressor needs at least two different numbers."
+                f"y is {found} for every bag, so there is nothing to learn: a regressor needs at "
+                "least two different numbers."
             )
         peak = abs(y).max(axis=0)
         peak[peak == 0] = 1  # and squares of tiny numbers are not 0
