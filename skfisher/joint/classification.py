@@ -51,8 +51,8 @@ class JointClassifierMixin(ClassifierMixin):
         X : Bags, list of arrays of shape (n_descriptors, n_features), or array
         y : array-like of shape (n_bags,), or label indicators of shape (n_bags, n_labels)
         sample_weight : array-like of shape (n_bags,), default=None
-            How often each bag counts, in descent and in every classifier. What is found without
-            labels, whitening and the first mixture, is found on bags repeated in proportion.
+            How often each bag counts, in descent and in every classifier. Whitening and the first
+            mixture, which are fitted without labels, are fitted to bags repeated in proportion.
         X_val : bags, default=None
             Bags to validate with after every epoch, such as speakers or places that `X` does
             not have, in place of a random part of `X`. The steps of a pipeline before this one
@@ -63,7 +63,7 @@ class JointClassifierMixin(ClassifierMixin):
         Returns
         -------
         self : object
-            After an interrupt it holds the last finished epoch.
+            After an interrupt, it holds the last finished epoch.
         """
         return self._fit(X, y, sample_weight, X_val, y_val)
 
@@ -75,14 +75,14 @@ class JointClassifierMixin(ClassifierMixin):
         """Pass once over a part of the bags.
 
         The first call fits the frozen model to its bags, so it should have many. The rate is
-        constant and the last classifier is not fitted: `coef_` is what descent arrives at.
+        constant and the last classifier is not fitted: `coef_` is the result of descent.
 
         Parameters
         ----------
         X : Bags, list of arrays of shape (n_descriptors, n_features), or array
         y : array-like of shape (n_bags,), or label indicators of shape (n_bags, n_labels)
         classes : array-like of shape (n_classes,), default=None
-            All classes that will ever come; needed in the first call.
+            All classes that any call will pass; needed in the first call.
         sample_weight : array-like of shape (n_bags,), default=None
             As for `fit`.
 
@@ -136,7 +136,7 @@ class JointClassifierMixin(ClassifierMixin):
         Returns
         -------
         decision : ndarray of shape (n_bags, n_classes), or (n_bags,) for two classes
-            Positive for the class, for the second one of two.
+            Positive for the class; with two classes, for the second.
         """
         bags, decision = self._decision(X)
         return asarray(decision[:, 0] if self._kind == "binary" else decision, like=bags.values)
@@ -168,8 +168,8 @@ class JointClassifierMixin(ClassifierMixin):
         Returns
         -------
         probabilities : ndarray of shape (n_bags, n_classes)
-            Rows sum to 1; for label indicators, each entry is the probability of its label.
-            With ``multi_class="ovr"`` those of separate models, scaled to sum to 1.
+            Rows sum to 1; for label indicators, each entry is the probability of its label. With
+            ``multi_class="ovr"``, those of separate models, scaled to sum to 1.
         """
         bags, decision = self._decision(X)
         return asarray(self._probabilities(decision), like=bags.values)

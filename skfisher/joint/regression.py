@@ -39,8 +39,8 @@ class JointRegressorMixin(RegressorMixin):
             Numbers to predict.
         sample_weight : array-like of shape (n_bags,), default=None
             How often each bag counts: in mean and scale of `y`, in descent and in every linear
-            model. What is found without `y`, whitening and the first codebook, is found on bags
-            repeated in proportion.
+            model. Whitening and the first codebook, which are fitted without `y`, are fitted to
+            bags repeated in proportion.
         X_val : bags, default=None
             Bags to validate with after every epoch, such as speakers or places that `X` does
             not have, in place of a random part of `X`. The steps of a pipeline before this one
@@ -51,7 +51,7 @@ class JointRegressorMixin(RegressorMixin):
         Returns
         -------
         self : object
-            After an interrupt it holds the last finished epoch.
+            After an interrupt, it holds the last finished epoch.
 
         Raises
         ------
@@ -69,7 +69,7 @@ class JointRegressorMixin(RegressorMixin):
 
         The first call fits the frozen model to its bags, and takes mean and scale of `y` from
         them, so it should have many. The rate is constant and the last linear model is not fitted:
-        `coef_` is what descent arrives at.
+        `coef_` is the result of descent.
 
         Parameters
         ----------

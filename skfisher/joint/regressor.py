@@ -11,12 +11,12 @@ __all__ = ["JointRegressor"]
 class JointRegressor(TrainsAnyEncoder, JointRegressorMixin, JointEstimator):
     r"""An encoder and a linear regression, with features and encoder trained for the targets.
 
-    Each descriptor is whitened, clipped and mapped, :math:`h = \tanh(W z + b)`; the encoder
-    turns bags of mapped descriptors into vectors. These are normalised by power and length, or as
-    the encoder's `normalize` says where that is "l2" or "intra", and centred. Training begins with
-    the frozen model, kept as `baseline_`: the encoder as it is without `y`, and a linear
-    regression. From there the loss goes downhill by everything at once, and a regression with the
-    same C is fitted to the learnt encodings.
+    Each descriptor is whitened, clipped and mapped, :math:`h = \tanh(W z + b)`; the encoder turns
+    bags of mapped descriptors into vectors. These are normalised by power and length, or as the
+    encoder's `normalize` says if that is "l2" or "intra", and centred. Training starts from the
+    frozen model, kept as `baseline_`: the encoder as fitted without `y`, and a linear regression.
+    Gradient descent then trains everything at once, and a regression with the same C is fitted to
+    the learnt encodings.
 
     Targets are standardised: every column of `y` gets mean 0 and standard deviation 1, over the
     bags that `fit` is given, by their weights; `partial_fit` and `warm_start` keep what the first
@@ -26,9 +26,8 @@ class JointRegressor(TrainsAnyEncoder, JointRegressorMixin, JointEstimator):
     Parameters
     ----------
     encoder : estimator
-        An encoder whose `pooling` returns a pooling layer, such as
-        :class:`FisherVectorEncoder`. It is cloned, and gets mapped descriptors; where and in how
-        many threads it works is said here.
+        An encoder whose `pooling` returns a pooling layer, such as :class:`FisherVectorEncoder`. It
+        is cloned, and gets mapped descriptors; its `device` and `n_jobs` are those given here.
     feature_map : {"tanh", "linear", "identity"}, default="tanh"
         Map of the whitened descriptors. "identity" leaves them as they are.
     map_init : {"identity", "xavier", "random"}, default="identity"
@@ -50,38 +49,38 @@ class JointRegressor(TrainsAnyEncoder, JointRegressorMixin, JointEstimator):
         Entries below this size are not raised to the power but scaled, so that the gradient
         stays finite; None for the exact power.
     center : bool, default=True
-        Subtract the mean of the first encodings, and divide by the length of what is left: vectors
-        of unit length share most of it with their mean, of which a linear model makes no use.
+        Subtract the mean of the first encodings, and divide by the mean length of what is left.
+        Most of a vector of unit length is the mean of all vectors, of no use to a linear model.
     train : sequence of str, default=None
         Groups that descent trains: "features", "regressor" and those of the encoder, "mixture"
         for Fisher vectors. By default all of them.
     loss : str, default="squared_error"
-        What descent minimises, and the first linear model and the last do: "squared_error", by a
-        ridge regression, or "epsilon_insensitive" or "squared_epsilon_insensitive", by support
-        vector regressions such as scikit-learn's ``LinearSVR``.
+        The loss of descent and of the first linear model and the last: "squared_error", for which
+        these are ridge regressions, or "epsilon_insensitive" or "squared_epsilon_insensitive", for
+        which they are support vector regressions like scikit-learn's ``LinearSVR``.
     epsilon : float, default=0
         Errors up to this size do not count with the "epsilon_insensitive" losses, in the unit of
         `y`, as in ``LinearSVR``. With 0 they are the absolute error and the squared one.
     solver : {"adam", "sgd", "natural", "structured_natural", "line_search"}, default="adam"
-        As for :class:`JointFisherSVC`; the last three need encoders that have a metric, or a way
-        back to their constraints.
+        As for :class:`JointFisherSVC`. "structured_natural" is "natural" with a metric for the map,
+        too. Both need an encoder that knows its Fisher information; "line_search" needs one that
+        can be projected back to its constraints.
     sampling : {"uniform", "loss"} or sampler, default="uniform"
-        "uniform" takes every bag once an epoch; "loss" draws bags in proportion to losses that a
-        small model predicts, as :class:`LossSampling` does, which can be given itself with other
-        settings.
+        "uniform" takes every bag once per epoch; "loss" draws bags in proportion to losses that a
+        small model predicts. Pass a :class:`LossSampling` to change its settings.
     learning_rate : float or dict, default=1e-2
-        A rate, or one for each group that `train` may name, 1e-2 for those that are not named; 0
-        leaves them. With "line_search" the first step to try.
+        A rate, or a dict with one for each group that `train` may name, 1e-2 for those that are not
+        named; 0 leaves a group untrained. With "line_search", the first step to try.
     schedule : {"cosine", "constant"}, default="cosine"
         "cosine" lowers the rate to 0 over the epochs.
     clip_norm : float, default=1.0
-        Bound of the norm of the gradient; None for none.
+        Upper bound on the norm of the gradient; None for no bound.
     batch_size : int, default=32
-        Bags in a step.
+        Number of bags in a step.
     max_iter : int, default=20
-        Epochs. With 0 the model stays frozen.
+        Number of epochs. With 0, the model stays frozen.
     max_descriptors : int, default=None
-        Take a random subset of so many descriptors of every bag in each step.
+        Take a random subset of this many descriptors of every bag in each step.
     C : float, default=1.0
         Inverse strength of regularisation of the first linear regression and the last, on
         standardised targets. ``alpha`` of scikit-learn's ``Ridge`` is 1/(2 C).
@@ -95,17 +94,17 @@ class JointRegressor(TrainsAnyEncoder, JointRegressorMixin, JointEstimator):
     n_iter_no_change : int, default=10
         Epochs to wait.
     warm_start : bool, default=False
-        Go on from the previous fit: with the remaining epochs after an interrupt, else
-        with `max_iter` more.
+        Continue the previous fit: with the remaining epochs after an interrupt, else with
+        `max_iter` more.
     verbose : int, default=0
-        Print a line an epoch.
+        Print a line per epoch.
     n_jobs : int, default=None
         Number of threads; it does not change the result.
     device : str or list of str, default=None
         "cpu", "cuda", "cuda:<index>", "cuda:all" or "auto", or several devices in a list;
         by default where the descriptors are.
     random_state : int, RandomState instance or None, default=None
-        Of the encoder's start, the map and the batches.
+        Seed of the encoder's start, the map and the batches.
 
     Attributes
     ----------
@@ -123,12 +122,12 @@ class JointRegressor(TrainsAnyEncoder, JointRegressorMixin, JointEstimator):
     axes_ : ndarray of shape (n_features, n_whitened)
         The whitening, ``(x - center_) @ axes_``.
     weights_, means_, variances_ : ndarrays
-        For Fisher vectors, the mixture of mapped descriptors; for other encoders, what these
-        have learnt, under names of their own.
+        For Fisher vectors, the mixture of mapped descriptors; for other encoders, their own learnt
+        attributes.
     baseline_ : JointRegressor
         The frozen model.
     history_ : dict of lists
-        As of :class:`JointClassifier`, with R^2 as "validation_score".
+        As for :class:`JointClassifier`, with R^2 as "validation_score".
     n_iter_ : int
         Epochs trained.
     best_iter_ : int
