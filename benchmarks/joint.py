@@ -72,6 +72,7 @@ def ours(shape, repeats):
     from skfisher.layers.feature_map import FeatureMap
     from skfisher.layers.fisher import FisherPooling
     from skfisher.layers.normalization import PowerL2
+    from skfisher.training.classification import Classification
     from skfisher.training.epochs import run_epoch
     from skfisher.training.objective import Problem, batch_gradient
     from skfisher.training.recipe import Recipe
@@ -83,23 +84,22 @@ def ours(shape, repeats):
     parameters |= {"variance_floor": np.full(d, 1e-3), "global_variance": np.ones(d)}
     groups = "features", "mixture", "classifier"
     recipe = Recipe(
-        train=groups, loss="squared_hinge", solver="adam",
+        train=groups, task=Classification(), solver="adam",
         learning_rate=dict.fromkeys(groups, 1e-2), schedule="constant",
-        clip_norm=1.0, batch_size=n_bags, max_iter=1, max_descriptors=None, alpha=0.02, C=1.0,
-        seed=0, svm_seed=0, single_label=True,
+        clip_norm=1.0, batch_size=n_bags, max_iter=1, max_descriptors=None, alpha=0.02, seed=0,
     )  # fmt: skip
-    task = Problem(bags, signs, None)
+    whole = Problem(bags, signs, None)
     model = recipe.start(parameters)
     rows = bags.values, bags.starts, bags.stops
     steps = {
         "forward": lambda: chain.forward(chain.prepare(parameters, bags.dtype), *rows),
         # without what an epoch does after its last step
-        "step": lambda: run_epoch(chain, recipe, model, task, 0, check=False),
+        "step": lambda: run_epoch(chain, recipe, model, whole, 0, check=False),
     }
     before = peak()
     with threadpool_limits(1, user_api="blas"):
         seconds = timed(steps, repeats)
-    result = batch_gradient(chain, recipe, parameters, task)
+    result = batch_gradient(chain, recipe, parameters, whole)
     norms = {name: float(np.linalg.norm(g)) for name, g in result[1].items()}
     return seconds | {"MiB": peak() - before, "loss": result[0], "norms": norms}
 

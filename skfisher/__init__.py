@@ -25,6 +25,7 @@ _HOMES = {
     "ImagePatches": "descriptors.patches",
     "JointClassifier": "joint.classifier",
     "JointFisherSVC": "joint.fisher_svc",
+    "JointRegressor": "joint.regressor",
     "JointTrainingDisplay": "display.joint_training",
     "LinearSDCA": "svm.linear_sdca",
     "LossSampling": "training.importance",

@@ -33,6 +33,7 @@ from .gradient_features.kernel import GradientFeatureKernel as GradientFeatureKe
 from .gradient_features.map import GradientFeatureMap as GradientFeatureMap
 from .joint.classifier import JointClassifier as JointClassifier
 from .joint.fisher_svc import JointFisherSVC as JointFisherSVC
+from .joint.regressor import JointRegressor as JointRegressor
 from .svm.linear_sdca import LinearSDCA as LinearSDCA
 from .training.importance import LossSampling as LossSampling
 from .version import __version__ as __version__

@@ -21,7 +21,7 @@ SUM = ("axis", "dtype", "out", "keepdims")
 FUNCTIONS = {
     **dict.fromkeys(
         """abs add arctanh copysign divide exp exp2 expm1 isfinite isnan log log1p log2 logaddexp
-        maximum minimum multiply sqrt square subtract tanh""".split(),
+        maximum minimum multiply sign sqrt square subtract tanh""".split(),
         UFUNC,
     ),
     "arange": ("dtype",),

@@ -32,6 +32,7 @@ from skfisher import (
     GradientFeatureMap,
     JointClassifier,
     JointFisherSVC,
+    JointRegressor,
     LinearSDCA,
     LowRankBilinearPooling,
     MeanPooling,
@@ -167,6 +168,18 @@ CASES = {
     "joint, line search": (
         JointFisherSVC.sydorov(2, max_iter=2, random_state=0),
         ["transform"],
+        BAGS,
+    ),
+    "joint regression": (
+        JointRegressor(FisherVectorEncoder(2, max_iter=2), **JOINT),
+        ["predict", "transform"],
+        BAGS,
+    ),
+    "joint regression, tube": (
+        JointRegressor(
+            FisherVectorEncoder(2, max_iter=2), loss="epsilon_insensitive", epsilon=0.1, **JOINT
+        ),
+        ["predict"],
         BAGS,
     ),
     "descriptors": (DescriptorTransformer(PCA(2)), ["transform"], BAGS),
@@ -521,6 +534,7 @@ def test_pipelines_and_displays_take_bags_on_a_device(stand_in, dispatch):
 def test_labels_to_score_with_may_be_on_a_device(stand_in):
     for estimator, samples in (
         (JointFisherSVC(2, **JOINT), BAGS),
+        (JointRegressor(FisherVectorEncoder(2), **JOINT), BAGS),
         (LinearSDCA(random_state=0), TABLE),
     ):
         there, labels = placed(stand_in, samples, 1), placed(stand_in, LABELS, 1)

@@ -29,6 +29,7 @@ from skfisher import (
     ImagePatches,
     JointClassifier,
     JointFisherSVC,
+    JointRegressor,
     LinearSDCA,
     LowRankBilinearPooling,
     MeanPooling,
@@ -89,6 +90,7 @@ OF_BAGS = {
         DECIDE,
     ),
     "classifier": (JointClassifier(FisherVectorEncoder(2), **JOINT), ["transform", *DECIDE]),
+    "regressor": (JointRegressor(FisherVectorEncoder(2), **JOINT), ["transform", "predict"]),
     "transformer": (DescriptorTransformer(PCA(2)), ["transform"]),
     "positions": (PositionAppender(), ["transform"]),
 }

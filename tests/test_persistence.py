@@ -39,6 +39,7 @@ from skfisher import (
     ImagePatches,
     JointClassifier,
     JointFisherSVC,
+    JointRegressor,
     LinearSDCA,
     LowRankBilinearPooling,
     MeanPooling,
@@ -230,6 +231,13 @@ CASES = {
             VLADEncoder(2, tied=False), batch_size=10, max_iter=2, random_state=0
         ).fit(BAGS, Y),
         "decision_function",
+        BAGS,
+    ),
+    "joint regression": (
+        lambda: JointRegressor(
+            FisherVectorEncoder(2), batch_size=10, max_iter=2, random_state=0
+        ).fit(BAGS, np.column_stack([Y, np.arange(len(Y))])),
+        "predict",
         BAGS,
     ),
     "linear SVM": (

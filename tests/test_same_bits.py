@@ -24,6 +24,7 @@ from skfisher import (
     GradientFeatureMap,
     JointClassifier,
     JointFisherSVC,
+    JointRegressor,
     LinearSDCA,
     LowRankBilinearPooling,
     MeanPooling,
@@ -103,6 +104,17 @@ CASES = {
     "joint, any encoder": (
         JointClassifier(FisherVectorEncoder(**EM), loss="log_loss", max_iter=2, random_state=0),
         BAGS, Y, "decision_function",
+    ),
+    "joint regression": (
+        JointRegressor(FisherVectorEncoder(**EM), max_iter=2, random_state=0),
+        BAGS, Y, "predict",
+    ),
+    "joint regression, tube": (
+        JointRegressor(
+            FisherVectorEncoder(**EM), loss="epsilon_insensitive", epsilon=0.1, max_iter=2,
+            random_state=0,
+        ),
+        BAGS, Y, "predict",
     ),
     "SDCA": (
         LinearSDCA(max_iter=20, random_state=0), TABLE[:600], LABELS[:600], "decision_function",

@@ -15,7 +15,15 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from skfisher.arrays.dense import as_numpy, describe
 from skfisher.ops.losses import binary_weights
 
-__all__ = ["Targets", "accuracy", "factors_of", "read_classes", "read_labels", "read_targets"]
+__all__ = [
+    "Targets",
+    "accuracy",
+    "as_target_array",
+    "factors_of",
+    "read_classes",
+    "read_labels",
+    "read_targets",
+]
 
 
 class Targets(NamedTuple):
@@ -128,6 +136,14 @@ def read_classes(classes):
     return classes
 
 
+def as_target_array(y, name, what):
+    """Return anything that has an order as an array; messages call it a list of `what`."""
+    if isinstance(y, Iterator | Mapping | Set):
+        remedy = f" Write list({name})." if isinstance(y, Iterator) else ""
+        raise TypeError(f"{name} is {describe(y)}, but a list of {what} is needed.{remedy}")
+    return y.toarray() if issparse(y) else as_numpy(y, name)
+
+
 def read_labels(y, name="y"):
     """Return labels as an array of numbers or of strings.
 
@@ -145,10 +161,7 @@ def read_labels(y, name="y"):
     ValueError
         If labels are missing or masked, or objects of other types than strings.
     """
-    if isinstance(y, Iterator | Mapping | Set):
-        remedy = f" Write list({name})." if isinstance(y, Iterator) else ""
-        raise TypeError(f"{name} is {describe(y)}, but a list of labels is needed.{remedy}")
-    y = y.toarray() if issparse(y) else as_numpy(y, name)
+    y = as_target_array(y, name, "labels")
     if y.dtype.kind == "V" or y.dtype.isbuiltin == 2:
         raise TypeError(
             f"Unknown label type: {name} has dtype {y.dtype}. Write {name}.astype(int), if that is "

@@ -1,1 +1,1 @@
-"""Joint training of feature map, mixture and support vector machine."""
+"""Joint training of feature map, encoder and linear model."""

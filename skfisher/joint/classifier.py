@@ -1,18 +1,14 @@
 """The classifier that trains any encoder that pools by sums together with a linear model."""
 
-from sklearn.base import clone
-
-from skfisher._compat import HasMethods, StrOptions
-from skfisher.joint.continuing import encoder_form
+from skfisher.joint.any_encoder import ENCODER_CONSTRAINTS, TrainsAnyEncoder
+from skfisher.joint.classification import CLASSIFICATION_CONSTRAINTS, JointClassifierMixin
 from skfisher.joint.fitting import JointEstimator
 from skfisher.joint.settings import CONSTRAINTS
-from skfisher.layers.layer import lacks
-from skfisher.training.recipe import SAMPLERS
 
 __all__ = ["JointClassifier"]
 
 
-class JointClassifier(JointEstimator):
+class JointClassifier(TrainsAnyEncoder, JointClassifierMixin, JointEstimator):
     r"""An encoder and a linear classifier, with features and encoder trained for the labels.
 
     Each descriptor is whitened, clipped and mapped, :math:`h = \tanh(W z + b)`; the encoder turns
@@ -140,6 +136,7 @@ class JointClassifier(JointEstimator):
     See Also
     --------
     JointFisherSVC : Fisher vectors, and two published systems as presets.
+    JointRegressor : The same for numbers.
     JointTrainingDisplay : Losses, scores and the lightest component over the epochs.
 
     Examples
@@ -156,9 +153,8 @@ class JointClassifier(JointEstimator):
 
     _parameter_constraints: dict = {
         **CONSTRAINTS,
-        "encoder": [HasMethods(["fit"])],
-        "center": ["boolean"],
-        "sampling": [StrOptions(set(SAMPLERS)), HasMethods(["begin", "draw", "observe"])],
+        **ENCODER_CONSTRAINTS,
+        **CLASSIFICATION_CONSTRAINTS,
     }
 
     def __init__(
@@ -227,32 +223,3 @@ class JointClassifier(JointEstimator):
         self.n_jobs = n_jobs
         self.device = device
         self.random_state = random_state
-
-    def _pooling(self):
-        """Return the layer of the encoder, as it was when the model was fitted."""
-        encoder = getattr(self, "_encoder", self.encoder)
-        name = type(encoder).__name__
-        if not hasattr(encoder, "pooling"):
-            raise TypeError(
-                f"encoder={name}() cannot be trained jointly, as it has no method pooling: pass an "
-                "encoder such as FisherVectorEncoder."
-            )
-        if hasattr(encoder, "_parameter_constraints"):
-            encoder._validate_params()
-        pooling = encoder.pooling()
-        if missing := lacks(pooling):
-            raise TypeError(
-                f"encoder={name}() cannot be trained jointly: what its method pooling returns, "
-                f"{type(pooling).__name__}, lacks {', '.join(missing)}."
-            )
-        return pooling
-
-    def _forget_encoder(self):
-        vars(self).pop("_encoder", None)
-
-    def _fit_whitening(self, bags):
-        self._encoder = clone(self.encoder)
-        return super()._fit_whitening(bags)
-
-    def _pooling_form(self, attributes=None):
-        return encoder_form(self.encoder)

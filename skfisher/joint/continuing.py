@@ -7,7 +7,9 @@ from skfisher.layers.layer import n_positions_of
 __all__ = ["check_continues", "course_of", "encoder_form", "form_of"]
 
 # Parameters that a fitted model cannot leave: they say what its numbers mean.
-FORM = ("feature_map", "map_scale", "whiten", "multi_class", "power", "power_eps")
+FORM = ("feature_map", "map_scale", "whiten", "power", "power_eps")
+# What those are where an estimator has no such parameter.
+FORM_WITHOUT = {"center": False, "multi_class": "shared"}
 # Those of an encoder that say how work is done.
 WORK = ("n_jobs", "device", "random_state", "verbose")
 
@@ -15,7 +17,8 @@ WORK = ("n_jobs", "device", "random_state", "verbose")
 def form_of(estimator):
     """Return the parameters that a fitted model cannot leave."""
     form = {name: getattr(estimator, name) for name in FORM}
-    return form | {"center": getattr(estimator, "center", False)} | estimator._pooling_form()
+    form |= {name: getattr(estimator, name, value) for name, value in FORM_WITHOUT.items()}
+    return form | estimator._pooling_form()
 
 
 def encoder_form(encoder):
@@ -46,7 +49,7 @@ def check_continues(estimator, course=None):
 
     Parameters
     ----------
-    estimator : JointClassifier or JointFisherSVC
+    estimator : JointEstimator
         Fitted.
     course : dict, optional
         What `course_of` says now, where an unfinished descent goes on.

@@ -8,15 +8,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
 from skfisher.contract.extremes import check_encodings
-from skfisher.contract.labels import Targets
 from skfisher.joint.continuing import course_of
 from skfisher.joint.settings import recipe_of, trained_groups
 from skfisher.joint.start import JointStart
 from skfisher.layers.encode import encode_bags
 from skfisher.training.epochs import Diverged, run_epoch
-from skfisher.training.objective import mean_loss
 from skfisher.training.state import TrainingState
-from skfisher.training.verdict import decide, score_of
+from skfisher.training.verdict import decide
 from skfisher.warning import warn_caller
 
 __all__ = ["JointDescent"]
@@ -29,11 +27,11 @@ class JointDescent(JointStart):
         """Train until the last epoch, or until validation, a callback or a number says stop."""
         state = self._training
         if state is not None and state.descended:
-            return  # all that an interrupt has left to do is the last classifier
+            return  # all that an interrupt has left to do is the last linear model
         resumed = state is not None and state.under_way
         seed = state.seed if resumed else self._next_seed()
         n_bags, total = len(problem.bags), given.total_weight
-        recipe = recipe_of(self, chain.pooling, n_bags, seed, total_weight=total)
+        recipe = recipe_of(self, self._task(), chain.pooling, n_bags, seed, total_weight=total)
         if not resumed:
             state = self._begin_training(chain, recipe, problem, validation, given)
         for epoch in range(state.n_epochs, self.max_iter):
@@ -46,7 +44,7 @@ class JointDescent(JointStart):
             if results is None:
                 step.call_on_fit_task_end(estimator=self, reconstruction_attributes=dict)
                 break
-            record = self._record(chain, recipe, results, validation)
+            record = self._record(chain, results, validation)
             record["seconds"] = time.perf_counter() - began
             models = [result.model for result in results]
             loss = record.get("validation_loss", np.inf)
@@ -66,7 +64,7 @@ class JointDescent(JointStart):
 
     def _epoch(self, chain, recipe, models, problem, epoch):
         """Run an epoch of every model; return None, with a warning, if a number is not finite."""
-        columns = self._columns(problem.signs.shape[1])
+        columns = self._columns(problem.targets.shape[1])
         try:
             return [
                 run_epoch(chain, recipe, model, problem.columns(c), epoch)
@@ -95,12 +93,12 @@ class JointDescent(JointStart):
 
     def _pass_once(self, chain, problem):
         """Train for one epoch on bags that are not all there are."""
-        state, pooling = self._training, chain.pooling
+        state, pooling, task = self._training, chain.pooling, self._task()
         if state is None or not state.in_parts:  # descent on all bags has another rate
-            course = course_of(self, trained_groups(self.train, pooling))
+            course = course_of(self, trained_groups(self.train, pooling, task))
             state = TrainingState(self._next_seed(), course, [], n_seen=0)
         n_seen = state.n_seen + len(problem.bags)
-        recipe = recipe_of(self, pooling, len(problem.bags), state.seed, n_seen=n_seen)
+        recipe = recipe_of(self, task, pooling, len(problem.bags), state.seed, n_seen=n_seen)
         models = [model.of_other_bags() for model in state.models] or [
             recipe.start(parameters) for parameters in self._parameters()
         ]
@@ -108,7 +106,7 @@ class JointDescent(JointStart):
         results = self._epoch(chain, recipe, models, problem, self.n_iter_)
         if results is None:
             return
-        record = self._record(chain, recipe, results, None)
+        record = self._record(chain, results, None)
         record["seconds"] = time.perf_counter() - began
         models = [result.model for result in results]
         self._keep(chain, results, record, replace(state, models=models, n_seen=n_seen))
@@ -117,7 +115,7 @@ class JointDescent(JointStart):
         """Return the state of training before its first epoch."""
         models = self._parameters()
         if given.held_back:
-            # what validates must not have taken part in the classifier either
+            # what validates must not have taken part in the linear model either
             for parameters, c in zip(models, self._columns(len(self.coef_)), strict=True):
                 encodings = encode_bags(chain, parameters, problem.bags)
                 parameters["coef"], parameters["intercept"] = self._fit_head(
@@ -131,7 +129,7 @@ class JointDescent(JointStart):
         )
         if validation is None:
             return state
-        loss, _ = self._validate(chain, recipe, models, validation)
+        loss, _ = self._validate(chain, models, validation)
         if not np.isfinite(loss):  # and no later one could be seen to be lower
             for parameters in models:
                 with np.errstate(over="ignore", invalid="ignore"):
@@ -139,7 +137,7 @@ class JointDescent(JointStart):
                 check_encodings(encodings, "X_val")
         return replace(state, best=models, best_loss=loss)
 
-    def _record(self, chain, recipe, results, validation):
+    def _record(self, chain, results, validation):
         """Return what the history keeps of an epoch."""
         models = [result.model.parameters for result in results]
         record = {
@@ -150,7 +148,7 @@ class JointDescent(JointStart):
         record |= {name: float(np.mean([r[name] for r in records])) for name in records[0]}
         record |= self._health(chain, models)
         if validation is not None:
-            loss, score = self._validate(chain, recipe, models, validation)
+            loss, score = self._validate(chain, models, validation)
             record |= {"validation_loss": loss, "validation_score": score}
         return record
 
@@ -160,14 +158,12 @@ class JointDescent(JointStart):
         found = [health(parameters) for parameters in models]
         return {name: min(values[name] for values in found) for name in found[0]}
 
-    def _validate(self, chain, recipe, models, problem):
+    def _validate(self, chain, models, problem):
         """Return loss and score on bags held back."""
         with np.errstate(over="ignore", invalid="ignore"):  # a loss of NaN is never the lowest
             decision = decide(chain, models, problem.bags)
-        return mean_loss(recipe, decision, problem), score_of(self._targets(problem), decision)
-
-    def _targets(self, problem):
-        return Targets(self._kind, self.classes_, problem.signs)
+        task = self._task()
+        return task.mean_loss(decision, problem), task.score(decision, problem.targets)
 
     def _end_training(self, chain, state):
         """Go back to the best epoch, if training was to stop early."""
@@ -185,9 +181,8 @@ class JointDescent(JointStart):
             **self._attributes(chain, state.best), best_iter_=state.best_iter, _training=ended
         )
 
-    def _split(self, targets):
+    def _split(self, problem):
         """Return the bags to train on and those to validate with."""
-        index = np.arange(len(targets.signs))
-        labels = None if targets.kind == "multilabel" else targets.labels(targets.signs)
+        strata = self._task().strata(problem.targets)
         options = {"test_size": self.validation_fraction, "random_state": self._seeds["split"]}
-        return train_test_split(index, stratify=labels, **options)
+        return train_test_split(np.arange(len(problem.bags)), stratify=strata, **options)

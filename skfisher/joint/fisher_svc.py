@@ -3,6 +3,7 @@
 from numbers import Integral, Real
 
 from skfisher._compat import HasMethods, Interval, StrOptions
+from skfisher.joint.classification import CLASSIFICATION_CONSTRAINTS, JointClassifierMixin
 from skfisher.joint.fitting import JointEstimator
 from skfisher.joint.settings import CONSTRAINTS
 from skfisher.layers.fisher import FisherPooling
@@ -14,7 +15,7 @@ __all__ = ["JointFisherSVC"]
 EM_ITERATIONS = 2
 
 
-class JointFisherSVC(JointEstimator):
+class JointFisherSVC(JointClassifierMixin, JointEstimator):
     r"""Fisher vectors and a linear SVM, with features and mixture trained for the labels.
 
     Each descriptor is whitened, clipped and mapped, :math:`h = \tanh(W z + b)`; bags of
@@ -201,6 +202,7 @@ class JointFisherSVC(JointEstimator):
 
     _parameter_constraints: dict = {
         **CONSTRAINTS,
+        **CLASSIFICATION_CONSTRAINTS,
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "weight_map": [StrOptions({"softmax", "sigmoid"})],
         "variance_floor": [Interval(Real, 0, 1, closed="neither")],

@@ -7,20 +7,20 @@ import numpy as np
 from skfisher._compat import check_sample_weight
 from skfisher.arrays.dense import as_dense
 from skfisher.bags.sharded_values import without_borders
-from skfisher.contract.labels import Targets, read_classes, read_targets
 from skfisher.contract.validation import check_bags
 from skfisher.joint.continuing import check_continues, course_of
 from skfisher.joint.settings import check_settings, check_split, trained_groups
 from skfisher.training.objective import Problem
+from skfisher.training.task import Task
 
-__all__ = ["Given", "read_all", "read_bags", "read_input", "read_known_classes"]
+__all__ = ["Given", "read_all", "read_bags", "read_input"]
 
 
 class Given(NamedTuple):
     """What a fit has to work on."""
 
     problem: Problem
-    targets: Targets
+    task: Task
     validation: Problem | None  # bags of their own to validate with
     held_back: bool  # whether a part of the bags validates instead
     sample_weight: np.ndarray | None  # of the bags of the problem
@@ -37,16 +37,18 @@ class Given(NamedTuple):
         return None if self.sample_weight is None else float(self.sample_weight.sum())
 
 
-def read_all(estimator, X, y, sample_weight, X_val, y_val, *, first):
+def read_all(estimator, X, y, sample_weight, X_val, y_val, task, *, first):
     """Read everything that a fit is given, and check that training may begin or go on.
 
     Parameters
     ----------
-    estimator : JointClassifier or JointFisherSVC
+    estimator : JointEstimator
     X : Bags, list of arrays of shape (n_descriptors, n_features), or array
-    y : array-like of shape (n_bags,), or label indicators of shape (n_bags, n_labels)
+    y : array-like of shape (n_bags,) or (n_bags, n_columns)
     sample_weight : array-like of shape (n_bags,), or None
-    X_val, y_val : bags and labels to validate with, or None
+    X_val, y_val : bags to validate with and their `y`, or None
+    task : Task
+        What is known of it before.
     first : bool
         Whether a new model is fitted; if not, everything must suit the one there is.
 
@@ -54,15 +56,16 @@ def read_all(estimator, X, y, sample_weight, X_val, y_val, *, first):
     -------
     given : Given
     """
-    problem, targets, factors = read_input(estimator, X, y, sample_weight, first=first)
-    validation = read_validation(estimator, X_val, y_val, targets)
+    problem, task, factors = read_input(estimator, X, y, sample_weight, task, first=first)
+    validation = read_validation(estimator, X_val, y_val, task)
     held_back = estimator.early_stopping and validation is None
     if held_back and estimator.max_iter:
-        check_split(targets, estimator.validation_fraction)
+        strata = task.strata(problem.targets)
+        check_split(strata, len(problem.bags), estimator.validation_fraction)
     source = None if validation is None else "X_val"
     course = course_of(
         estimator,
-        trained_groups(estimator.train, estimator._pooling()),
+        trained_groups(estimator.train, estimator._pooling(), task),
         early_stopping=estimator.early_stopping,
         validation="a part of X" if held_back else source,
         n_bags=len(problem.bags),
@@ -70,7 +73,7 @@ def read_all(estimator, X, y, sample_weight, X_val, y_val, *, first):
     if not first:
         state = estimator._training
         check_continues(estimator, course if state is not None and state.under_way else None)
-    return Given(problem, targets, validation, held_back, factors, course)
+    return Given(problem, task, validation, held_back, factors, course)
 
 
 def read_bags(estimator, X, *, reset, min_descriptors=1, name="X"):
@@ -103,39 +106,38 @@ def read_bags(estimator, X, *, reset, min_descriptors=1, name="X"):
     return without_borders(bags)
 
 
-def read_input(estimator, X, y, sample_weight, *, first, classes=None):
-    """Read bags, labels and weights, and check the parameters by them.
+def read_input(estimator, X, y, sample_weight, task, *, first):
+    """Read bags, targets and weights, and check the parameters by them.
 
     Parameters
     ----------
-    estimator, X, y, sample_weight, first
+    estimator, X, y, sample_weight, task, first
         As for `read_all`.
-    classes : array, optional
-        All classes of a new model; by default those in `y`.
 
     Returns
     -------
     problem : Problem
-    targets : Targets
+    task : Task
+        With what `y` tells of it.
     sample_weight : array of shape (n_bags,) or None
-        Bags of weight 0 are left out of all three.
+        Bags of weight 0 are left out of it, and of the problem.
     """
     pooling = estimator._pooling()
     n_least = pooling.n_least_rows if first else 1
     bags = read_bags(estimator, X, reset=first, min_descriptors=n_least)
-    known = classes if first else estimator.classes_
-    kind = None if first else estimator._kind
-    targets = read_targets(y, len(bags), classes=known, kind=kind)
-    check_settings(estimator, pooling, bags.n_features)
+    task, y = task.read(y, len(bags))
+    check_settings(estimator, task, pooling, bags.n_features)
     factors = None
     if sample_weight is not None:
         factors = read_sample_weight(sample_weight, len(bags))
         kept = np.flatnonzero(factors)
-        bags, factors = bags[kept], factors[kept]
-        targets = targets._replace(signs=targets.signs[kept])
-    problem = Problem(bags, targets.signs, targets.weights(estimator.class_weight))
+        bags, y, factors = bags[kept], y[kept], factors[kept]
+    if first:
+        task = task.begin(y, factors)
+    targets = task.targets(y)
+    problem = Problem(bags, targets, task.weights(targets))
     problem = problem if factors is None else problem.weighted(factors)
-    return problem, targets, factors
+    return problem, task, factors
 
 
 def read_sample_weight(sample_weight, n_bags):
@@ -163,35 +165,12 @@ def read_sample_weight(sample_weight, n_bags):
     return weights
 
 
-def read_validation(estimator, X_val, y_val, targets):
+def read_validation(estimator, X_val, y_val, task):
     """Return the bags to validate with as a problem, or None if there are none."""
     if (X_val is None) != (y_val is None):
         raise ValueError("X_val and y_val belong together: pass both, or none of them.")
     if X_val is None:
         return None
     bags = read_bags(estimator, X_val, reset=False, name="X_val")
-    found = read_targets(y_val, len(bags), classes=targets.classes, kind=targets.kind, name="y_val")
-    return Problem(bags, found.signs, None)
-
-
-def read_known_classes(estimator, classes, *, first):
-    """Return the classes that all parts of the bags will have, or None to keep those there are.
-
-    Parameters
-    ----------
-    estimator : JointClassifier or JointFisherSVC
-    classes : array-like of shape (n_classes,), or None
-    first : bool
-        Whether this is the first part.
-    """
-    if classes is None:
-        if first:
-            raise ValueError("classes must be passed on the first call to partial_fit.")
-        return None
-    classes = read_classes(classes)
-    if not first and not np.array_equal(classes, estimator.classes_):
-        raise ValueError(
-            f"classes={classes.tolist()} are not those of the first call to partial_fit, "
-            f"{estimator.classes_.tolist()}."
-        )
-    return classes
+    _, y = task.read(y_val, len(bags), name="y_val")
+    return Problem(bags, task.targets(y), None)

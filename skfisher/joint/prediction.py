@@ -1,15 +1,13 @@
-"""A fitted joint model: its arrays as parameters of the chain, and what it says of bags."""
+"""A fitted joint model: its arrays as parameters of the chain, and its encodings of bags."""
 
 import numpy as np
 from sklearn.base import TransformerMixin
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher.arrays.devices import parse_device
 from skfisher.arrays.libraries import asarray
 from skfisher.contract.extremes import check_encodings
-from skfisher.contract.labels import Targets
-from skfisher.contract.tensors_in_out import mirrors_input, reads_input
+from skfisher.contract.tensors_in_out import mirrors_input
 from skfisher.joint.input import read_bags
 from skfisher.layers.beside import Beside
 from skfisher.layers.chain import Chain
@@ -26,15 +24,6 @@ __all__ = ["FittedJointModel"]
 MAP = FeatureMap.groups["features"]
 
 
-def _has_probabilities(model):
-    if model.loss != "log_loss":
-        raise AttributeError(
-            f"Probabilities need loss='log_loss', not {model.loss!r}: wrap the estimator in "
-            "sklearn.calibration.CalibratedClassifierCV, or set that loss."
-        )
-    return True
-
-
 def _beside_positions(layer, pooling):
     """Return a row layer that passes on positions, if descriptors have any."""
     n_positions = n_positions_of(pooling)
@@ -42,9 +31,11 @@ def _beside_positions(layer, pooling):
 
 
 class FittedJointModel(TransformerMixin):
-    """Reads and writes the fitted attributes of a jointly trained classifier, and predicts.
+    """Reads and writes the fitted attributes of a jointly trained model, and encodes.
 
-    A subclass has `_pooling`, which returns the pooling layer.
+    A subclass has `_pooling`, which returns the pooling layer, and for what is learnt from `y`
+    `_new_task` and `_task`, which return the task of a model that is not fitted, and of this one,
+    and `_keep_task`, which sets the attributes that `_task` reads.
     """
 
     def _chain(self, *, whitened=False):
@@ -66,14 +57,15 @@ class FittedJointModel(TransformerMixin):
     def _parameters(self):
         """Return the parameters of each model: one, or one for each column of decisions."""
         pooling, per_class = self._pooling(), self._form["multi_class"] == "ovr"
+        coef, intercept = self._task().from_attributes(self.coef_, self.intercept_)
         models = []
-        for c in range(len(self.coef_)) if per_class else [...]:
+        for c in range(len(coef)) if per_class else [...]:
             attributes = {name: getattr(self, name)[c] for name in self._pooling_attributes}
             parameters = self._constants | pooling.parameters(attributes | self._constants)
             if self.map_weight_ is not None:
                 parameters |= {name: getattr(self, f"{name}_")[c] for name in MAP}
             rows = slice(c, c + 1) if per_class else slice(None)
-            parameters |= {"coef": self.coef_[rows], "intercept": self.intercept_[rows]}
+            parameters |= {"coef": coef[rows], "intercept": intercept[rows]}
             models.append(parameters)
         return models
 
@@ -96,6 +88,7 @@ class FittedJointModel(TransformerMixin):
             attributes |= {f"{name}_": None for name in MAP}
         coef = np.concatenate([p["coef"] for p in models])
         intercept = np.concatenate([p["intercept"] for p in models])
+        coef, intercept = self._task().to_attributes(coef, intercept)
         return attributes | {
             "coef_": coef, "intercept_": intercept,
             "network_coef_": coef, "network_intercept_": intercept,
@@ -103,7 +96,7 @@ class FittedJointModel(TransformerMixin):
         }  # fmt: skip
 
     def _encodings(self, X):
-        """Return the bags, and encodings and classifier of each model, on the host."""
+        """Return the bags, and encodings and parameters of each model, on the host."""
         check_is_fitted(self)
         parse_device(self.device)
         bags = read_bags(self, X, reset=False)
@@ -113,73 +106,11 @@ class FittedJointModel(TransformerMixin):
             encodings = [encode_bags(chain, parameters, bags) for parameters in models]
         return bags, list(zip(map(check_encodings, encodings), models, strict=True))
 
-    @mirrors_input
-    def decision_function(self, X):
-        """Return the decision values of the linear classifier.
-
-        Parameters
-        ----------
-        X : Bags, list of arrays of shape (n_descriptors, n_features), or array
-
-        Returns
-        -------
-        decision : ndarray of shape (n_bags, n_classes), or (n_bags,) for two classes
-            Positive for the class; with two classes, for the second.
-        """
-        bags, decision = self._decision(X)
-        return asarray(decision[:, 0] if self._kind == "binary" else decision, like=bags.values)
-
     @one_blas_thread
     def _decision(self, X):
+        """Return the bags and their decision values, on the host."""
         bags, models = self._encodings(X)
-        decision = [(e @ p["coef"].T + p["intercept"]).astype(e.dtype) for e, p in models]
-        return bags, np.hstack(decision)
-
-    @reads_input
-    def predict(self, X):
-        """Return the class of each bag, or label indicators if `y` was of that kind.
-
-        Parameters
-        ----------
-        X : Bags, list of arrays of shape (n_descriptors, n_features), or array
-
-        Returns
-        -------
-        y : ndarray of shape (n_bags,) or (n_bags, n_labels)
-        """
-        _, decision = self._decision(X)
-        return Targets(self._kind, self.classes_, decision).labels(decision)
-
-    @available_if(_has_probabilities)
-    @mirrors_input
-    def predict_proba(self, X):
-        """Return the probability of each class, with ``loss="log_loss"``.
-
-        Parameters
-        ----------
-        X : Bags, list of arrays of shape (n_descriptors, n_features), or array
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n_bags, n_classes)
-            Rows sum to 1; for label indicators, each entry is the probability of its label. With
-            ``multi_class="ovr"``, those of separate models, scaled to sum to 1.
-        """
-        bags, decision = self._decision(X)
-        return asarray(self._probabilities(decision), like=bags.values)
-
-    def _probabilities(self, decision):
-        if self._kind == "multiclass" and self._form["multi_class"] == "shared":
-            powers = np.exp(decision - decision.max(axis=1, keepdims=True))
-            return powers / powers.sum(axis=1, keepdims=True)
-        chances = np.exp(-np.logaddexp(0, -decision))
-        if self._kind == "binary":
-            return np.hstack([np.exp(-np.logaddexp(0, decision)), chances])
-        if self._kind == "multiclass":
-            total = chances.sum(axis=1, keepdims=True)
-            even = np.full_like(chances, 1 / chances.shape[1])
-            return np.divide(chances, total, out=even, where=total > 0)
-        return chances
+        return bags, np.hstack([e @ p["coef"].T + p["intercept"] for e, p in models])
 
     @mirrors_input
     def transform(self, X):

@@ -9,13 +9,13 @@ import numpy as np
 from skfisher._compat import Interval, StrOptions
 from skfisher.arrays.devices import parse_device
 from skfisher.layers.layer import n_positions_of
-from skfisher.training.objective import CLASSIFIER
 from skfisher.training.recipe import SAMPLERS, SOLVERS, Recipe
 from skfisher.warning import warn_caller
 
 __all__ = ["CONSTRAINTS", "check_settings", "check_split", "recipe_of", "trained_groups"]
 
-# What each parameter may be, whatever the others are; those of the encoder are its own.
+# What each parameter may be, whatever the others are; those of the encoder and of the task are
+# their own.
 CONSTRAINTS = {
     "feature_map": [StrOptions({"tanh", "linear", "identity"})],
     "map_init": [StrOptions({"identity", "xavier", "random"})],
@@ -23,9 +23,6 @@ CONSTRAINTS = {
     "n_features_out": [Interval(Integral, 1, None, closed="left"), None],
     "whiten": ["boolean"],
     "train": [str, list, tuple, set, None],
-    "loss": [
-        StrOptions({"squared_hinge", "hinge", "quadratic", "log_loss", "linear", "dual"}),
-    ],
     "solver": [StrOptions(set(SOLVERS))],
     "learning_rate": [Interval(Real, 0, None, closed="left"), dict],
     "schedule": [StrOptions({"cosine", "constant"})],
@@ -35,14 +32,12 @@ CONSTRAINTS = {
     "max_descriptors": [Interval(Integral, 1, None, closed="left"), None],
     "C": [Interval(Real, 0, None, closed="neither")],
     "alpha": [Interval(Real, 0, None, closed="left"), None],
-    "multi_class": [StrOptions({"shared", "ovr"})],
     "power": [Interval(Real, 0, None, closed="neither")],
     "power_eps": [Interval(Real, 0, None, closed="neither"), None],
     "early_stopping": ["boolean"],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
     "warm_start": ["boolean"],
-    "class_weight": [StrOptions({"balanced"}), dict, None],
     "verbose": ["verbose"],
     "n_jobs": [Integral, None],
     "device": [str, list, tuple, None],
@@ -53,9 +48,9 @@ DEFAULT_RATE = 1e-2
 UNUSED_BY_LINE_SEARCH = ("schedule", "clip_norm", "max_descriptors", "weight_map", "sampling")
 
 
-def groups_of(pooling):
+def groups_of(pooling, task):
     """Return the groups that may be trained with a pooling layer, in a fixed order."""
-    return ("features", *pooling.groups, *CLASSIFIER)
+    return ("features", *pooling.groups, task.group)
 
 
 def sampler_of(sampling):
@@ -63,20 +58,21 @@ def sampler_of(sampling):
     return SAMPLERS[sampling] if isinstance(sampling, str) else sampling
 
 
-def trained_groups(train, pooling):
+def trained_groups(train, pooling, task):
     """Return the groups that the parameter `train` names, in a fixed order; None means all."""
     if train is None:
-        return groups_of(pooling)
+        return groups_of(pooling, task)
     named = {train} if isinstance(train, str) else set(train)
-    return tuple(group for group in groups_of(pooling) if group in named)
+    return tuple(group for group in groups_of(pooling, task) if group in named)
 
 
-def recipe_of(estimator, pooling, n_bags, seed, *, total_weight=None, n_seen=None):
+def recipe_of(estimator, task, pooling, n_bags, seed, *, total_weight=None, n_seen=None):
     """Return the recipe that the parameters of an estimator ask for.
 
     Parameters
     ----------
-    estimator : JointClassifier or JointFisherSVC
+    estimator : JointEstimator
+    task : Task
     pooling : PoolingLayer
     n_bags : int
         To train on.
@@ -90,7 +86,7 @@ def recipe_of(estimator, pooling, n_bags, seed, *, total_weight=None, n_seen=Non
     """
     rates = estimator.learning_rate
     if not isinstance(rates, dict):
-        rates = dict.fromkeys(groups_of(pooling), rates)
+        rates = dict.fromkeys(groups_of(pooling, task), rates)
     partial = n_seen is not None
     default = inspect.signature(type(estimator)).parameters["batch_size"].default
     if estimator.batch_size > n_bags and estimator.batch_size != default and not partial:
@@ -101,31 +97,29 @@ def recipe_of(estimator, pooling, n_bags, seed, *, total_weight=None, n_seen=Non
     total = n_bags if total_weight is None else total_weight
     alpha = estimator.alpha
     return Recipe(
-        train=trained_groups(estimator.train, pooling),
-        loss=estimator.loss,
+        train=trained_groups(estimator.train, pooling, task),
+        task=task,
         solver=estimator.solver,
         sampler=sampler_of(getattr(estimator, "sampling", "uniform")),
-        learning_rate={group: rates.get(group, DEFAULT_RATE) for group in groups_of(pooling)},
+        learning_rate={group: rates.get(group, DEFAULT_RATE) for group in groups_of(pooling, task)},
         schedule="constant" if partial else estimator.schedule,
         clip_norm=estimator.clip_norm,
         batch_size=min(estimator.batch_size, n_bags),
         max_iter=max(estimator.max_iter, 1),
         max_descriptors=estimator.max_descriptors,
         alpha=1 / (2 * (n_seen if partial else total)) if alpha is None else alpha,
-        C=estimator.C,
         weight_scale=n_bags / total,
         seed=seed,
-        svm_seed=estimator._seeds["svm"],
-        single_label=estimator._kind != "multilabel",
     )
 
 
-def check_settings(estimator, pooling, n_features):
+def check_settings(estimator, task, pooling, n_features):
     """Check what single constraints cannot tell: parameters that are not valid together.
 
     Parameters
     ----------
-    estimator : JointClassifier or JointFisherSVC
+    estimator : JointEstimator
+    task : Task
     pooling : PoolingLayer
     n_features : int
         Width of the descriptors to fit.
@@ -144,16 +138,17 @@ def check_settings(estimator, pooling, n_features):
         )
     n_features -= n_positions
     given = {name: getattr(estimator, name) for name in CONSTRAINTS}
-    named = groups_of(pooling) if given["train"] is None else given["train"]
+    possible = groups_of(pooling, task)
+    named = possible if given["train"] is None else given["train"]
     named = [named] if isinstance(named, str) else list(named)
-    groups = trained_groups(named, pooling)
+    groups = trained_groups(named, pooling, task)
     if given["feature_map"] == "identity":
         groups = tuple(group for group in groups if group != "features")
-    known = ", ".join(repr(group) for group in groups_of(pooling))
+    known = ", ".join(repr(group) for group in possible)
     rates = given["learning_rate"]
     rates = rates if isinstance(rates, dict) else {"learning_rate": rates}
-    unknown = [name for name in named if name not in groups_of(pooling)]
-    unknown_rates = [name for name in rates if name not in (*groups_of(pooling), "learning_rate")]
+    unknown = [name for name in named if name not in possible]
+    unknown_rates = [name for name in rates if name not in (*possible, "learning_rate")]
     missing = [name for name in SOLVERS[given["solver"]].needs if not hasattr(pooling, name)]
     of_pooling = tuple(pooling.groups)
     searches, n_out = given["solver"] == "line_search", given["n_features_out"]
@@ -164,7 +159,7 @@ def check_settings(estimator, pooling, n_features):
         (
             not groups,
             f"train={given['train']!r} with feature_map={given['feature_map']!r} names nothing "
-            f"to train: name {' or '.join(map(repr, (*of_pooling, 'classifier')))}, or set "
+            f"to train: name {' or '.join(map(repr, (*of_pooling, task.group)))}, or set "
             "max_iter=0 for the frozen model.",
         ),
         (
@@ -178,9 +173,9 @@ def check_settings(estimator, pooling, n_features):
             f"train={given['train']!r}: set train={of_pooling!r}, or take another solver.",
         ),
         (
-            searches and given["loss"] in ("linear", "dual"),
+            searches and task.alternates,
             "solver='line_search' needs a loss that is bounded below, not "
-            f"{given['loss']!r}: take 'squared_hinge'.",
+            f"{estimator.loss!r}: take 'squared_hinge'.",
         ),
         *(
             (
@@ -236,26 +231,27 @@ def _unused(estimator):
             yield name, getattr(estimator, name), defaults[name].default
 
 
-def check_split(targets, fraction):
+def check_split(strata, n_bags, fraction):
     """Check that a share of the bags, the same of every class, can be held back.
 
     Parameters
     ----------
-    targets : Targets
+    strata : array of shape (n_bags,), or None
+        Classes of the bags, if they have one each.
+    n_bags : int
     fraction : float
 
     Raises
     ------
     ValueError
-        If a class has too few bags for both parts.
+        If there are too few bags, or too few of a class, for both parts.
     """
-    n_bags = len(targets.signs)
     n_test = math.ceil(fraction * n_bags)
     found = f"early_stopping holds bags back: validation_fraction={fraction} of {n_bags} bags is "
     remedy = "pass X_val and y_val, or set early_stopping=False."
     n_least, least = 1, "a bag"
-    if targets.kind != "multilabel":
-        classes, counts = np.unique(targets.labels(targets.signs), return_counts=True)
+    if strata is not None:
+        classes, counts = np.unique(strata, return_counts=True)
         n_least, least = len(classes), f"{len(classes)} bags, one of each class"
         if counts.min() < 2:
             raise ValueError(

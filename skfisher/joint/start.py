@@ -1,4 +1,4 @@
-"""The frozen start of joint training: whitening, first map, first pooling, first classifier."""
+"""The frozen start of joint training: whitening, first map, pooling and linear model."""
 
 import copy
 
@@ -23,8 +23,6 @@ from skfisher.layers.layer import n_positions_of
 from skfisher.layers.normalization import Centering
 from skfisher.layers.whitening import principal_axes, whiten_bags
 from skfisher.parallel.units import Where, held
-from skfisher.svm.columns import fit_columns
-from skfisher.svm.logistic import fit_logistic
 
 __all__ = ["JointStart", "resampled"]
 
@@ -96,12 +94,12 @@ class JointStart(FittedJointModel):
         bags = whiten_bags(problem.bags, self._whitening(self._pooling()), where)
         return problem._replace(bags=held(bags, where))
 
-    def _freeze(self, chain, problem, first_map, targets, index):
+    def _freeze(self, chain, problem, first_map, task, index):
         """Set every attribute to that of the frozen model.
 
         `index` are the bags to look at without labels, as `resampled` has it.
         """
-        self._kind, self.classes_ = targets.kind, targets.classes
+        self._keep_task(task)
         parameters = first_map | self._first_pooling(chain, problem.bags[index], first_map)
         with np.errstate(over="ignore", invalid="ignore"):
             encodings = self._centered(chain, parameters, problem.bags, index)
@@ -140,22 +138,9 @@ class JointStart(FittedJointModel):
         return Centering().apply(Centering().prepare(parameters, np.float64), encodings)
 
     def _fit_head(self, encodings, problem):
-        """Return coefficients and intercepts of a linear classifier of encodings."""
+        """Return coefficients and intercepts of a linear model of encodings."""
         check_encodings(encodings)
-        if self.loss == "log_loss":
-            joint = self._kind == "multiclass" and self._form["multi_class"] == "shared"
-            return fit_logistic(
-                encodings, problem.signs, problem.weights, joint=joint, C=self.C, n_jobs=self.n_jobs
-            )
-        return fit_columns(
-            encodings, problem.signs, problem.weights,
-            C=self.C, loss=self._head_loss, seed=self._seeds["svm"],
-        )  # fmt: skip
-
-    @property
-    def _head_loss(self):
-        """The loss of the first classifier and the last."""
-        return {"hinge": "hinge", "log_loss": "log_loss"}.get(self.loss, "squared_hinge")
+        return self._task().fit(encodings, problem)
 
     def _frozen_copy(self, attributes):
         """Return the estimator with attributes as they are to be before training."""

@@ -4,10 +4,11 @@ At the optimum of the problem in `skfisher.svm.sdca` there are numbers for every
 not negative, ``p``, what its margin has in excess, and ``q``, what it lacks, with
 
 .. math::
-    m_i + \frac{a_i}{2 c_i} - 1 = p_i - q_i, \qquad a_i \, p_i = 0, \qquad (c_i - a_i) \, q_i = 0,
+    m_i + \frac{a_i}{2 c_i} - r_i = p_i - q_i, \qquad a_i \, p_i = 0, \qquad (c_i - a_i) \, q_i = 0,
     \qquad \theta = \sum_i a_i y_i x_i.
 
-The hinge has no term ``a / 2c``; its square has no bound ``c``, and no ``q``. Newton's method lets
+The margin ``m`` has to reach ``r``, which is 1 for classes; a regression has other numbers. The
+hinge has no term ``a / 2c``; its square has no bound ``c``, and no ``q``. Newton's method lets
 all products fall towards 0 together, with their factors positive on the way. A step is a linear
 system in the features,
 
@@ -40,10 +41,19 @@ GROUP_NUMBERS = 2**17
 
 
 class InteriorPoint:
-    """Support vector machines on the way to their optimum; see `DualAscent` for the parameters."""
+    """Support vector machines on the way to their optimum; see `DualAscent` for most parameters.
+
+    Parameters
+    ----------
+    required : array that broadcasts to the shape of `signs`
+        What margins have to reach.
+    """
 
     @one_blas_thread
-    def __init__(self, x, signs, costs, *, loss="squared_hinge", intercept_scaling=1.0, duals=None):
+    def __init__(
+        self, x, signs, costs, *,
+        loss="squared_hinge", intercept_scaling=1.0, duals=None, required=1.0,
+    ):  # fmt: skip
         self._dtype = x.dtype
         self._bias = float(intercept_scaling)
         self._mean = x.mean(axis=0, dtype=np.float64)
@@ -51,9 +61,11 @@ class InteriorPoint:
         self._features = Features.of(x, self._bias)
         costs = np.broadcast_to(np.asarray(costs, dtype=np.float64), signs.shape)
         duals = np.zeros(signs.shape) if duals is None else np.asarray(duals, dtype=np.float64)
+        required = np.ones((1, signs.shape[1])) * required
         squared, size = loss == "squared_hinge", max(1, GROUP_NUMBERS // len(x))
+        rows = signs.T, costs.T, duals.T, required.T
         self._groups = [
-            Group(self._features, signs.T[part], costs.T[part], squared, duals.T[part])
+            Group(self._features, *(values[part] for values in rows), squared)
             for part in (slice(c, c + size) for c in range(0, signs.shape[1], size))
         ]
 
@@ -100,6 +112,7 @@ class State(NamedTuple):
     counts: np.ndarray  # 1, and 0 for these
     c: np.ndarray  # costs
     ridge: np.ndarray  # 1 / 2c, or 0 for the hinge
+    required: np.ndarray  # margins, one for each sample or one for all
     theta: np.ndarray  # the point: weights in the coordinates,
     a: np.ndarray  # dual variables,
     p: np.ndarray  # excess,
@@ -126,6 +139,7 @@ class Group:
     ----------
     features : Features
     signs, costs, duals : arrays of shape (n_classes, n)
+    required : array of shape (n_classes, n) or (n_classes, 1)
     squared : bool
         Whether the loss is the squared hinge.
 
@@ -136,7 +150,7 @@ class Group:
     """
 
     @np.errstate(all="ignore")  # of what is not finite, nothing is kept
-    def __init__(self, features, signs, costs, squared, duals):
+    def __init__(self, features, signs, costs, duals, required, squared):
         self._features, self._squared = features, squared
         counts = np.where(costs > LEAST_COST, 1.0, 0.0)
         c = np.where(costs > LEAST_COST, costs, 1.0)
@@ -147,8 +161,9 @@ class Group:
         theta, nothing = np.zeros((k, features.z.shape[1])), np.full(k, np.inf)
         margins = np.zeros((k, n))
         start = State(
-            y, counts, c, ridge, theta, a, np.ones((k, n)), None if squared else np.ones((k, n)),
-            margins, theta, theta, nothing, a, -nothing, nothing, nothing, np.zeros(k, dtype=int),
+            y, counts, c, ridge, required, theta, a,
+            np.ones((k, n)), None if squared else np.ones((k, n)), margins, theta,
+            theta, nothing, a, -nothing, nothing, nothing, np.zeros(k, dtype=int),
         )  # fmt: skip
         total = self._sum(start, a)
         theta = self._theta_of(total)
@@ -198,12 +213,12 @@ class Group:
         return _dots(weights, weights) / 2 + self._losses(s, margins)
 
     def _losses(self, s, margins):
-        shortfall = s.counts * np.maximum(1 - margins, 0)
+        shortfall = s.counts * np.maximum(s.required - margins, 0)
         return _dots(shortfall * s.c, shortfall if self._squared else s.counts)
 
     def _dual(self, s, a, total):
         weights = total @ self._features.inverse
-        return _dots(a, s.counts * (1 - s.ridge * a / 2)) - _dots(weights, weights) / 2
+        return _dots(a, s.counts * (s.required - s.ridge * a / 2)) - _dots(weights, weights) / 2
 
     def _settled(self, s):
         """Return the dual variables, those at a bound that would go there on their own."""
@@ -223,7 +238,7 @@ class Group:
         rounding = s.a.shape[1] * np.finfo(np.float64).eps  # of sums of as many terms
         is_rounding = abs(surplus).max(axis=1) <= rounding * s.a.sum(axis=1)
         weights = s.theta @ self._features.weights.T
-        slack = s.counts * (1 - s.ridge * s.a / 2) - s.margins
+        slack = s.counts * (s.required - s.ridge * s.a / 2) - s.margins
         lagrangian = _dots(s.a, slack) + _dots(weights, weights) / 2
         return np.where(is_rounding, lagrangian, self._dual(s, s.a, s.total))
 
@@ -286,7 +301,7 @@ class Group:
         """Return the state after a step."""
         z, metric = self._features.z, self._features.metric
         a, p, q, t = s.a, s.p, s.q, s.c - s.a
-        excess = s.margins + s.ridge * a - 1 - p
+        excess = s.margins + s.ridge * a - s.required - p
         stiffness = s.ridge + p / a
         if q is not None:
             excess += q

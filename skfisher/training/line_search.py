@@ -6,7 +6,7 @@ Source: Sydorov, Sakurada and Lampert (2014), section 3.
 import numpy as np
 
 from skfisher.layers.encode import encode_bags
-from skfisher.training.objective import batch_gradient, terms_of
+from skfisher.training.objective import batch_gradient
 from skfisher.training.recipe import Model
 
 __all__ = ["line_search"]
@@ -69,5 +69,5 @@ def _loss(chain, recipe, parameters, batch):
     """Return the sum of the losses of some bags."""
     encodings = encode_bags(chain, parameters, batch.bags)
     decision = encodings @ parameters["coef"].T + parameters["intercept"]
-    terms, _ = terms_of(recipe, decision, batch)
+    terms, _ = recipe.task.losses(decision, batch)
     return recipe.weight_scale * float(terms.sum())

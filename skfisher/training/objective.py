@@ -1,4 +1,4 @@
-"""What is minimised: the loss of the linear classifier on the encodings, and its gradients."""
+"""What is minimised: the loss of the linear model on the encodings, and its gradients."""
 
 import functools
 from typing import NamedTuple
@@ -6,14 +6,13 @@ from typing import NamedTuple
 import numpy as np
 
 from skfisher.bags.bags import Bags
-from skfisher.ops import losses
 from skfisher.ops.feature_map import linear_map
 from skfisher.parallel.units import bag_units, cut_bags, sum_units
 
-__all__ = ["CLASSIFIER", "Diverged", "Problem", "batch_gradient", "mean_loss", "terms_of"]
+__all__ = ["LINEAR_MODEL", "Diverged", "Problem", "batch_gradient"]
 
-# The group of the classifier's parameters, beside those of the layers.
-CLASSIFIER = {"classifier": ("coef", "intercept")}
+# The parameters of the linear model, beside those of the layers.
+LINEAR_MODEL = ("coef", "intercept")
 
 
 class Diverged(ArithmeticError):
@@ -21,26 +20,26 @@ class Diverged(ArithmeticError):
 
 
 class Problem(NamedTuple):
-    """Bags to learn from, with a column of signs, and perhaps of weights, for each output."""
+    """Bags to learn from, with a column of targets, and perhaps of weights, for each output."""
 
     bags: Bags
-    signs: np.ndarray  # (n_bags, n_columns)
+    targets: np.ndarray  # (n_bags, n_columns): signs of classes, or numbers
     weights: np.ndarray | None  # the same shape
 
     def columns(self, columns):
         """Return the problem of some of the outputs."""
         weights = None if self.weights is None else self.weights[:, columns]
-        return Problem(self.bags, self.signs[:, columns], weights)
+        return Problem(self.bags, self.targets[:, columns], weights)
 
     def take(self, index):
         """Return the problem of some of the bags."""
         weights = None if self.weights is None else self.weights[index]
-        return Problem(self.bags[index], self.signs[index], weights)
+        return Problem(self.bags[index], self.targets[index], weights)
 
     def weighted(self, factors):
         """Return the problem with the weight of each bag times a factor."""
         factors = np.asarray(factors, dtype=np.float64)[:, None]
-        weights = np.ones_like(self.signs) if self.weights is None else self.weights
+        weights = np.ones_like(self.targets) if self.weights is None else self.weights
         return self._replace(weights=weights * factors)
 
 
@@ -56,8 +55,8 @@ def batch_gradient(chain, recipe, parameters, batch, duals=None, noise=None):
     parameters : dict
         Of the layers, with ``coef`` and ``intercept``.
     batch : Problem
-    duals : array of the shape of the signs, optional
-        For ``loss="dual"``.
+    duals : array of the shape of the targets, optional
+        Of a linear model that is fitted anew every epoch.
     noise : array of shape (n_bags,), optional
         For a pooling layer that takes some in training.
 
@@ -71,7 +70,7 @@ def batch_gradient(chain, recipe, parameters, batch, duals=None, noise=None):
     bags = batch.bags
     names = trained_names(chain, recipe)
     beside = {
-        "index": np.arange(len(bags)), "signs": batch.signs,
+        "index": np.arange(len(bags)), "targets": batch.targets,
         "weights": batch.weights, "duals": duals, "noise": noise,
     }  # fmt: skip
     beside = {name: values for name, values in beside.items() if values is not None}
@@ -122,8 +121,8 @@ def _noisy(chain, prepared, noise):
 def trained_names(chain, recipe):
     """Return the names of the parameters that descent has gradients of."""
     names = chain.names(recipe.train)
-    if "classifier" in recipe.train and not recipe.alternates:
-        names += CLASSIFIER["classifier"]
+    if recipe.task.group in recipe.train and not recipe.alternates:
+        names += LINEAR_MODEL
     return names
 
 
@@ -137,8 +136,8 @@ def _unit_gradient(
     coef = parameters["coef"]
     encoded = chain.forward(prepared, x, starts, stops)
     decision = linear_map(encoded.encodings, coef, parameters["intercept"])
-    problem = Problem(None, of_bags["signs"], of_bags.get("weights"))
-    terms, d_decision = terms_of(recipe, decision, problem, of_bags.get("duals"))
+    problem = Problem(None, of_bags["targets"], of_bags.get("weights"))
+    terms, d_decision = recipe.task.losses(decision, problem, of_bags.get("duals"))
     d_decision *= share
     if d_shares is not None:
         d_shares = np.broadcast_to(d_shares, (len(starts), len(d_shares)))
@@ -152,26 +151,3 @@ def _unit_gradient(
     losses_of_all = np.zeros(n_bags)  # of the other bags 0, so that they add up too
     losses_of_all[of_bags["index"]] = terms
     return share * float(terms.sum()), losses_of_all, *(gradients[name] for name in names)
-
-
-def terms_of(recipe, decision, problem, duals=None):
-    """Return the loss of each sample, and the gradient of their sum by the decision values."""
-    if recipe.loss == "dual":
-        return losses.dual(decision, problem.signs, duals)  # the weights are in the duals
-    name = recipe.loss
-    if name == "log_loss" and not (recipe.single_label and decision.shape[1] > 1):
-        name = "logistic"
-    return getattr(losses, name)(decision, problem.signs, weights=problem.weights)
-
-
-def mean_loss(recipe, decision, problem):
-    """Return the mean loss of decision values, for comparison between epochs.
-
-    Signals that are no measure of success, such as minus the margin, are measured by the squared
-    hinge.
-    """
-    if recipe.loss in ("linear", "dual"):
-        terms, _ = losses.squared_hinge(decision, problem.signs, weights=problem.weights)
-    else:
-        terms, _ = terms_of(recipe, decision, problem)
-    return float(terms.mean())

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skfisher.layers.encode import encode_bags
-from skfisher.svm.solver import fit_linear_svms
 from skfisher.training.importance import LossSampling
 from skfisher.training.natural_gradient import FeatureMetric, NaturalGradient
-from skfisher.training.objective import CLASSIFIER, Diverged
+from skfisher.training.objective import LINEAR_MODEL, Diverged
 from skfisher.training.optimizers import SGD, Adam, constant, cosine
 from skfisher.training.sampling import Shuffle
+from skfisher.training.task import Task
 
 __all__ = ["SAMPLERS", "SCHEDULES", "SOLVERS", "Model", "Recipe"]
 
@@ -21,7 +21,7 @@ class Model(NamedTuple):
 
     parameters: dict
     state: dict
-    duals: np.ndarray | None = None  # of a classifier that is fitted anew every epoch
+    duals: np.ndarray | None = None  # of a linear model that is fitted anew every epoch
 
     def of_other_bags(self):
         """Return the model without what is known of the bags it was trained on."""
@@ -54,7 +54,7 @@ class Recipe:
     """How to descend."""
 
     train: tuple
-    loss: str
+    task: Task
     solver: str
     learning_rate: dict  # by group
     schedule: str
@@ -63,21 +63,18 @@ class Recipe:
     max_iter: int
     max_descriptors: int | None
     alpha: float
-    C: float
     seed: int
-    svm_seed: int
-    single_label: bool  # one of several classes, so that log_loss joins them
     weight_scale: float = 1.0  # what makes the mean weight of bags 1
     sampler: Any = field(default_factory=Shuffle)
 
     @property
     def alternates(self):
-        """Whether the classifier is fitted anew every epoch, not descended on."""
-        return self.loss in ("linear", "dual") or self.solver == "line_search"
+        """Whether the linear model is fitted anew every epoch, not descended on."""
+        return self.task.alternates or self.solver == "line_search"
 
     def factors(self, groups):
         """Return learning rates by parameter."""
-        groups = groups | CLASSIFIER
+        groups = groups | {self.task.group: LINEAR_MODEL}
         return {
             name: rate
             for group, rate in self.learning_rate.items()
@@ -95,26 +92,9 @@ class Recipe:
         return Model(parameters, {"links": links, "optimizer": optimizer, "sampler": None})
 
     def fit_classifier(self, chain, model, problem):
-        """Return the parameters with an SVM fitted to the encodings, and its duals.
-
-        The duals of the epoch before stay feasible when the encodings move, and are where
-        the ascent starts.
-        """
+        """Return the parameters with a linear model fitted to the encodings, and its duals."""
         encodings = encode_bags(chain, model.parameters, problem.bags)
         if not np.isfinite(encodings).all():
             raise Diverged("an entry of the encodings")
-        solution = fit_linear_svms(
-            encodings,
-            problem.signs,
-            self.C if problem.weights is None else self.C * problem.weights,
-            loss="hinge" if self.loss == "hinge" else "squared_hinge",
-            duals=model.duals,
-            tol=1e-3,
-            max_iter=100,
-            seed=self.svm_seed,
-        )
-        classifier = {
-            "coef": solution.coef.astype(np.float64),
-            "intercept": solution.intercept.astype(np.float64),
-        }
-        return model.parameters | classifier, solution.duals
+        coef, intercept, duals = self.task.fit_anew(encodings, problem, model.duals)
+        return model.parameters | {"coef": coef, "intercept": intercept}, duals

@@ -26,6 +26,7 @@ from skfisher import (
     ImagePatches,
     JointClassifier,
     JointFisherSVC,
+    JointRegressor,
     LinearSDCA,
     LowRankBilinearPooling,
     MeanPooling,
@@ -80,11 +81,15 @@ def fit_transform(estimator, X):
 def partial_fit(estimator, X):
     if isinstance(estimator, JointFisherSVC):
         return estimator.partial_fit(X, Y, classes=[0, 1, 2])
-    return estimator.partial_fit(X)
+    return estimator.partial_fit(X, Y)
 
 
 def encode(estimator, X):
     return estimator.transform(X)
+
+
+def predict(estimator, X):
+    return estimator.predict(X)
 
 
 def decide(estimator, X):
@@ -181,6 +186,18 @@ CASES = {
         fit,
     ),
     "joint, part": (lambda _: JointFisherSVC(**JOINT), bags, decide, partial_fit),
+    "joint regression": (
+        lambda _: JointRegressor(FisherVectorEncoder(2), max_iter=2, random_state=0),
+        bags,
+        predict,
+        fit,
+    ),
+    "joint regression, part": (
+        lambda _: JointRegressor(FisherVectorEncoder(2), max_iter=2, random_state=0),
+        bags,
+        predict,
+        partial_fit,
+    ),
     "SDCA": (lambda _: LinearSDCA(max_iter=4, random_state=0), table, decide, fit),
     "normalizer": (lambda _: PowerL2Normalizer(), table, encode, fit),
     "transformer": (lambda _: DescriptorTransformer(StandardScaler()), bags, encode, fit),

@@ -15,6 +15,7 @@ from skfisher import (
     GatedSecondOrderPooling,
     JointClassifier,
     JointFisherSVC,
+    JointRegressor,
     LinearSDCA,
     LowRankBilinearPooling,
     MeanPooling,
@@ -53,6 +54,8 @@ ESTIMATORS = [
     MeanPooling("mean_std"),
     MeanPooling("max"),
     JointClassifier(VLADEncoder(3), batch_size=100),
+    JointRegressor(FisherVectorEncoder(3), batch_size=100),
+    JointRegressor(FisherVectorEncoder(3), batch_size=100, loss="epsilon_insensitive"),
     # to the last digit: one check compares solutions to 1e-7
     LinearSDCA(tol=0, max_iter=400),
     LinearSDCA(loss="hinge", tol=0, max_iter=300),
@@ -61,7 +64,7 @@ ESTIMATORS = [
 
 def expected_failures(estimator):
     """Name the check that shuffles bags and compares to 1e-7: k-means starts elsewhere then."""
-    if isinstance(estimator, JointClassifier | JointFisherSVC):
+    if isinstance(estimator, JointClassifier | JointFisherSVC | JointRegressor):
         reason = "the start depends on the order of bags; tests/joint compares without shuffling"
         return {"check_sample_weight_equivalence_on_dense_data": reason}
     return {}

@@ -19,6 +19,7 @@ from skfisher import (
     GradientFeatureMap,
     JointClassifier,
     JointFisherSVC,
+    JointRegressor,
 )
 from tests.contract.test_all_or_nothing import CASES, network, table
 
@@ -111,6 +112,14 @@ INNER = {
     ),
     "joint, any encoder": (
         JointClassifier(
+            FisherVectorEncoder(mixture=WritingMixture(2, covariance_type="diag", **EM)),
+            feature_map="identity",
+            max_iter=1,
+        ),
+        bags,
+    ),
+    "joint regression": (
+        JointRegressor(
             FisherVectorEncoder(mixture=WritingMixture(2, covariance_type="diag", **EM)),
             feature_map="identity",
             max_iter=1,

@@ -18,6 +18,7 @@ from skfisher import (
     ImagePatches,
     JointClassifier,
     JointFisherSVC,
+    JointRegressor,
     LinearSDCA,
     PositionAppender,
     PowerL2Normalizer,
@@ -69,6 +70,9 @@ DOORS = {
     "joint": lambda x: fitted(JointFisherSVC(2, max_iter=1, random_state=0), bags_of(x)),
     "joint classifier": lambda x: fitted(
         JointClassifier(FisherVectorEncoder(2), max_iter=1, random_state=0), bags_of(x)
+    ),
+    "joint regressor": lambda x: fitted(
+        JointRegressor(FisherVectorEncoder(2), max_iter=1, random_state=0), bags_of(x)
     ),
     "kernel": lambda x: fitted(GradientFeatureKernel(NETWORK), x[:12]),
     "gradient features": lambda x: fitted(GradientFeatureMap(NETWORK, random_state=0), x[:12]),

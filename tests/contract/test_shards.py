@@ -30,6 +30,7 @@ from skfisher import (
     ImagePatches,
     JointClassifier,
     JointFisherSVC,
+    JointRegressor,
     LinearSDCA,
     LowRankBilinearPooling,
     MeanPooling,
@@ -64,6 +65,7 @@ TAKING = {
     "GatedSecondOrderPooling": [GatedSecondOrderPooling(2, random_state=0)],
     "JointClassifier": [JointClassifier(MeanPooling(), loss="log_loss", **JOINT)],
     "JointFisherSVC": [JointFisherSVC(2, loss="log_loss", **JOINT)],
+    "JointRegressor": [JointRegressor(MeanPooling(), **JOINT)],
     "LowRankBilinearPooling": [LowRankBilinearPooling(2, random_state=0)],
     "MeanPooling": [MeanPooling("mean_std")],
     "MixtureSecondOrderPooling": [MixtureSecondOrderPooling(2, random_state=0)],
@@ -75,7 +77,7 @@ PACKED = r"of shards, which {} does not read: pass X\.pack\(\), or some .*X\.ite
 NO_TABLE = "X is a ShardedBags, but {} takes a table .*: put it after the encoder"
 HEAD = DenseHead([np.ones((4, 3)), np.ones((3, 2))])
 REFUSING = {  # what they are, and what they say
-    "DenseHead": (HEAD, "X is a ShardedBags, which is no array"),
+    "DenseHead": (HEAD, "X is a ShardedBags, which is not an array"),
     "DenseSIFT": (DenseSIFT(), "X is Bags already: {} takes images"),
     "GradientFeatureKernel": (GradientFeatureKernel(HEAD), NO_TABLE),
     "GradientFeatureMap": (GradientFeatureMap(HEAD, n_components=8), NO_TABLE),

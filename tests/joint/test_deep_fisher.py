@@ -60,7 +60,7 @@ def test_training_starts_at_the_network_that_is_fitted_without_labels(bags, opti
 def test_gradients_of_the_whole_chain_are_those_of_central_differences(bags, options):
     model = trained(bags, options, max_iter=1)
     chain, parameters = model._chain(), model._parameters()[0]
-    recipe = recipe_of(model, chain.pooling, len(bags), 0)
+    recipe = recipe_of(model, model._task(), chain.pooling, len(bags), 0)
     problem = Problem(bags, np.where(Y[:, None] > 0, 1.0, -1.0), None)
     _, gradients, _ = batch_gradient(chain, recipe, parameters, problem)
     assert {"map_weight", "local_means", "projection_weight", "reduction_bias",

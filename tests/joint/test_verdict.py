@@ -11,6 +11,7 @@ from skfisher import (
 )
 from skfisher.joint import descent
 from skfisher.training import verdict
+from skfisher.training.classification import Classification
 from skfisher.training.epochs import Diverged
 from tests.joint.common import (
     SMALL,
@@ -59,14 +60,14 @@ def test_steps_too_large_for_digits_leave_a_model_that_encodes():
 def test_finite_numbers_that_make_a_model_worse_are_told(problem, monkeypatch):
     X, y = problem
     options = {**SMALL, "n_components": 4, "max_iter": 20, "learning_rate": 3.0}
-    found = "score of the last SVM is 0.*, that of baseline_ 0.*"
+    found = "score of the last linear model is 0.*, that of baseline_ 0.*"
     with pytest.warns(ConvergenceWarning, match=f"{found}.*Lower learning_rate") as caught:
         model = JointFisherSVC(**options).fit(X, y)
     assert [w.filename for w in caught] == [__file__]
     assert model.score(X, y) < model.baseline_.score(X, y) - 0.1
     # where the score does not tell, the loss does, and where that does not, the mixture
-    monkeypatch.setattr(verdict, "score_of", lambda *_: np.nan)
-    with pytest.warns(ConvergenceWarning, match="loss of the last SVM is .*, that of baseline_"):
+    monkeypatch.setattr(Classification, "score", lambda *_: np.nan)
+    with pytest.warns(ConvergenceWarning, match="loss of the last linear model .* of baseline_"):
         JointFisherSVC(**options).fit(X, y)
     monkeypatch.setattr(verdict, "WIDE_MARGIN", np.inf)
     with pytest.warns(ConvergenceWarning, match="K times the smallest weight .* is .*e-"):

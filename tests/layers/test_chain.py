@@ -16,6 +16,7 @@ from skfisher.layers.fisher import FisherPooling
 from skfisher.layers.normalization import PowerL2
 from skfisher.layers.whitening import Whitening, whiten_bags
 from skfisher.parallel.units import Where
+from skfisher.training.classification import Classification
 from skfisher.training.objective import Problem, batch_gradient
 from skfisher.training.recipe import Recipe
 from tests.ops import references
@@ -139,10 +140,10 @@ def test_backward_gives_what_is_asked_for(train, rng):
         np.testing.assert_array_equal(some[name], both[name])
 
 
-def recipe_of(loss, single_label=True):
+def recipe_of(loss, kind="multiclass"):
     return Recipe(
         train=tuple(GROUPS),
-        loss=loss,
+        task=Classification(loss, kind=kind),
         solver="adam",
         learning_rate=dict.fromkeys(GROUPS, 1e-2),
         schedule="constant",
@@ -151,10 +152,7 @@ def recipe_of(loss, single_label=True):
         max_iter=1,
         max_descriptors=None,
         alpha=0.05,
-        C=1.0,
         seed=0,
-        svm_seed=0,
-        single_label=single_label,
     )
 
 
@@ -183,7 +181,9 @@ def test_log_loss_of_several_labels_takes_each_on_its_own(rng):
     chain, parameters = chain_of(rng)
     parameters |= {"coef": np.zeros((3, K * (2 * D_OUT + 1))), "intercept": np.zeros(3)}
     problem = Problem(bags_of(rng), np.ones((4, 3)), None)
-    loss, _, _ = batch_gradient(chain, recipe_of("log_loss", False), parameters, problem, None)
+    loss, _, _ = batch_gradient(
+        chain, recipe_of("log_loss", "multilabel"), parameters, problem, None
+    )
     assert loss == pytest.approx(3 * np.log(2))
 
 

@@ -16,6 +16,7 @@ from skfisher.layers.chain import Chain
 from skfisher.layers.feature_map import FeatureMap
 from skfisher.layers.fisher import FisherPooling
 from skfisher.layers.normalization import PowerL2
+from skfisher.training.classification import Classification
 from skfisher.training.objective import Problem, batch_gradient
 from skfisher.training.recipe import Recipe
 
@@ -129,9 +130,10 @@ def library(*, feature_map, weights, loss):
     groups = "features", "mixture", "classifier"
     constants = {"variance_floor": FLOOR, "global_variance": np.ones(D_OUT)}
     recipe = Recipe(
-        train=groups, loss=loss, solver="adam", learning_rate=dict.fromkeys(groups, 1.0),
+        train=groups, task=Classification(loss), solver="adam",
+        learning_rate=dict.fromkeys(groups, 1.0),
         schedule="constant", clip_norm=None, batch_size=3, max_iter=1, max_descriptors=None,
-        alpha=ALPHA, C=1.0, seed=0, svm_seed=0, single_label=True,
+        alpha=ALPHA, seed=0,
     )  # fmt: skip
     problem = Problem(BAGS, SIGNS, None)
     return batch_gradient(chain, recipe, PARAMETERS | constants, problem)[:2]

@@ -156,6 +156,18 @@ def loss(name, decision, signs, weights, duals=None):
     return np.array(out)
 
 
+def regression_loss(name, decision, targets, weights, epsilon=None):
+    n, k = decision.shape
+    out = np.zeros(n)
+    for i in range(n):
+        for j in range(k):
+            error = abs(decision[i, j] - targets[i, j])
+            if epsilon is not None:
+                error = max(0.0, error - epsilon[j])
+            out[i] += weights[i, j] * (error if name == "epsilon_insensitive" else error * error)
+    return out
+
+
 def second_order_sums(x, starts, stops, shift):
     out = []
     for start, stop in zip(starts, stops, strict=True):

@@ -14,6 +14,7 @@ from skfisher.ops import (
     learned_aggregation,
     losses,
     normalization,
+    regression_losses,
     soft_assignment,
     vlad,
 )
@@ -141,6 +142,32 @@ def loss_op(name, *constants):
         lambda g, decision: (g[:, None] * on(decision)[1],),
         decision,
         lambda decision: references.loss(name, decision, SIGNS, WEIGHTS, *constants),
+    )
+
+
+TARGETS = np.random.default_rng(4).normal(size=SIGNS.shape)
+EPSILON = np.array([0.0, 0.2, 0.5, 1.0])  # of each column
+
+
+def regression_loss_op(name, *constants):
+    f = getattr(regression_losses, name)
+
+    def decision(rng):
+        # on both sides of the tube, and inside, well away from its walls and its middle
+        offsets = rng.choice([-1.7, -0.6, -0.1, 0.1, 0.6, 1.7], size=TARGETS.shape)
+        return (TARGETS + offsets,)
+
+    def on(decision):
+        xp = array_module(decision)
+        fixed = [xp.asarray(c) for c in (TARGETS, *constants)]
+        return f(decision, *fixed, weights=xp.asarray(WEIGHTS))
+
+    return Op(
+        name,
+        lambda decision: on(decision)[0],
+        lambda g, decision: (g[:, None] * on(decision)[1],),
+        decision,
+        lambda decision: references.regression_loss(name, decision, TARGETS, WEIGHTS, *constants),
     )
 
 
@@ -355,6 +382,9 @@ OPS = [
     loss_op("dual", DUALS),
     loss_op("logistic"),
     loss_op("log_loss"),
+    regression_loss_op("squared_error"),
+    regression_loss_op("epsilon_insensitive", EPSILON),
+    regression_loss_op("squared_epsilon_insensitive", EPSILON),
     *MATRIX_OPS,
     *POOLING_OPS,
     *WINDOW_OPS,

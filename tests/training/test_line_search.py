@@ -7,6 +7,7 @@ from skfisher import Bags
 from skfisher.layers.chain import Chain
 from skfisher.layers.fisher import FisherPooling
 from skfisher.layers.normalization import PowerL2
+from skfisher.training.classification import Classification
 from skfisher.training.line_search import SUFFICIENT, line_search
 from skfisher.training.objective import Problem, batch_gradient
 from skfisher.training.recipe import Recipe
@@ -20,9 +21,9 @@ def task(rng):
     bags = Bags.from_list(values)
     chain = Chain((), FisherPooling(2, max_iter=2), (PowerL2(0.5, 1e-3),))
     recipe = Recipe(
-        train=("mixture",), loss="squared_hinge", solver="line_search",
+        train=("mixture",), task=Classification(), solver="line_search",
         learning_rate={"mixture": 1.0}, schedule="constant", clip_norm=None, batch_size=7,
-        max_iter=1, max_descriptors=None, alpha=0.0, C=1.0, seed=0, svm_seed=0, single_label=True,
+        max_iter=1, max_descriptors=None, alpha=0.0, seed=0,
     )  # fmt: skip
     return chain, recipe, recipe.start(chain.pooling.start(bags, 0)), Problem(bags, signs, None)
 

@@ -14,6 +14,7 @@ from skfisher.layers.normalization import PowerL2
 from skfisher.layers.second_order import MatrixPooling
 from skfisher.parallel.units import Where
 from skfisher.training import objective
+from skfisher.training.classification import Classification
 from skfisher.training.epochs import run_epoch
 from skfisher.training.objective import Problem, batch_gradient
 from skfisher.training.recipe import Recipe
@@ -35,9 +36,10 @@ def task(rng):
         "coef": rng.normal(size=(1, 6)), "intercept": rng.normal(size=1),
     }  # fmt: skip
     recipe = Recipe(
-        train=GROUPS, loss="quadratic", solver="sgd", learning_rate=dict.fromkeys(GROUPS, 1e-2),
+        train=GROUPS, task=Classification("quadratic"), solver="sgd",
+        learning_rate=dict.fromkeys(GROUPS, 1e-2),
         schedule="constant", clip_norm=None, batch_size=5, max_iter=1, max_descriptors=None,
-        alpha=0.1, C=1.0, seed=0, svm_seed=0, single_label=True,
+        alpha=0.1, seed=0,
     )  # fmt: skip
     return chain, recipe, parameters, Problem(bags, signs, None)
 

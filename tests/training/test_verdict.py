@@ -17,10 +17,10 @@ def test_a_model_that_is_no_worse_has_no_fault():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"score": 0.7}, "score of the last SVM is 0.7, that of baseline_ 0.9"),
-        ({"loss": 0.5}, "loss of the last SVM is 0.5, that of baseline_ 0.2"),
-        ({"loss": np.nan}, "loss of the last SVM is nan"),
-        ({"loss": np.inf}, "loss of the last SVM is inf"),
+        ({"score": 0.7}, "score of the last linear model is 0.7, that of baseline_ 0.9"),
+        ({"loss": 0.5}, "loss of the last linear model is 0.5, that of baseline_ 0.2"),
+        ({"loss": np.nan}, "loss of the last linear model is nan"),
+        ({"loss": np.inf}, "loss of the last linear model is inf"),
         ({"weight": 1e-5}, "smallest weight of the mixture is 1e-05"),
     ],
 )
