@@ -8,7 +8,14 @@ import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 
-from skfisher import JointFisherSVC, JointTrainingDisplay
+from skfisher import (
+    FisherVectorEncoder,
+    JointClassifier,
+    JointFisherSVC,
+    JointRegressor,
+    JointTrainingDisplay,
+    MeanPooling,
+)
 
 
 @pytest.fixture
@@ -143,6 +150,24 @@ def test_panels_lie_in_the_axes_given(model, data):
         assert (panel.x0, panel.x1) == pytest.approx((place.x0, place.x1))
     assert display.plot() is display
     assert display.figure_ is not figure
+
+
+@pytest.mark.parametrize(
+    ("other", "labels"),
+    [
+        (JointClassifier(FisherVectorEncoder(2)), ["loss", "score", "smallest $K w$"]),
+        (JointClassifier(MeanPooling()), ["loss", "score"]),
+        (JointRegressor(MeanPooling()), ["loss", "score"]),
+    ],
+    ids=["a mixture", "no mixture", "numbers"],
+)
+def test_any_joint_model_has_a_history(other, labels, data):
+    X, y = data
+    other.set_params(max_iter=3, batch_size=8, random_state=0).fit(X, y, X_val=X[:9], y_val=y[:9])
+    display = JointTrainingDisplay.from_estimator(other)
+    assert drawn(display) == {name: other.history_[name] for name in display.lines_}
+    assert [panel.get_ylabel() for panel in display.axes_] == labels
+    assert [panel.get_xlabel() for panel in display.axes_] == [""] * (len(labels) - 1) + ["epoch"]
 
 
 def test_only_the_classifier_itself_has_a_history():
