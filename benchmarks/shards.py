@@ -2,20 +2,20 @@
 
     python benchmarks/shards.py --save
 
-32 shards of 65 536 descriptors, 64 numbers of float32 each, in bags of 512; Fisher vectors of
+128 shards of 65 536 descriptors, 64 numbers of float32 each, in bags of 512; Fisher vectors of
 256 components. Seconds are the least of three iterations of EM, and of one run of encodings, which
-are written, a file a shard; those of the CPU are added up over all processes, and tell more where
-other programs run beside, as they did here. Workers have one thread each. Memory is the largest
-that the process of a worker ever had, after a fit and encodings of so many shards, with 32
-components. With as many, a worker is killed (SIGKILL) in the second of three iterations, and while
-it encodes.
+are written to new files, one a shard, until the disk holds them; those of the CPU are added up over
+all processes, and tell more where other programs run beside. Threads and as many workers, of one
+thread each, take turns. Memory is the largest that the process of a worker ever had, after a fit
+and encodings of so many shards, with 32 components. With as many, and 32 shards, a worker is killed
+(SIGKILL) in the second of three iterations, and while it encodes.
 """
 
 import argparse
 import datetime
-import itertools
 import os
 import platform
+import shutil
 import signal
 import tempfile
 import time
@@ -31,7 +31,7 @@ from skfisher.dask import fit, transform
 from skfisher.dask.workers import Workers
 
 RESULTS = Path(__file__).parent / "results"
-N_SHARDS, ROWS, WIDTH, BAG, K = 32, 2**16, 64, 2**9, 256
+N_SHARDS, ROWS, WIDTH, BAG, K = 128, 2**16, 64, 2**9, 256
 # What the guide projects: images, descriptors of each.
 IMAGES, DESCRIPTORS = 10**8, 1000
 
@@ -105,35 +105,38 @@ def peak():
     return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 2**10
 
 
-def times_of_threads(shards, model, out):
-    rows, clock = [], Clock()
-    for n_jobs in (1, 2):
-        of_em = iteration(clock, lambda e, n=n_jobs: e.set_params(n_jobs=n).fit(shards))
-        model.set_params(n_jobs=n_jobs)
-
-        def encode():
-            for i, shard in enumerate(shards.iter_shards()):
-                np.save(out / f"{i}.npy", model.transform(shard))
-
-        rows.append((f"threads, {n_jobs}", *of_em, *timed(clock, encode)))
-        print(rows[-1], flush=True)
-    return rows
-
-
-def times_of_workers(shards, model, folder):
+def times(shards, model, folder):
+    """Return the seconds of threads and of as many workers, who take turns."""
     rows = []
-    for n_workers in (1, 2, 4):
-        with cluster(n_workers) as workers, Client(workers) as client:
-            clock, tries = Clock(client), itertools.count()
-            fit(encoder(1, k=2), shards, client=client)  # which imports what is needed
-            of_em = iteration(clock, lambda e, client=client: fit(e, shards, client=client))
-
-            def encode(client=client, n_workers=n_workers, tries=tries):
-                transform(model, shards, folder / f"{n_workers}-{next(tries)}", client=client)
-
-            rows.append((f"Dask, {n_workers} workers", *of_em, *timed(clock, encode)))
-            print(rows[-1], flush=True)
+    for n in (1, 2):
+        with cluster(n) as workers, Client(workers) as client:
+            here, there = Clock(), Clock(client)
+            fit(encoder(1, k=2), shards[:2000], client=client)  # which imports what is needed
+            of_em = iteration(here, lambda e, n=n: e.set_params(n_jobs=n).fit(shards))
+            by_workers = iteration(there, lambda e, client=client: fit(e, shards, client=client))
+            model.set_params(n_jobs=n)
+            out = folder / f"threads-{n}"
+            encode = timed(here, lambda out=out: write(model, shards, out))
+            shutil.rmtree(out)
+            out = folder / f"workers-{n}"
+            written = timed(
+                there, lambda out=out, client=client: transform(model, shards, out, client=client)
+            )
+            shutil.rmtree(out)
+        rows.append((f"threads, {n}", *of_em, *encode))
+        rows.append((f"Dask, {n} workers", *by_workers, *written))
+        print(*rows[-2:], sep="\n", flush=True)
     return rows
+
+
+def write(model, shards, out):
+    """Write encodings, a file a shard."""
+    out.mkdir()
+    for i, shard in enumerate(shards.iter_shards()):
+        with open(out / f"{i}.npy", "xb") as file:
+            np.save(file, model.transform(shard))
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def memory(shards, folder):
@@ -238,30 +241,29 @@ def overhead(of_workers, of_threads):
 
 
 def main(folder):
-    shards = make_shards(folder)
-    print(shards)
-    (folder / "local").mkdir()
-    model = encoder(2, 2).fit(shards)
-    rows = times_of_threads(shards, model, folder / "local")
-    rows += times_of_workers(shards, model, folder)
-    (_, *one_thread), (_, *two_threads), (_, *one_worker), (_, *two_workers), _ = rows
+    all_shards = make_shards(folder)
+    print(all_shards)
+    model = encoder(2, 2).fit(all_shards)
+    rows = times(all_shards, model, folder)
+    (_, *one_thread), (_, *one_worker), (_, *two_threads), (_, *two_workers) = rows
     em_cpu, encode_cpu = (one_worker[i] / (N_SHARDS * ROWS) for i in (1, 3))
     columns = ["", "iteration, s", "CPU", "encodings, s", "CPU"]
+    more = [
+        ("1", *map(overhead, one_worker, one_thread)),
+        ("2", *map(overhead, two_workers, two_threads)),
+    ]
+    shards = ShardedBags.open(all_shards.paths[:32])
     return [
         *table(columns, rows, "%.2f"), "",
-        "CPU seconds of one worker against one thread: "
-        f"{overhead(one_worker[1], one_thread[1])} in an iteration, "
-        f"{overhead(one_worker[3], one_thread[3])} in encodings; of two against two: "
-        f"{overhead(two_workers[1], two_threads[1])} and "
-        f"{overhead(two_workers[3], two_threads[3])}.",
-        "",
+        "What workers take more than as many threads:", "",
+        *table(["workers", *columns[1:]], more, "%s"), "",
         f"One worker takes {em_cpu * 1e6:.2f} us of its CPU a descriptor in an iteration, and "
         f"{encode_cpu * 1e6:.2f} us to encode it and write the encodings.", "",
         "## Memory", "",
         *table(["shards", "largest memory of a worker, MiB"], memory(shards, folder), "%.0f"),
         "", "## Killed workers", "", *(f"- {line}" for line in kills(shards, folder)), "",
         f"## joblib's backends, {2 * ROWS} descriptors, 32 components, 3 iterations", "",
-        *table(["", "fit, s", "transform, s"], by_joblib(shards, folder), "%.2f"), "",
+        *table(["", "fit, s", "transform, s"], by_joblib(shards, folder), "%.3f"), "",
         f"## Projection: {IMAGES:.0e} images of {DESCRIPTORS} descriptors, {K} components", "",
         "| | |", "| --- | --- |", *projection(em_cpu, encode_cpu),
     ]  # fmt: skip

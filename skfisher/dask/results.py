@@ -13,6 +13,7 @@ import json
 import os
 import pickle
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import joblib
@@ -194,21 +195,43 @@ def _size(result):
 
 @one_blas_thread
 def _write_results(model, method, out, values, named):
-    """Write the results of the shards of `values`, under names, with their digests."""
+    """Write the results of the shards of `values`, under names, with their digests.
+
+    A thread writes the array of a shard, and waits for the disk, while that of the next is computed.
+    """
     out = Path(out)
-    for shard, (name, digest) in zip(values.shards, named, strict=True):
-        opened, lengths = open_shard(shard.folder)
-        if opened != shard:
-            raise shard.changed()
-        bags = ShardedBags._over(values.of_others([shard]), lengths)
-        result = _of_bags(getattr(model, method), bags)
-        if isinstance(result, Bags):
-            result.save(out / name)
-        else:
-            result = np.asarray(result)
-            _write(out / f"{name}.npy", lambda file, result=result: np.save(file, result))
-        record = {"digest": digest, "bytes": _size(_result(out, name))}
-        _write(out / f"{name}.json", lambda file, record=record: file.write(_json(record)))
+    with ThreadPoolExecutor(1) as writer:
+        written = None
+        for shard, (name, digest) in zip(values.shards, named, strict=True):
+            opened, lengths = open_shard(shard.folder)
+            if opened != shard:
+                raise shard.changed()
+            bags = ShardedBags._over(values.of_others([shard]), lengths)
+            result = _of_bags(getattr(model, method), bags)
+            if written is not None:
+                written.result()  # so that no more than two are in memory
+            if isinstance(result, Bags):
+                result.save(out / name)
+                written = None
+                _write_record(out, name, digest)
+            else:
+                written = writer.submit(_write_array, np.asarray(result), out, name, digest)
+        if written is not None:
+            written.result()
+
+
+def _write_array(result, out, name, digest):
+    _write(out / f"{name}.npy", lambda file: np.save(file, result))
+    _write_record(out, name, digest)
+
+
+def _write_record(out, name, digest):
+    """Say that the result of a shard, which the disk holds now, is finished.
+
+    Nobody waits for the disk to hold the record: without it, the result is made again.
+    """
+    record = {"digest": digest, "bytes": _size(_result(out, name))}
+    _write(out / f"{name}.json", lambda file: file.write(_json(record)), sync=False)
 
 
 def _json(record):
@@ -222,11 +245,12 @@ def _of_bags(method, bags):
     return method(Bags.from_lengths(np.zeros((1, bags.n_features), bags.dtype), [1]))[:0]
 
 
-def _write(path, content):
-    """Write a file in one step."""
+def _write(path, content, *, sync=True):
+    """Write a file in one step; it is whole after a crash of the system, too, if it is synced."""
     partial = path.with_name(f"{path.name}-{uuid.uuid4().hex}{PARTIAL}")
     with open(partial, "xb") as file:
         content(file)
-        file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
     os.replace(partial, path)

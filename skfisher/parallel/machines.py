@@ -16,7 +16,7 @@ import itertools
 import numpy as np
 
 from skfisher.bags.sharded_values import has_borders
-from skfisher.parallel.host import call, keep_freed_memory
+from skfisher.parallel.host import call
 from skfisher.parallel.tiles import added
 from skfisher.process_state import one_blas_thread
 
@@ -75,7 +75,6 @@ def _task(f, units, shards, beside, summed):
 @one_blas_thread
 def _work(f, values, parts, entries, summed, errors):
     """Return what a function returns for the units of some shards, or its sums for each shard."""
-    keep_freed_memory()
     results = []
     with np.errstate(**errors):
         for of_shard in zip(parts, entries, strict=True):
