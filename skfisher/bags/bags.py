@@ -6,6 +6,7 @@ a new pair of boundaries over the same array, so that splitting and searching co
 descriptors.
 """
 
+import functools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -17,7 +18,7 @@ from skfisher.bags.feature_names import names_of, shared_names
 from skfisher.bags.file_rows import FileRows
 from skfisher.bags.forms import FormedBags
 from skfisher.bags.indexing import IndexedBags
-from skfisher.bags.mapped import is_mapped, sendable
+from skfisher.bags.mapped import MappedFile, by_path, has_path, is_mapped
 from skfisher.bags.ragged import as_indices, gather, stack
 from skfisher.bags.saving import SavedBags
 from skfisher.bags.sharded_values import ShardedValues
@@ -67,6 +68,12 @@ class Bags(FormedBags, IndexedBags, SavedBags):
     ValueError
         If `values` is not two-dimensional, complex or has masked entries, or if a bag
         stops before it starts or reaches outside `values`.
+
+    Notes
+    -----
+    Bags whose `values` are a memory map of a file, as those of :meth:`Bags.load`, are pickled as the
+    path of that file, which is opened when descriptors are asked for; if it is missing there, or was
+    changed, that is an error. Those in memory are pickled with their descriptors.
 
     See Also
     --------
@@ -354,22 +361,34 @@ class Bags(FormedBags, IndexedBags, SavedBags):
 
     def __sizeof__(self):
         # Dask sends what is large once to a worker, not with every task
-        arrays = (self.values, self.starts, self.stops)
+        arrays = (self.starts, self.stops)
+        if not is_mapped(self.values):
+            arrays += (self.values,)
         return super().__sizeof__() + sum(getattr(array, "nbytes", 0) for array in arrays)
 
     def __getstate__(self):
-        small = 2 * self.n_descriptors < len(self.values)
-        if isinstance(self.values, ShardedValues):
-            small = False  # which are sent as the paths of their folders
-        elif is_mapped(self.values):
-            # joblib's workers open a mapped file themselves; reading much of it is worse.
-            n_bytes = self.n_descriptors * self.n_features * self.dtype.itemsize
-            small &= n_bytes <= PACK_MAPPED_BYTES
-        source = self.pack() if small else self
+        source = self.pack() if self._is_small_part() else self
+        values = by_path(source.values)
         return {
-            "values": sendable(source.values),
+            "_file" if isinstance(values, MappedFile) else "values": values,
             "starts": source.starts,
             "stops": source.stops,
             "of_tensors": source.of_tensors,
             "feature_names": source.feature_names,
         }
+
+    def _is_small_part(self):
+        """Tell whether to pickle the descriptors of these bags alone, without the others."""
+        if isinstance(self.values, ShardedValues) or has_path(self.values):
+            return False  # which are sent as paths
+        small = 2 * self.n_descriptors < len(self.values)
+        if is_mapped(self.values):
+            # joblib's workers open its own maps themselves; reading much of one is worse.
+            n_bytes = self.n_descriptors * self.n_features * self.dtype.itemsize
+            small &= n_bytes <= PACK_MAPPED_BYTES
+        return small
+
+    @functools.cached_property
+    def values(self):
+        """The descriptors of bags that were sent as the path of a file, opened when asked for."""
+        return self._file.open()

@@ -7,8 +7,14 @@ from typing import NamedTuple
 import numpy as np
 
 from skfisher.bags.file_rows import FileRows
+from skfisher.warning import warn_caller
 
-__all__ = ["MappedFile", "file_of", "is_mapped", "sendable"]
+__all__ = ["MappedFile", "by_path", "file_of", "has_path", "is_mapped", "sendable"]
+
+# Bytes of mapped descriptors that are not sent without a warning.
+LARGE = 2**26
+# Of the folders where joblib keeps, for as long as a call takes, arrays that its workers map.
+OF_JOBLIB = "joblib_memmapping_folder_"
 
 
 class MappedFile(NamedTuple):
@@ -23,8 +29,9 @@ class MappedFile(NamedTuple):
 
     @classmethod
     def of(cls, array):
-        """Return the file that a memory map looks into; `array` is what `sendable` returns."""
+        """Return the file that a memory map looks into; `array` is one that `has_path`."""
         owner = _owner(array)
+        owner.flush()  # what was written to it; the file then has the time of that
         path = os.path.abspath(owner.filename)
         status = os.stat(path)
         offset = owner.offset + array.ctypes.data - owner.ctypes.data
@@ -85,12 +92,37 @@ def sendable(array):
     Returns
     -------
     array : array
-        The same, or a copy in memory.
+        The same, or a copy in memory; a warning says so if that is large.
     """
     owner = _owner(array)
-    if owner is None:
+    if owner is None or _is_what_its_file_holds(array, owner):
         return array
-    reopened = (
+    if array.nbytes > LARGE:
+        warn_caller(
+            f"{array.nbytes / 2**20:.0f} MiB of mapped descriptors are sent to workers, as what "
+            "the file holds is not what they are here: save these bags and load them again.",
+            UserWarning,
+        )
+    return np.array(array, order="C")
+
+
+def has_path(array):
+    """Tell whether an array is found by the path of its file, also after a call of joblib's."""
+    owner = _owner(array)
+    return (
+        owner is not None
+        and _is_what_its_file_holds(array, owner)
+        and OF_JOBLIB not in os.fspath(owner.filename)
+    )
+
+
+def by_path(array):
+    """Return an array in a file as a `MappedFile` if it has a path, else as `sendable` does."""
+    return MappedFile.of(array) if has_path(array) else sendable(array)
+
+
+def _is_what_its_file_holds(array, owner):
+    return (
         isinstance(owner, np.memmap)
         and owner.mode != "c"
         and owner.filename is not None
@@ -99,7 +131,6 @@ def sendable(array):
         and array.flags.c_contiguous
         and (owner.ndim == 1 or not owner.flags.f_contiguous or array.flags.f_contiguous)
     )
-    return array if reopened else np.array(array, order="C")
 
 
 def _owner(array):

@@ -11,9 +11,8 @@ from sklearn import get_config
 from sklearn.utils.parallel import Parallel, delayed
 
 from skfisher._compat import set_threads
-from skfisher.bags.mapped import MappedFile, is_mapped, sendable
+from skfisher.bags.mapped import MappedFile, by_path, is_mapped, sendable
 from skfisher.process_state import configured, one_blas_thread, openmp_threads
-from skfisher.warning import warn_caller
 
 __all__ = [
     "call_in_threads",
@@ -23,8 +22,9 @@ __all__ = [
     "workers_share_memory",
 ]
 
-# Bytes of mapped descriptors that are not sent without a warning.
-LARGE = 2**26
+# Calls that reach another process together: to send and fetch takes milliseconds, as calls may.
+CALLS_PER_TASK = 4
+TASKS_PER_WORKER = 4
 
 
 def map_in_order(function, arguments, *, n_jobs):
@@ -40,8 +40,9 @@ def map_in_order(function, arguments, *, n_jobs):
         yield from map_in_threads(function, arguments, n_workers)
     else:
         copies, errors = {}, np.geterr()
-        send = sendable if _opens_maps() else _by_path
-        yield from _pool(n_jobs)(
+        send = sendable if _opens_maps() else by_path
+        n_together = min(CALLS_PER_TASK, len(arguments) // (TASKS_PER_WORKER * n_workers))
+        yield from _pool(n_jobs, max(1, n_together))(
             delayed(_call_elsewhere)(function, errors, *_sendable(args, copies, send))
             for args in arguments
         )
@@ -81,8 +82,9 @@ def map_in_threads(function, arguments, n_threads):
         pool.shutdown(cancel_futures=True)
 
 
-def _pool(n_jobs):
-    options = {"n_jobs": n_jobs, "prefer": "threads", "pre_dispatch": "2*n_jobs"}
+def _pool(n_jobs, n_together):
+    options = {"n_jobs": n_jobs, "prefer": "threads"}
+    options |= {"batch_size": n_together, "pre_dispatch": f"{2 * n_together}*n_jobs"}
     try:
         return Parallel(return_as="generator", **options)
     except ValueError:  # the backends multiprocessing and Ray give all results at once
@@ -93,22 +95,6 @@ def _opens_maps():
     """Tell whether workers get the memory maps of a task as such, as joblib's own do."""
     backend, _ = get_active_backend(prefer="threads")
     return type(backend).__module__ == "joblib._parallel_backends"
-
-
-def _by_path(array):
-    """Return what other workers than joblib's own, such as Dask's and Ray's, get for a map."""
-    array = sendable(array)
-    if not isinstance(array, np.ndarray):
-        return array  # the paths of many files
-    if is_mapped(array):
-        return MappedFile.of(array)
-    if array.nbytes > LARGE:
-        warn_caller(
-            f"{array.nbytes / 2**20:.0f} MiB of mapped descriptors are sent to workers, as what "
-            "the file holds is not what they are here: save these bags and load them again.",
-            UserWarning,
-        )
-    return array
 
 
 def _sendable(args, copies, send):

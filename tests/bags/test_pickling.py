@@ -98,24 +98,79 @@ def test_mapped_values_stay_mapped(mapped):
 
 
 def test_a_memory_map_that_was_pickled_is_none(mapped):
-    copy = pickle.loads(pickle.dumps(mapped))
-    assert isinstance(copy.values, np.memmap)
-    assert repr(copy).endswith("cpu>")
+    copy = pickle.loads(pickle.dumps(mapped.values))
+    assert isinstance(copy, np.memmap)
+    assert repr(Bags(copy, [0], [1])).endswith("cpu>")
     # views of a map, of any type, look into its file
     for values in (mapped.values[10:], np.asarray(mapped.values), mapped.values.view(np.uint8)):
         assert repr(Bags(values, [0], [1])).endswith("memory-mapped>")
 
 
-def test_a_large_mapped_subset_is_not_read_to_be_pickled(mapped, monkeypatch):
-    # joblib sends the file's name instead
+def test_mapped_bags_are_pickled_as_the_path_of_their_file(mapped):
+    for bags in (mapped, mapped[[5, 3]]):
+        state = pickle.dumps(bags)
+        assert len(state) < 2000
+        copy = pickle.loads(state)
+        assert "values" not in vars(copy)  # the file is opened when it is asked for
+        assert copy.values.filename == os.fspath(mapped.values.filename)
+        assert_same_bags(copy, bags.to_list())
+
+
+def test_pickled_bags_are_what_was_written_to_their_file(mapped):
+    writable = Bags.from_lengths(np.load(mapped.values.filename, mmap_mode="r+"), mapped.lengths)
+    writable.values[3] = -1
+    assert_same_bags(pickle.loads(pickle.dumps(writable)), writable.to_list())
+
+
+def test_where_the_file_of_pickled_bags_is_missing_their_use_names_it(mapped, tmp_path):
+    states = [pickle.dumps(mapped), pickle.dumps(mapped)]
+    os.utime(tmp_path / "mapped.npy", (0, 0))
+    with pytest.raises(ValueError, match=r"mapped\.npy, .* was changed"):
+        pickle.loads(states[0]).values  # noqa: B018
+    if os.name != "nt":
+        (tmp_path / "mapped.npy").unlink()
+        with pytest.raises(FileNotFoundError, match=r"mapped\.npy, which the descriptors are"):
+            pickle.loads(states[0]).n_features  # noqa: B018
+
+
+def test_a_small_part_of_a_map_of_joblibs_is_packed(tmp_path, monkeypatch):
+    # which sends maps of its own as such, and deletes their files
+    folder = tmp_path / "joblib_memmapping_folder_1"
+    folder.mkdir()
+    np.save(folder / "shared.npy", np.arange(2**19, dtype=np.float64).reshape(-1, 8))
+    bags = Bags.from_lengths(np.load(folder / "shared.npy", mmap_mode="r"), np.full(64, 2**10))
+    assert len(bags[:3].__getstate__()["values"]) == bags[:3].n_descriptors
     monkeypatch.setattr("skfisher.bags.bags.PACK_MAPPED_BYTES", 1000)
-    assert mapped[:3].__getstate__()["values"] is mapped.values
-    monkeypatch.setattr("skfisher.bags.bags.PACK_MAPPED_BYTES", 2**20)
-    assert len(mapped[:3].__getstate__()["values"]) == mapped[:3].n_descriptors
+    assert bags[:3].__getstate__()["values"] is bags.values
+
+
+def first_three(bags):
+    return bags[:3]
+
+
+def test_bags_that_workers_return_outlive_joblibs_maps(mapped, rng):
+    in_memory = Bags.from_lengths(rng.normal(size=(2**16, 8)), np.full(64, 2**10))  # 4 MB
+    with joblib.parallel_config(backend="loky", n_jobs=2):
+        found = Parallel()(delayed(first_three)(bags) for bags in (mapped, in_memory))
+    for bags, given_ in zip(found, (mapped, in_memory), strict=True):
+        assert_same_bags(bags, given_[:3].to_list())
+    assert [is_mapped(bags.values) for bags in found] == [True, False]
+
+
+def test_large_views_that_no_path_tells_of_are_pickled_with_a_warning(mapped, monkeypatch):
+    monkeypatch.setattr("skfisher.bags.mapped.LARGE", 2**20)
+    bags = Bags(mapped.values[::-1], mapped.starts, mapped.stops)
+    with pytest.warns(UserWarning, match=r"4 MiB of mapped descriptors are sent .* save these"):
+        copy = pickle.loads(pickle.dumps(bags))
+    assert_same_bags(copy, bags.to_list())
 
 
 def describe(bags, i):
     return isinstance(bags, Bags), isinstance(bags.values, np.memmap), float(bags[i].sum())
+
+
+def path_and_sum(bags, i):
+    return bags.values.filename, float(bags[i].sum())
 
 
 def test_joblib_workers_share_large_values_by_memory_map(rng):
@@ -127,8 +182,9 @@ def test_joblib_workers_share_large_values_by_memory_map(rng):
 
 def test_joblib_workers_open_mapped_files(mapped):
     with joblib.parallel_config(backend="loky"):
-        found = Parallel(n_jobs=2)(delayed(describe)(mapped, i) for i in range(4))
-    assert found == [(True, True, float(mapped[i].sum())) for i in range(4)]
+        found = Parallel(n_jobs=2)(delayed(path_and_sum)(mapped, i) for i in range(4))
+    path = os.fspath(mapped.values.filename)
+    assert found == [(path, float(mapped[i].sum())) for i in range(4)]
 
 
 # Views that joblib would send as a file name and a place, and read otherwise
@@ -221,7 +277,8 @@ def test_mapped_views_are_pickled_as_they_are(tmp_path, library):
 def test_only_what_joblib_would_misread_is_copied(tmp_path):
     found = all_views(tmp_path)
     found = {name: bags for name, bags in found.items() if is_mapped(bags.values)}
-    by_path = {name for name, b in found.items() if b.__getstate__()["values"] is b.values}
+    by_path = {name for name, bags in found.items() if sendable(bags.values) is bags.values}
+    assert by_path == {name for name, bags in found.items() if "_file" in bags.__getstate__()}
     in_order = {"whole", "rows", "folded", "as integers", "other class"}
     assert by_path == {f"{kind}, {name}" for kind in ("r", "r+", "flat") for name in in_order}
 

@@ -6,15 +6,14 @@ import pytest
 
 pytest.importorskip("distributed")
 
+from distributed.comm.tcp import TCP
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 from skfisher import Bags, FisherVectorEncoder, ShardedBags
-from skfisher.parallel import threads
+from skfisher.bags.mapped import MappedFile
 from skfisher.parallel.threads import map_in_order
-
-pytestmark = pytest.mark.xdist_group("dask")
 
 
 @pytest.fixture
@@ -51,18 +50,57 @@ def test_fits_and_encodings_are_those_of_threads(client, saved, open_bags):
         assert np.array_equal(encoder.fit(bags).transform(bags), local)
 
 
-def test_searches_take_shards_by_path(client, saved):
-    shards, y = ShardedBags.open(saved), np.arange(300) % 2
-    model = make_pipeline(FisherVectorEncoder(2, random_state=0), LinearSVC())
-    wanted = cross_val_score(model, shards, y, cv=2)
+@pytest.fixture
+def sent(monkeypatch):
+    """Return a list of the sizes of all messages that this process and its scheduler send."""
+    sizes, write = [], TCP.write
+
+    async def counted(*args, **kwargs):
+        sizes.append(await write(*args, **kwargs))
+        return sizes[-1]
+
+    monkeypatch.setattr(TCP, "write", counted)
+    return sizes
+
+
+MODEL = make_pipeline(FisherVectorEncoder(2, max_iter=2, random_state=0), LinearSVC())
+
+
+@pytest.mark.parametrize("open_bags", [Bags.load, ShardedBags.open], ids=["mapped", "shards"])
+@pytest.mark.parametrize("part", [slice(None), slice(9, 69)], ids=["all", "some"])
+def test_searches_send_paths(client, saved, sent, open_bags, part):
+    bags, y = open_bags(saved)[part], np.arange(300)[part] % 2
+    wanted = cross_val_score(MODEL, bags, y, cv=2)
+    sent.clear()
     with joblib.parallel_config("dask"):
-        assert np.array_equal(cross_val_score(model, shards, y, cv=2), wanted)
+        assert np.array_equal(cross_val_score(MODEL, bags, y, cv=2), wanted)
+    assert 10_000 < sum(sent) < bags.n_descriptors * 16 / 5  # of the bytes in the file
+
+
+def test_bags_in_memory_are_counted_when_they_are_sent(client, saved, sent):
+    bags, y = Bags.load(saved, mmap_mode=None), np.arange(300) % 2
+    with joblib.parallel_config("dask"):
+        cross_val_score(MODEL, bags, y, cv=2)
+    assert sum(sent) > bags.values.nbytes
+
+
+def test_a_search_where_workers_lack_the_file_says_so(client, saved):
+    bags, y = Bags.load(saved), np.arange(300) % 2
+    hidden = saved / "hidden"
+    original = MappedFile.of
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MappedFile, "of", lambda x: original(x)._replace(path=str(hidden)))
+        with (
+            joblib.parallel_config("dask"),
+            pytest.raises(FileNotFoundError, match=f"this worker does not see {hidden}"),
+        ):
+            cross_val_score(MODEL, bags, y, cv=2, error_score="raise")
 
 
 def test_what_only_this_process_has_is_sent_with_a_warning(client, saved, monkeypatch):
     bags = Bags.load(saved, mmap_mode="c")
     bags.values[0, 0] = 1000
-    monkeypatch.setattr(threads, "LARGE", 1000)
+    monkeypatch.setattr("skfisher.bags.mapped.LARGE", 1000)
     with (
         joblib.parallel_config("dask", n_jobs=2),
         pytest.warns(UserWarning, match=r"1 MiB of mapped descriptors are sent .* save these bags"),
