@@ -23,6 +23,22 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("skfisher")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give all tests of one cluster to one worker of pytest-xdist, with ``--dist loadgroup``.
+
+    Not by its marks of groups, which some versions of pytest do not show to it.
+    """
+    from xdist.scheduler import LoadGroupScheduling
+
+    class OneCluster(LoadGroupScheduling):
+        def _split_scope(self, nodeid):
+            folder = "tests/dask/"
+            return folder if nodeid.startswith(folder) else super()._split_scope(nodeid)
+
+    return OneCluster(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
 @pytest.fixture
 def cupy():
     """CuPy, where a GPU is usable."""

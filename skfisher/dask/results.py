@@ -197,7 +197,7 @@ def _size(result):
 def _write_results(model, method, out, values, named):
     """Write the results of the shards of `values`, under names, with their digests.
 
-    A thread writes the array of a shard, and waits for the disk, while that of the next is computed.
+    A thread writes the array of a shard, until the disk has it, while that of the next is computed.
     """
     out = Path(out)
     with ThreadPoolExecutor(1) as writer:

@@ -6,12 +6,12 @@ gives its tasks to others. A few tasks for each thread are under way at a time, 
 the graph nor what waits for its turn grows with the data.
 """
 
+import asyncio
 import pickle
 import socket
-import threading
 import time
 from collections import deque
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
 
 from sklearn import config_context, get_config
 
@@ -26,7 +26,6 @@ __all__ = ["LostWorkersError", "Workers", "check_shards"]
 ROWS_PER_TASK = 2**18
 TASKS_PER_THREAD = 4
 SECONDS_BETWEEN_LOOKS = 1.0
-SECONDS_TO_FETCH = 10.0  # a result that is there, unless its worker dies meanwhile
 
 
 class LostWorkersError(Interruption, RuntimeError):
@@ -98,25 +97,24 @@ class Workers:
         """Wait for the result of a task for as long as there are workers, or will be again."""
         from distributed.scheduler import KilledWorker
 
-        # Dask's own wait with a time limit may fail where the result comes just then.
-        done = threading.Event()
-        future.add_done_callback(lambda _: done.set())
-        while True:
-            while not done.wait(SECONDS_BETWEEN_LOOKS):
+        # Dask's own wait with a time limit may fail where the result comes just then, and waits
+        # on where a result is lost with its worker while it is fetched.
+        loop = self._client.loop.asyncio_loop
+        coroutine = self._client.gather(future, asynchronous=True)
+        fetched = asyncio.run_coroutine_threadsafe(coroutine, loop)
+        try:
+            while not wait([fetched], SECONDS_BETWEEN_LOOKS).done:
                 self._look()
-            try:
-                return future.result(timeout=SECONDS_TO_FETCH)
-            except KilledWorker as error:
-                raise LostWorkersError(
-                    f"the task of the shard {name}, and maybe others, was lost with each worker "
-                    f"that tried it: {error} Do workers have memory enough for it?"
-                ) from error
-            except CancelledError as error:
-                raise self._lost(f"a task was cancelled ({error})") from error
-            except TimeoutError:
-                if future.status == "error":
-                    raise  # it is that of the task
-            self._look()
+            return fetched.result()
+        except KilledWorker as error:
+            raise LostWorkersError(
+                f"the task of the shard {name}, and maybe others, was lost with each worker "
+                f"that tried it: {error} Do workers have memory enough for it?"
+            ) from error
+        except CancelledError as error:
+            raise self._lost(f"a task was cancelled ({error})") from error
+        finally:
+            fetched.cancel()
 
     def _look(self):
         """Raise LostWorkersError if the scheduler is gone, or has had no workers for long."""

@@ -42,10 +42,9 @@ from skfisher import (
 )
 from skfisher.dask import LostWorkersError, fit, transform
 from skfisher.dask.workers import Workers
+from skfisher.parallel.host import call
 
 from .conftest import save_shards
-
-pytestmark = pytest.mark.xdist_group("dask")
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
 ENCODER = FisherVectorEncoder(4, max_iter=3, random_state=0)
@@ -123,8 +122,8 @@ def test_one_worker_two_workers_and_any_cut_into_tasks_give_the_same_bits(
 
 
 def test_some_bags_of_shards(client, shards, rng, small_tasks):
-    some = shards[rng.permutation(len(shards))[:400]]
-    for model in (ENCODER, mixture(batch_size=50, max_iter=30, tol=0.1)):
+    some = shards[rng.permutation(len(shards))[:80]]
+    for model in (ENCODER, mixture(batch_size=40, max_iter=9, tol=0.1)):
         assert digest(fit(clone(model), some, client=client)) == digest(clone(model).fit(some))
     with pytest.raises(TypeError, match="shards is a Bags, but workers read ShardedBags"):
         transform(clone(ENCODER).fit(some), some, "out", client=client)
@@ -189,6 +188,27 @@ def test_memory_of_workers_does_not_grow_with_the_number_of_shards(client, tmp_p
         fit(SecondOrderPooling(), ShardedBags.open([tmp_path] * n_shards), client=client)
         peaks.append(max(client.run(peak).values()))
     assert peaks[1] - peaks[0] < 12
+
+
+def faults_of_arrays():
+    """Return how often the system gave memory for 2**23 bytes, taken and freed ten times."""
+    import resource
+
+    def once(*unit):
+        np.ones(2**20)
+
+    x, start, stop = np.zeros((1, 1)), np.array([0]), np.array([1])
+    call(once, x, start, stop, None, None)
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+    for _ in range(10):
+        once()
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
+def test_memory_of_a_unit_serves_the_next_in_workers_too(client):
+    (found,) = Workers(client, 60, False).map(faults_of_arrays, [((), "")])
+    assert found < 2**23 / os.sysconf("SC_PAGE_SIZE")  # once, at most
 
 
 # Results
