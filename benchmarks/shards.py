@@ -32,6 +32,7 @@ from skfisher.dask.workers import Workers
 
 RESULTS = Path(__file__).parent / "results"
 N_SHARDS, ROWS, WIDTH, BAG, K = 128, 2**16, 64, 2**9, 256
+N_TOGETHER = 16  # shards in one folder
 # What the guide projects: images, descriptors of each.
 IMAGES, DESCRIPTORS = 10**8, 1000
 
@@ -195,8 +196,8 @@ def kills(shards, folder):
 
 
 def by_joblib(shards, folder):
-    """Return seconds of fit and transform by backends, of two shards in one folder."""
-    x = ShardedBags.open(shards.paths[:2]).pack()
+    """Return seconds of fit and transform by backends, of some shards in one folder."""
+    x = ShardedBags.open(shards.paths[:N_TOGETHER]).pack()
     x.save(folder / "one")
     given = {
         "in memory": x,
@@ -262,7 +263,7 @@ def main(folder):
         "## Memory", "",
         *table(["shards", "largest memory of a worker, MiB"], memory(shards, folder), "%.0f"),
         "", "## Killed workers", "", *(f"- {line}" for line in kills(shards, folder)), "",
-        f"## joblib's backends, {2 * ROWS} descriptors, 32 components, 3 iterations", "",
+        f"## joblib's backends, {N_TOGETHER * ROWS} descriptors, 32 components, 3 iterations", "",
         *table(["", "fit, s", "transform, s"], by_joblib(shards, folder), "%.3f"), "",
         f"## Projection: {IMAGES:.0e} images of {DESCRIPTORS} descriptors, {K} components", "",
         "| | |", "| --- | --- |", *projection(em_cpu, encode_cpu),

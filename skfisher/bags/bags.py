@@ -69,16 +69,16 @@ class Bags(FormedBags, IndexedBags, SavedBags):
         If `values` is not two-dimensional, complex or has masked entries, or if a bag
         stops before it starts or reaches outside `values`.
 
-    Notes
-    -----
-    Bags whose `values` are a memory map of a file, as those of :meth:`Bags.load`, are pickled as the
-    path of that file, which is opened when descriptors are asked for; if it is missing there, or was
-    changed, that is an error. Those in memory are pickled with their descriptors.
-
     See Also
     --------
     Bags.from_list : Bags of a list of arrays.
     Bags.from_lengths : Bags of stacked descriptors.
+
+    Notes
+    -----
+    Bags whose `values` are a memory map of a file, as those of :meth:`Bags.load`, are pickled as
+    the path of that file, which is opened when descriptors are asked for; if it is missing there,
+    or was changed, that is an error. Those in memory are pickled with their descriptors.
 
     Examples
     --------

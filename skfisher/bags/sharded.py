@@ -109,8 +109,8 @@ class ShardedBags(Bags):
         FileNotFoundError
             If a shard is missing or holds no manifest, or if there are none.
         ValueError
-            If a shard is damaged, or its width or dtype is not that of the others. The message
-            names the shard.
+            If a path is an address of object storage; if a shard is damaged, or its width or dtype
+            is not that of the others. The message names the shard.
         """
         opened = [open_shard(path, verify=verify) for path in _folders(paths)]
         shards = [shard for shard, _ in opened]
@@ -200,11 +200,22 @@ def _folders(paths):
         folders = [os.fspath(path) for path in paths]
         if not folders:
             raise FileNotFoundError("paths is empty: at least 1 shard is needed.")
+        _refuse_addresses(folders)
         return folders
     path = os.fspath(paths)
+    _refuse_addresses([path])
     if not glob.has_magic(path) or os.path.isdir(path):
         return [path]
     folders = sorted(filter(os.path.isdir, glob.glob(path)))
     if not folders:
         raise FileNotFoundError(f"{path} matches no folder.")
     return folders
+
+
+def _refuse_addresses(paths):
+    for path in paths:
+        if "://" in path:
+            raise ValueError(
+                f"{path} is an address, but shards are folders: mount the storage as a folder, or "
+                "copy them, by fsspec for instance."
+            )

@@ -309,6 +309,13 @@ def test_missing_shards_are_named(folders, tmp_path):
         ShardedBags.open([])
 
 
+def test_addresses_are_refused(folders):
+    address = "s3://bucket/descriptors/*"
+    for paths in (address, [*folders, address]):
+        with pytest.raises(ValueError, match=r"s3://bucket/descriptors/\* is an address"):
+            ShardedBags.open(paths)
+
+
 def values_of(folder):
     return folder / json.loads((folder / "manifest.json").read_text())["arrays"]["values"]["file"]
 
