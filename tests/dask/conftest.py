@@ -12,9 +12,15 @@ LENGTHS = [1500, 40, 60_000, 0, 900, 3000, 1, 2500]
 @pytest.fixture(scope="session")
 def cluster():
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
+    import dask
+
+    # A worker that was killed may be slow to come back on a busy machine. After 15 s Dask would
+    # give it up for ever.
+    patience = dask.config.set({"distributed.deploy.lost-worker-timeout": "10 minutes"})
+    cluster = distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
-    ) as cluster:
+    )
+    with patience, cluster:
         yield cluster
 
 
