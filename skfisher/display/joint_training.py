@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher.display.pyplot import axes_of, import_pyplot
-from skfisher.joint.fitting import JointEstimator
+from skfisher.joint.fisher_svc import JointFisherSVC
 
 __all__ = ["JointTrainingDisplay"]
 
@@ -16,9 +16,9 @@ class JointTrainingDisplay:
     r"""Losses, scores and the lightest component over the epochs of joint training.
 
     The panels lie above one another: the loss of the training bags, with that of validation
-    bags if there were any; the score of the validation bags; and, for Fisher vectors, K times the
-    smallest weight of the mixture, over a dashed line at 0.01, below which a component is
-    collapsing. Where early stopping went back to an epoch, a dotted line marks it.
+    bags if there were any; the score of the validation bags; and K times the smallest weight
+    of the mixture, over a dashed line at 0.01, below which a component is collapsing. Where early
+    stopping went back to an epoch, a dotted line marks it.
 
     Use `from_estimator` to make it from a fitted estimator.
 
@@ -26,7 +26,7 @@ class JointTrainingDisplay:
     ----------
     loss : array-like of shape (n_epochs,)
         Mean loss of the training bags in each epoch.
-    smallest_weight : array-like of shape (n_epochs,), default=None
+    smallest_weight : array-like of shape (n_epochs,)
         K times the weight of the lightest component after each epoch. With a mixture for each
         class it is the smallest of them all.
     validation_loss : array-like of shape (n_epochs,), default=None
@@ -41,7 +41,7 @@ class JointTrainingDisplay:
 
     Attributes
     ----------
-    axes_ : ndarray of one to four matplotlib Axes
+    axes_ : ndarray of two to four matplotlib Axes
         Those of the panels, from top to bottom.
     ax_ : matplotlib Axes
         The first of them, the losses.
@@ -53,7 +53,6 @@ class JointTrainingDisplay:
     See Also
     --------
     JointFisherSVC : The classifier that is trained.
-    JointClassifier : The same, for other encoders.
     MixtureDisplay : A mixture in the plane.
 
     Examples
@@ -72,7 +71,7 @@ class JointTrainingDisplay:
         self,
         *,
         loss,
-        smallest_weight=None,
+        smallest_weight,
         validation_loss=None,
         validation_score=None,
         best_iter=None,
@@ -94,7 +93,7 @@ class JointTrainingDisplay:
 
         Parameters
         ----------
-        estimator : JointFisherSVC or JointClassifier
+        estimator : JointFisherSVC
             Fitted.
         ax : matplotlib Axes, default=None
             Where to draw, by default a new figure. The panels share its place.
@@ -115,10 +114,10 @@ class JointTrainingDisplay:
             If it was not trained for any epoch.
         """
         import_pyplot(cls)
-        if not isinstance(estimator, JointEstimator):
+        if not isinstance(estimator, JointFisherSVC):
             raise TypeError(
-                f"estimator is a {type(estimator).__name__}: pass a fitted JointFisherSVC or "
-                "JointClassifier, the last step if it is in a pipeline."
+                f"estimator is a {type(estimator).__name__}: pass a fitted JointFisherSVC, the "
+                "last step if it is in a pipeline."
             )
         check_is_fitted(estimator)
         history = {name: np.asarray(values) for name, values in estimator.history_.items()}
@@ -135,7 +134,7 @@ class JointTrainingDisplay:
         went_back = estimator.best_iter_ < estimator.n_iter_
         display = cls(
             loss=loss,
-            smallest_weight=history.get("smallest_weight"),
+            smallest_weight=history["smallest_weight"],
             best_iter=estimator.best_iter_ if went_back else None,
             # Signals that are no measure of success are validated by another loss.
             same_loss=estimator.loss not in ("linear", "dual"),
@@ -158,8 +157,7 @@ class JointTrainingDisplay:
         """
         scored = self.validation_score is not None
         validated = self.validation_loss is not None
-        weighed = self.smallest_weight is not None
-        n_panels = 1 + scored + (validated and not self.same_loss) + weighed
+        n_panels = 2 + scored + (validated and not self.same_loss)
         ax = axes_of(self, ax, figsize=(6, 1 + 1.6 * n_panels))
         self.axes_ = _stacked_panels(ax, n_panels)
         self.ax_, self.figure_ = self.axes_[0], ax.figure
@@ -175,40 +173,32 @@ class JointTrainingDisplay:
                 epochs, values, marker="o", markevery=lonely, **options
             )
 
-        losses, *others = self.axes_
+        losses, *middle, weights = self.axes_
         draw(losses, "loss", label="training")
         losses.set_ylabel("loss")
         if validated and self.same_loss:
             draw(losses, "validation_loss", label="validation", color="C1")
             losses.legend(frameon=False)
         elif validated:
-            draw(others[0], "validation_loss", color="C1")
-            others[0].set_ylabel("squared hinge\n(validation)")
+            draw(middle[0], "validation_loss", color="C1")
+            middle[0].set_ylabel("squared hinge\n(validation)")
         if scored:
-            panel = others[-1 - weighed]
-            draw(panel, "validation_score", color="C1")
-            panel.set_ylabel("score")
-        if weighed:
-            draw(others[-1], "smallest_weight", color="C2")
-            _mark_collapse(others[-1], self.smallest_weight)
-        self.axes_[-1].set_xlabel("epoch")
-        self.axes_[-1].xaxis.get_major_locator().set_params(integer=True)
+            draw(middle[-1], "validation_score", color="C1")
+            middle[-1].set_ylabel("score")
+        draw(weights, "smallest_weight", color="C2")
+        weights.axhline(COLLAPSED, color="0.4", linestyle="--", linewidth=1)
+        weights.annotate(
+            "collapse", (1, COLLAPSED), xytext=(-2, 2), color="0.4", fontsize="small", ha="right",
+            xycoords=weights.get_yaxis_transform(), textcoords="offset points",
+        )  # fmt: skip
+        lowest = min(COLLAPSED, *np.maximum(self.smallest_weight, COLLAPSED / 1000))
+        weights.set(xlabel="epoch", ylabel=r"smallest $K w$", yscale="log", ylim=(lowest / 2, 2))
+        weights.xaxis.get_major_locator().set_params(integer=True)
         for panel in self.axes_:
             panel.spines[["top", "right"]].set_visible(False)
             if self.best_iter is not None:
                 panel.axvline(self.best_iter, color="0.4", linestyle=":", linewidth=1)
         return self
-
-
-def _mark_collapse(panel, weights):
-    """Draw the line below which a component is collapsing, and show it with all weights."""
-    panel.axhline(COLLAPSED, color="0.4", linestyle="--", linewidth=1)
-    panel.annotate(
-        "collapse", (1, COLLAPSED), xytext=(-2, 2), color="0.4", fontsize="small", ha="right",
-        xycoords=panel.get_yaxis_transform(), textcoords="offset points",
-    )  # fmt: skip
-    lowest = min(COLLAPSED, *np.maximum(weights, COLLAPSED / 1000))
-    panel.set(ylabel=r"smallest $K w$", yscale="log", ylim=(lowest / 2, 2))
 
 
 def _stacked_panels(ax, n_panels):

@@ -231,8 +231,6 @@ class JointClassifier(JointEstimator):
     def _pooling(self):
         """Return the layer of the encoder, as it was when the model was fitted."""
         encoder = getattr(self, "_encoder", self.encoder)
-        if isinstance(encoder, type):
-            raise TypeError(f"encoder is the class {encoder.__name__}: write {encoder.__name__}().")
         name = type(encoder).__name__
         if not hasattr(encoder, "pooling"):
             raise TypeError(

@@ -8,13 +8,7 @@ import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 
-from skfisher import (
-    FisherVectorEncoder,
-    JointClassifier,
-    JointFisherSVC,
-    JointTrainingDisplay,
-    MeanPooling,
-)
+from skfisher import JointFisherSVC, JointTrainingDisplay
 
 
 @pytest.fixture
@@ -56,21 +50,6 @@ def test_the_curves_are_the_history(model, data, multi_class):
     assert display.axes_[0] is display.ax_
     assert display.figure_ is display.ax_.figure
     assert [verticals(panel) for panel in display.axes_] == [[], []]
-
-
-@pytest.mark.parametrize("validated", [False, True])
-@pytest.mark.parametrize(
-    ("encoder", "weights"), [(MeanPooling(), []), (FisherVectorEncoder(2), ["smallest_weight"])]
-)
-def test_any_encoder_has_its_curves(data, encoder, weights, validated):
-    options = {"X_val": data[0][:9], "y_val": data[1][:9]} if validated else {}
-    model = JointClassifier(encoder, max_iter=3, random_state=0).fit(*data, **options)
-    display = JointTrainingDisplay.from_estimator(model)
-    names = ["loss", *(["validation_loss", "validation_score"] if validated else []), *weights]
-    assert drawn(display) == {name: model.history_[name] for name in names}
-    homes = [display.lines_[name].axes for name in names if name != "validation_loss"]
-    assert homes == list(display.axes_)
-    assert [panel.get_xlabel() for panel in display.axes_] == (len(homes) - 1) * [""] + ["epoch"]
 
 
 def test_validation_has_a_curve_and_a_panel(model, data):

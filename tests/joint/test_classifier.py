@@ -122,7 +122,6 @@ class Half(BaseEstimator):
 @pytest.mark.parametrize(
     ("encoder", "message"),
     [
-        (FisherVectorEncoder, r"encoder is the class FisherVectorEncoder: write Fisher.*\(\)"),
         (PowerL2Normalizer(), r"encoder=PowerL2Normalizer\(\) cannot .* has no method pooling"),
         (Half(), r"encoder=Half\(\) cannot.*Layer, lacks .*prepare.*read, read_vjp.*sums_vjp"),
     ],
