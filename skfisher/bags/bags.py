@@ -204,6 +204,10 @@ class Bags(FormedBags, IndexedBags, SavedBags):
         return bags
 
     @classmethod
+    def _checked(cls, values, starts, stops):
+        return cls(values, starts, stops)
+
+    @classmethod
     def _of(cls, values, starts, stops):
         """Return bags without a check of what they are made of."""
         bags = object.__new__(cls)
@@ -258,7 +262,7 @@ class Bags(FormedBags, IndexedBags, SavedBags):
         n_rows = len(values) if values.ndim else 0
         if total != n_rows:
             raise ValueError(f"lengths sum to {total}, but values has {n_rows} descriptors.")
-        return cls(values, stops - lengths, stops)
+        return cls._checked(values, stops - lengths, stops)
 
     @classmethod
     def concatenate(cls, parts):

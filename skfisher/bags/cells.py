@@ -12,6 +12,7 @@ __all__ = [
     "cells_of_bags",
     "cells_of_plane",
     "cells_of_series",
+    "check_beside_positions",
     "positions_of",
     "without_positions",
 ]
@@ -44,6 +45,7 @@ def cells_of_series(n_rows, cell):
     cells : Cells
         Of one column.
     """
+    cell = min(cell, n_rows)
     n_cells = -(-n_rows // cell)
     lengths = np.full(n_cells, cell)
     lengths[-1] = n_rows - cell * (n_cells - 1)
@@ -94,6 +96,22 @@ def positions_of(bags, i):
     """Return the last two columns of bag `i`, in float64 on the host."""
     with device_of(bags.values):
         return to_host(bags[i][:, -2:]).astype(np.float64)
+
+
+def check_beside_positions(bags, n_positions):
+    """Raise ValueError if descriptors are positions and nothing else.
+
+    Parameters
+    ----------
+    bags : Bags
+    n_positions : int
+    """
+    if bags.n_features <= n_positions:
+        raise ValueError(
+            f"X[0] has {bags.n_features} features per descriptor, but with n_positions=2 the last "
+            "two are positions, and there must be others: append positions, or set n_positions=0 "
+            "for series."
+        )
 
 
 def without_positions(bags, n_positions):
@@ -156,13 +174,19 @@ def _cells_in_grid(bags, owners, grid):
     with device_of(bags.values):
         xy = Bags._of(bags.values[:, -2:], bags.starts, bags.stops).pack().values
     xy = to_host(xy).astype(np.float64)
-    begins = np.cumsum(bags.lengths) - bags.lengths
-    low, high = np.minimum.reduceat(xy, begins), np.maximum.reduceat(xy, begins)
-    with np.errstate(over="ignore"):
-        extent = high - low
-    shares = (xy - low[owners]) / np.where(extent > 0, extent, 1)[owners]
+    shares = _shares(xy, np.cumsum(bags.lengths) - bags.lengths, owners)
     columns, rows = (
         np.minimum(np.floor(shares[:, axis] * n + ROUNDING).astype(np.int64), n - 1)
         for axis, n in enumerate(grid[::-1])
     )
     return rows * grid[1] + columns
+
+
+def _shares(xy, begins, owners):
+    """Return how far each position lies from the least to the largest of its bag, from 0 to 1."""
+    low, high = np.minimum.reduceat(xy, begins), np.maximum.reduceat(xy, begins)
+    with np.errstate(over="ignore"):
+        extent = high - low
+    if np.isinf(extent).any():  # further apart than the largest number
+        return _shares(xy / 2, begins, owners)
+    return (xy - low[owners]) / np.where(extent > 0, extent, 1)[owners]

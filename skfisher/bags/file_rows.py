@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from skfisher.arrays.dense import as_dense, odd_one_out
+from skfisher.arrays.dense import as_dense, describe, odd_one_out
 from skfisher.arrays.libraries import to_host
 from skfisher.bags.feature_names import names_of
 from skfisher.bags.npy import open_npy, read_header
 from skfisher.bags.paths import naming, read_paths
 
-__all__ = ["FileRows"]
+__all__ = ["FileRows", "row_numbers"]
 
 
 class FileRows:
@@ -117,12 +117,8 @@ class FileRows:
             return self._of_columns(*key)
         if isinstance(key, slice):
             return self._run(*key.indices(len(self)))
-        rows = np.asarray(key)
-        if rows.dtype == bool:
-            rows = np.flatnonzero(rows)
-        flat = np.where(rows < 0, rows + len(self), rows).ravel()
-        if flat.size and not 0 <= flat.min() <= flat.max() < len(self):
-            raise IndexError(f"a row is out of bounds: there are {len(self)}.")
+        rows = row_numbers(key, len(self))
+        flat = rows.ravel()
         found = np.empty((flat.size, self.shape[1]), dtype=self.dtype)
         owners = np.searchsorted(self._ends, flat, side="right")
         order = np.argsort(owners, kind="stable")
@@ -155,6 +151,39 @@ class FileRows:
         some.shape = len(self), max(0, last - first)
         some._columns = slice(self._columns.start + first, self._columns.start + max(first, last))
         return some
+
+
+def row_numbers(key, n_rows):
+    """Return the rows that an index names, as NumPy would read it for an array of so many.
+
+    Parameters
+    ----------
+    key : int, array-like of int, or mask
+    n_rows : int
+
+    Returns
+    -------
+    rows : int64 array
+        Of the shape of the index, from 0 on; of a mask, those where it is True.
+
+    Raises
+    ------
+    IndexError
+        If it is something else, or names a row that does not exist.
+    """
+    rows = np.asarray(key)
+    if rows.dtype == bool and rows.shape == (n_rows,):
+        return np.flatnonzero(rows)
+    if rows.dtype.kind not in "iu" and rows.size:
+        raise IndexError(
+            f"rows are named by integers, a slice or a mask of shape ({n_rows},), not by "
+            f"{describe(key)} of dtype {rows.dtype} and shape {rows.shape}."
+        )
+    rows = rows.astype(np.int64)
+    rows = np.where(rows < 0, rows + n_rows, rows)
+    if rows.size and not 0 <= rows.min() <= rows.max() < n_rows:
+        raise IndexError(f"a row is out of bounds: there are {n_rows}.")
+    return rows
 
 
 @contextlib.contextmanager

@@ -171,7 +171,7 @@ class FormedBags:
         rows, starts = x.reshape(n_bags * n_most, width), np.arange(n_bags) * n_most
         if mask is None:
             lengths = _lengths(lengths, n_bags, n_most)
-            return cls(rows, starts, starts + lengths)._marked(of_tensors, None)
+            return cls._checked(rows, starts, starts + lengths)._marked(of_tensors, None)
         mask = np.asarray(to_host(mask))
         if mask.dtype != np.bool_:
             raise TypeError(f"mask must be of booleans, got {mask.dtype}.")
@@ -179,7 +179,7 @@ class FormedBags:
             raise ValueError(f"mask must have shape {(n_bags, n_most)}, got {mask.shape}.")
         lengths = mask.sum(axis=1)
         if (mask == (np.arange(n_most) < lengths[:, None])).all():
-            return cls(rows, starts, starts + lengths)._marked(of_tensors, None)
+            return cls._checked(rows, starts, starts + lengths)._marked(of_tensors, None)
         rows = rows[asarray(np.flatnonzero(mask), like=rows)]
         return cls.from_lengths(rows, lengths)._marked(of_tensors, None)
 

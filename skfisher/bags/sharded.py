@@ -2,10 +2,11 @@
 
 import glob
 import os
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from skfisher.arrays.dense import odd_one_out
+from skfisher.arrays.dense import describe, listed, odd_one_out
 from skfisher.bags.bags import Bags
 from skfisher.bags.sharded_values import ShardedValues
 from skfisher.bags.shards import open_shard
@@ -78,9 +79,15 @@ class ShardedBags(Bags):
             raise TypeError("ShardedBags are made by ShardedBags.open or ShardedBags.write.")
         self.values, self.starts, self.stops = values, starts, stops
 
+    # Bags of other forms, such as lists, are ordinary bags.
+
+    @classmethod
+    def _checked(cls, values, starts, stops):
+        return Bags(values, starts, stops)
+
     @classmethod
     def _of(cls, values, starts, stops):
-        return Bags._of(values, starts, stops)  # those of other forms are ordinary bags
+        return Bags._of(values, starts, stops)
 
     @classmethod
     def _over(cls, values, lengths):
@@ -108,6 +115,8 @@ class ShardedBags(Bags):
         ------
         FileNotFoundError
             If a shard is missing or holds no manifest, or if there are none.
+        TypeError
+            If `paths` are not paths, or have no order.
         ValueError
             If a path is an address of object storage; if a shard is damaged, or its width or dtype
             is not that of the others. The message names the shard.
@@ -155,11 +164,11 @@ class ShardedBags(Bags):
         Raises
         ------
         TypeError
-            If a bag is not made of real numbers.
+            If a bag is not made of real numbers, or the stream cannot be iterated over.
         ValueError
-            If a bag is not two-dimensional, empty, or of another width or dtype than those before
-            it; if finished shards are damaged, or hold other bags than the stream. Shards that
-            were written stay.
+            If a bag is not two-dimensional, empty, wider than float64, or of another width or
+            dtype than those before it; if finished shards are damaged, or hold other bags than
+            the stream. Shards that were written stay.
         """
         return cls.open(write_shards(stream, folder, bags_per_shard))
 
@@ -197,9 +206,7 @@ class ShardedBags(Bags):
 def _folders(paths):
     """Return the folders of a list, or of a pattern."""
     if not isinstance(paths, str | os.PathLike):
-        folders = [os.fspath(path) for path in paths]
-        if not folders:
-            raise FileNotFoundError("paths is empty: at least 1 shard is needed.")
+        folders = _listed(paths)
         _refuse_addresses(folders)
         return folders
     path = os.fspath(paths)
@@ -219,3 +226,18 @@ def _refuse_addresses(paths):
                 f"{path} is an address, but shards are folders: mount the storage as a folder, or "
                 "copy them, by fsspec for instance."
             )
+
+
+def _listed(paths):
+    of = "paths, one per shard"
+    if not isinstance(paths, Iterator):
+        paths = listed(paths, "paths", of=of)
+    if isinstance(paths, bytes) or not isinstance(paths, Iterable):
+        raise TypeError(f"paths is {describe(paths)}: pass a list of {of}.")
+    folders = list(paths)
+    if not folders:
+        raise FileNotFoundError("paths is empty: at least 1 shard is needed.")
+    for i, folder in enumerate(folders):
+        if not isinstance(folder, str | os.PathLike):
+            raise TypeError(f"paths[{i}] is {describe(folder)}, but a path is needed.")
+    return [os.fspath(folder) for folder in folders]

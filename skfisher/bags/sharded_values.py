@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skfisher.bags.file_rows import row_numbers
 from skfisher.bags.shards import check_rows
 from skfisher.process_state import one_blas_thread
 
@@ -116,12 +117,15 @@ class ShardedValues:
         if isinstance(rows, tuple):
             return self._of_columns(*rows)
         if isinstance(rows, slice):
-            first, last, _ = rows.indices(len(self))
+            first, last, step = rows.indices(len(self))
+            if step != 1:
+                return self[np.arange(first, last, step)]
             return self._map(self._run(first, last))
-        rows = np.asarray(rows)
+        rows = row_numbers(rows, len(self))
         if rows.ndim == 0:
             return self[int(rows) : int(rows) + 1][0]
-        return self._map(self._take(rows))
+        found = self._map(self._take(rows.ravel()))
+        return found.reshape(*rows.shape, self.shape[1])
 
     def _run(self, first, last):
         parts = []

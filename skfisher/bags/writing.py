@@ -2,9 +2,11 @@
 
 import itertools
 import re
+from collections.abc import Iterable
+from numbers import Integral
 from pathlib import Path
 
-from skfisher.arrays.dense import as_dense
+from skfisher.arrays.dense import as_dense, describe
 from skfisher.bags.bags import Bags
 from skfisher.bags.files import MANIFEST
 from skfisher.bags.shards import open_shard
@@ -16,7 +18,7 @@ NAME = "shard-{:05d}"
 
 def write_shards(stream, folder, bags_per_shard):
     """Write what `ShardedBags.write` describes, and return the folders of all shards."""
-    if not isinstance(bags_per_shard, int) or bags_per_shard < 1:
+    if not isinstance(bags_per_shard, Integral) or bags_per_shard < 1:
         raise ValueError(f"bags_per_shard={bags_per_shard!r} must be an integer of at least 1.")
     folder = Path(folder)
     finished = [open_shard(path, verify=True) for path in _finished(folder)]
@@ -59,12 +61,19 @@ def _is_ours(name):
 
 def _alike(stream, first, kind):
     """Yield bags as arrays, of one width and dtype, which may be given; they are counted."""
+    if not isinstance(stream, Iterable):
+        raise TypeError(f"stream is {describe(stream)}, but bags, one after the other, are needed.")
     for i, bag in enumerate(stream, first):
         bag = as_dense(bag, f"bag {i} of the stream")
         if bag.ndim != 2 or 0 in bag.shape:
             raise ValueError(
                 f"bag {i} of the stream has shape {bag.shape}, but a bag has the shape "
                 "(n_descriptors, n_features), of at least 1 each."
+            )
+        if bag.dtype.itemsize > 8:
+            raise ValueError(
+                f"bag {i} of the stream has dtype {bag.dtype}, which is wider than float64: "
+                "convert it to float64."
             )
         found = bag.shape[1], bag.dtype
         if kind is None:

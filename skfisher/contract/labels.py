@@ -224,7 +224,8 @@ def read_targets(y, n_bags, *, classes=None, kind=None, name="y"):
     y = read_labels(y, name)
     if y.ndim == 0 or len(y) != n_bags:
         found = "a single value" if y.ndim == 0 else f"{len(y)} labels"
-        raise ValueError(f"{name} has {found}, but X has {n_bags} bags: give one label per bag.")
+        bags = f"{name.replace('y', 'X', 1)} has {n_bags} bags"  # X_val, of y_val
+        raise ValueError(f"{name} has {found}, but {bags}: give one label per bag.")
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         row = int(np.argwhere(~np.isfinite(y))[0][0])
         raise ValueError(f"{name}[{row}] is infinity: labels must be finite.")

@@ -1,7 +1,7 @@
 """Recordings in, bags of mel-frequency cepstral coefficients out."""
 
 import functools
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import TransformerMixin
@@ -135,8 +135,7 @@ class MFCC(ExtractionMixin, TransformerMixin, BagEstimator):
                 "instance, MFCC(sample_rate=16000)."
             )
         if sample_rate is None:
-            with naming(paths[0]):
-                _, sample_rate = reader(paths[0])
+            _, sample_rate = _read(paths[0], reader)
         framing = framing_of(
             sample_rate, n_coefficients=self.n_coefficients, n_bands=self.n_bands,
             window=self.window, step=self.step, pre_emphasis=self.pre_emphasis,
@@ -145,7 +144,7 @@ class MFCC(ExtractionMixin, TransformerMixin, BagEstimator):
             self.sample_rate_ = sample_rate
         if paths is None:
             describe_one = functools.partial(_frames, framing=framing, n_deltas=self.deltas)
-            return Work(describe_one, [(recording,) for recording in recordings])
+            return Work(describe_one, [(x, f"X[{i}]") for i, x in enumerate(recordings)])
         describe_one = functools.partial(
             _frames_of_file, framing=framing, n_deltas=self.deltas, reader=reader,
             sample_rate=sample_rate,
@@ -210,19 +209,36 @@ def _as_mono(recording, name):
     return np.mean([scaled(channel, dtype) for channel in channels], axis=0, dtype=dtype)
 
 
-def _frames(signal, *, framing, n_deltas):
-    orders = [cepstrum(signal, framing)]
+def _read(path, reader):
+    """Return the signal of a file and its samples per second, which is a number above 0."""
+    with naming(path):
+        read = reader(path)
+        if not isinstance(read, tuple | list) or len(read) != 2:
+            raise ValueError(f"the reader returned {describe(read)}, not a signal and its rate")
+        signal, rate = read
+        if not isinstance(rate, Real) or not 0 < rate < np.inf:
+            remedy = ""
+            if isinstance(signal, Real):  # as scipy.io.wavfile.read has it
+                remedy = ": the signal comes first, as in lambda path: read(path)[::-1]"
+            raise ValueError(
+                "the reader returned a signal and its rate, which has to be a number above 0, but "
+                f"is {describe(rate)}{remedy}"
+            )
+    return signal, rate
+
+
+def _frames(signal, name, *, framing, n_deltas):
+    orders = [cepstrum(signal, framing, name)]
     for _ in range(n_deltas):
         orders.append(deltas(orders[-1]))
     return np.hstack(orders)
 
 
 def _frames_of_file(path, *, framing, n_deltas, reader, sample_rate):
-    with naming(path):
-        signal, found = reader(path)
+    signal, found = _read(path, reader)
     if found != sample_rate:
         raise ValueError(
             f"{path} has {found} samples per second, but {sample_rate} are expected: resample it, "
             "for instance by scipy.signal.resample_poly in a `reader`."
         )
-    return _frames(_as_mono(signal, path), framing=framing, n_deltas=n_deltas)
+    return _frames(_as_mono(signal, path), path, framing=framing, n_deltas=n_deltas)

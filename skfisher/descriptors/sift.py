@@ -319,10 +319,16 @@ def _sift_of_sample(sample, name, *, patch_size, step, scales, positions, reader
 
 def _check_image(image, name, patch_size, largest):
     """Refuse what cannot be turned into a grey image of bytes that holds a patch."""
-    if image.shape[2] not in (1, 3):
+    n_channels = image.shape[2]
+    if n_channels not in (1, 3):
+        remedy = ""
+        if n_channels in (2, 4):
+            remedy = f": leave transparency out by {name}[..., :{n_channels - 1}]"
+        elif image.shape[0] in (1, 3):
+            remedy = f": if channels come first, write np.moveaxis({name}, 0, -1)"
         raise ValueError(
-            f"{name} has {image.shape[2]} channels, but 1 (grey) or 3 (red, green, blue) are "
-            f"needed: leave transparency out by {name}[..., :3]."
+            f"{name} has {n_channels} channels, but 1 (grey) or 3 (red, green, blue) are "
+            f"needed{remedy}."
         )
     _check_size(image, name, patch_size, largest)
     if image.dtype.kind == "f":
@@ -334,9 +340,11 @@ def _check_image(image, name, patch_size, largest):
                 f"write np.uint8({name}) if it goes from 0 to 255, else rescale it."
             )
     elif image.dtype not in (np.uint8, np.uint16):
+        remedy = f"np.uint8({name}) if it goes from 0 to 255"
+        if image.dtype.kind == "b":
+            remedy = f"255 * np.uint8({name}) if True is white"
         raise ValueError(
-            f"{name} has dtype {image.dtype}, whose scale cannot be known: write "
-            f"np.uint8({name}) if it goes from 0 to 255."
+            f"{name} has dtype {image.dtype}, whose scale cannot be known: write {remedy}."
         )
 
 

@@ -171,13 +171,15 @@ def framing_of(sample_rate, *, n_coefficients, n_bands, window, step, pre_emphas
     return Framing(length, hop, n_fft, filters, n_coefficients, pre_emphasis)
 
 
-def cepstrum(signal, framing):
+def cepstrum(signal, framing, name="the signal"):
     """Return the coefficients of every frame of a signal that `check_signal` let pass.
 
     Parameters
     ----------
     signal : array of shape (n_samples,)
     framing : Framing
+    name : str
+        What messages call it.
 
     Returns
     -------
@@ -206,7 +208,7 @@ def cepstrum(signal, framing):
             bands = power @ filters.T
         if not np.isfinite(bands).all():
             raise ValueError(
-                f"the signal is too loud for {dtype}, and its power is infinity: divide it, so "
+                f"{name} is too loud for {dtype}, and its power is infinity: divide it, so "
                 "that it lies between -1 and 1."
             )
         # The floor keeps digital silence finite, and lies below the noise of 16-bit sound, 3e-11.
@@ -228,10 +230,12 @@ def check_signal(signal, name):
     signal = as_dense(signal, name)
     if is_cupy(signal):
         raise TypeError(f"{name} is on a GPU, but mfcc works on the CPU: write {name}.get().")
-    if signal.ndim != 1 or signal.size == 0:
+    if signal.size == 0:
+        raise ValueError(f"{name} is empty, of shape {signal.shape}: at least 1 sample is needed.")
+    if signal.ndim != 1:
         raise ValueError(
-            f"mfcc needs a signal of shape (n_samples,) with at least 1 sample, but {name} got "
-            f"shape {signal.shape}: pass one channel at a time."
+            f"mfcc needs a signal of shape (n_samples,), but {name} got shape {signal.shape}: pass "
+            "one channel at a time."
         )
     if signal.dtype.kind == "b" or (signal.dtype.kind in "iu" and signal.dtype.itemsize > 4):
         raise TypeError(

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 
-from skfisher.arrays.dense import as_numpy
+from skfisher.arrays.dense import as_numpy, describe
 from skfisher.arrays.libraries import to_host
 from skfisher.contract.labels import read_labels
 from skfisher.display.pyplot import PLAIN_TEXT, axes_of, import_pyplot
@@ -85,10 +85,17 @@ class EncodingDisplay:
         ------
         ImportError
             If matplotlib is not installed.
+        TypeError
+            If `estimator` is no transformer.
         ValueError
             If encodings are not projected to two dimensions, or `y` has another length.
         """
         import_pyplot(cls)
+        if isinstance(estimator, type) or not hasattr(estimator, "transform"):
+            raise TypeError(
+                f"estimator is {describe(estimator)}, which has no method transform: pass a fitted "
+                "encoder, or pipeline[:-1] of a pipeline that ends in a classifier."
+            )
         encodings = np.asarray(to_host(estimator.transform(X)), dtype=np.float64)
         names = ("", "")
         if projection is None:
@@ -135,7 +142,18 @@ class EncodingDisplay:
         -------
         display : EncodingDisplay
             Itself.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many names as classes.
         """
+        classes = () if self.y is None else np.unique(self.y)
+        if class_names is not None and len(class_names) != len(classes):
+            raise ValueError(
+                f"class_names={class_names!r} are {len(class_names)}, but y holds {len(classes)} "
+                "classes: give one name for each."
+            )
         ax = axes_of(self, ax)
         import matplotlib as mpl
 
@@ -144,7 +162,6 @@ class EncodingDisplay:
         if self.y is None:
             self.points_.append(ax.scatter(*self.points.T, **style))
         else:
-            classes = np.unique(self.y)
             few = len(classes) <= 10
             colors = mpl.colormaps.get_cmap(cmap or ("tab10" if few else "turbo"))
             places = (

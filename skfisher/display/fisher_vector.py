@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skfisher.arrays.dense import as_dense
+from skfisher.arrays.dense import as_dense, describe
 from skfisher.arrays.libraries import to_host
 from skfisher.display.pyplot import PLAIN_TEXT, import_pyplot
 
@@ -65,8 +65,8 @@ class FisherVectorDisplay:
 
         Parameters
         ----------
-        estimator : FisherVectorEncoder
-            Fitted.
+        estimator : FisherVectorEncoder, or a joint model of Fisher vectors
+            Fitted; the last step, if it is in a pipeline.
         X : Bags, list of arrays, 3-D array or table
             The bags to encode: ``bags[[i]]`` for one, ``bags[y == c]`` for what a class has in
             common.
@@ -78,9 +78,24 @@ class FisherVectorDisplay:
         Returns
         -------
         display : FisherVectorDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError
+            If `estimator` is something else.
+        NotFittedError
+            If it is not fitted.
         """
         import_pyplot(cls)
-        check_is_fitted(estimator, ["means_"])
+        if hasattr(estimator, "transform"):
+            check_is_fitted(estimator)
+        if not (hasattr(estimator, "transform") and hasattr(estimator, "means_")):
+            raise TypeError(
+                f"estimator is {describe(estimator)}: pass a fitted FisherVectorEncoder, the step "
+                "before the classifier if it is in a pipeline."
+            )
         encoding = to_host(estimator.transform(X)).mean(axis=0)
         known = getattr(estimator, "feature_names_in_", None)
         display = cls.from_encoding(
@@ -112,7 +127,7 @@ class FisherVectorDisplay:
         Raises
         ------
         ValueError
-            If the length fits neither form.
+            If the length fits neither form, there are not D names, or entries are not finite.
         """
         encoding = as_dense(encoding, "encoding")
         size = n_components * n_features
@@ -121,6 +136,13 @@ class FisherVectorDisplay:
                 f"a Fisher vector of n_components={n_components}, n_features={n_features} has "
                 f"{2 * size + n_components} entries, or {2 * size} without weights, got shape "
                 f"{encoding.shape}."
+            )
+        if not np.isfinite(to_host(encoding)).all():
+            raise ValueError("encoding contains NaN or infinity, which has no colour.")
+        if feature_names is not None and len(feature_names) != n_features:
+            raise ValueError(
+                f"feature_names are {len(feature_names)}, but n_features={n_features}: give one "
+                "name for each."
             )
         means, variances = encoding[-2 * size :].reshape(2, n_components, n_features)
         return cls(means=means, variances=variances, feature_names=feature_names)

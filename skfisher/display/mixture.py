@@ -4,10 +4,13 @@ import math
 import operator
 
 import numpy as np
+from sklearn.mixture import GaussianMixture
 from sklearn.utils.validation import check_is_fitted
 
+from skfisher.arrays.dense import describe
 from skfisher.arrays.libraries import to_host
 from skfisher.bags.sampling import draw_descriptors
+from skfisher.codebooks.fitting import MixtureFitter
 from skfisher.codebooks.given import mixture_of
 from skfisher.contract.validation import check_bags
 from skfisher.display.pyplot import PLAIN_TEXT, axes_of, import_pyplot
@@ -202,6 +205,11 @@ def mixture_shown(estimator):
     if isinstance(estimator, FisherVectorEncoder):
         check_is_fitted(estimator)
         estimator = estimator.mixture_
+    if not isinstance(estimator, MixtureFitter | GaussianMixture):
+        raise TypeError(
+            f"estimator is {describe(estimator)}: pass a fitted FisherVectorEncoder, "
+            "DiagonalGaussianMixture or sklearn.mixture.GaussianMixture(covariance_type='diag')."
+        )
     return mixture_of(estimator)
 
 

@@ -10,13 +10,20 @@ from skfisher._compat import HasMethods, Interval, _fit_context
 from skfisher.arrays.devices import parse_device
 from skfisher.arrays.libraries import asarray, empty, float_dtype
 from skfisher.bags.bags import Bags
+from skfisher.bags.cells import check_beside_positions
 from skfisher.bags.sharded_values import read_here
 from skfisher.codebooks.fitting import too_far
 from skfisher.contract.estimator import all_or_nothing
 from skfisher.contract.tensors_in_out import mirrors_input, reads_input
 from skfisher.contract.validation import check_bags
 from skfisher.descriptors.transformer import check_labels
-from skfisher.encoders.deep_settings import check_settings, check_stacks, check_trainable
+from skfisher.encoders.deep_settings import (
+    check_settings,
+    check_stacks,
+    check_trainable,
+    check_unchanged,
+    form_of,
+)
 from skfisher.encoders.encoder import BagEncoder
 from skfisher.encoders.fisher import FisherVectorEncoder
 from skfisher.encoders.projections import draw_windows, fitted_projection, projecting, rows_of
@@ -216,12 +223,7 @@ class DeepFisherEncoder(BagEncoder):
         parse_device(self.device)
         n_local, n_global = check_settings(self)
         bags = check_bags(self, X, reset=True, min_descriptors=n_local)
-        if bags.n_features <= self.n_positions:
-            raise ValueError(
-                f"X[0] has {bags.n_features} features per descriptor, but with n_positions=2 the "
-                "last two are positions, and there must be others: append positions, or set "
-                "n_positions=0 for series."
-            )
+        check_beside_positions(bags, self.n_positions)
         labels = [
             check_labels(t, y, bags) if t is not None else None
             for t in (self.projection, self.reduction)
@@ -235,7 +237,7 @@ class DeepFisherEncoder(BagEncoder):
         projection, reduction, of_windows = second
         vars(self).update(
             n_iter_=max(getattr(encoder, "n_iter_", 1) for encoder in (local, of_windows)),
-            local_=local, cell_=layout.cell,
+            local_=local, cell_=layout.cell, _form=form_of(self),
             projection_=projection, reduction_=reduction, global_=of_windows,
         )  # fmt: skip
         return self
@@ -279,12 +281,11 @@ class DeepFisherEncoder(BagEncoder):
         Raises
         ------
         ValueError
-            If the bags are not valid, or a code of one overflows their dtype.
+            If bags are not valid, a code overflows, or parameters have changed since `fit`.
         """
         check_is_fitted(self)
         parse_device(self.device)
-        if 2 in self.layers and self.global_ is None:
-            raise ValueError(f"layers={self.layers!r}, but fit was for (1,) alone: fit again.")
+        check_unchanged(self)
         bags = check_bags(self, X, reset=False)
         shape, dtype = (len(bags), self._n_features_out), float_dtype(bags.dtype)
         encodings = empty(shape, like=bags.values, dtype=dtype)
@@ -321,9 +322,7 @@ class DeepFisherEncoder(BagEncoder):
         ValueError
             If parameters contradict each other, or name what joint training cannot train.
         """
-        n_components = check_settings(self)
-        check_trainable(self)
-        return DeepFisherPooling(self, n_components)
+        return DeepFisherPooling(self, check_trainable(self))
 
     def _write(self, sums, rows, bags, layout, width, out):
         """Write the encodings of some bags: of their sums, and of the second layer's rows."""

@@ -4,7 +4,7 @@ from numbers import Integral
 
 from sklearn.utils import get_tags
 
-__all__ = ["check_settings", "check_stacks", "check_trainable"]
+__all__ = ["check_settings", "check_stacks", "check_trainable", "check_unchanged", "form_of"]
 
 
 def check_settings(encoder):
@@ -41,13 +41,47 @@ def check_settings(encoder):
     return pair
 
 
-def check_trainable(encoder):
-    """Raise ValueError for what joint training cannot train.
+def form_of(encoder):
+    """Return the parameters that what was fitted depends on, by name.
 
     Parameters
     ----------
     encoder : DeepFisherEncoder
     """
+    return {"n_positions": encoder.n_positions, "stack": encoder.stack}
+
+
+def check_unchanged(encoder):
+    """Raise ValueError if a fitted encoder has parameters that what was fitted does not allow.
+
+    Parameters
+    ----------
+    encoder : DeepFisherEncoder
+    """
+    encoder._validate_params()
+    check_settings(encoder)
+    if 2 not in encoder.layers:
+        return
+    if encoder.global_ is None:
+        raise ValueError(f"layers={encoder.layers!r}, but fit was for (1,) alone: fit again.")
+    for name, value in form_of(encoder).items():
+        fitted = encoder._form[name]
+        if value != fitted:
+            raise ValueError(f"{name}={value!r}, but fit was with {name}={fitted!r}: fit again.")
+
+
+def check_trainable(encoder):
+    """Return the components of both mixtures; raise ValueError for what cannot be trained.
+
+    Parameters
+    ----------
+    encoder : DeepFisherEncoder
+
+    Returns
+    -------
+    n_local, n_global : int
+    """
+    n_components = check_settings(encoder)
     if 2 not in encoder.layers:
         raise ValueError(
             f"layers={encoder.layers!r} has no second layer to train: take (2,) or (1, 2), or a "
@@ -60,6 +94,7 @@ def check_trainable(encoder):
                 f"{name}={transformer!r} learns from labels, but joint training starts without "
                 "them: leave it None for PCA, which training goes on from."
             )
+    return n_components
 
 
 def check_stacks(encoder, n_components, n_stacks):

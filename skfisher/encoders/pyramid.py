@@ -3,13 +3,15 @@
 from numbers import Integral
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import TransformerMixin, clone
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import HasMethods, Interval, _fit_context
+from skfisher.arrays.dense import describe
 from skfisher.arrays.libraries import asarray, zeros
-from skfisher.bags.cells import cells_of_bags, without_positions
+from skfisher.bags.cells import cells_of_bags, check_beside_positions, without_positions
 from skfisher.bags.feature_names import names_in
 from skfisher.bags.sharded_values import in_memory
 from skfisher.contract.estimator import BagEstimator, all_or_nothing
@@ -117,12 +119,7 @@ class SpatialPyramid(TransformerMixin, BagEstimator):
         """
         self._grids()
         bags = check_bags(self, X, reset=True)
-        if bags.n_features <= self.n_positions:
-            raise ValueError(
-                f"X[0] has {bags.n_features} features per descriptor, but with n_positions=2 the "
-                "last two are positions, and there must be others: append positions, or set "
-                "n_positions=0 for series."
-            )
+        check_beside_positions(bags, self.n_positions)
         encoder = clone(self.encoder)
         if hasattr(encoder, "set_output"):
             encoder.set_output(transform="default")
@@ -142,6 +139,11 @@ class SpatialPyramid(TransformerMixin, BagEstimator):
         -------
         encodings : array of shape (n_bags, n_cells * n_features_out of the encoder)
             Grid by grid, the cells of a grid row by row.
+
+        Raises
+        ------
+        TypeError
+            If the encoder returns something else than an array of one row per bag.
         """
         check_is_fitted(self)
         grids = self._grids()
@@ -150,7 +152,7 @@ class SpatialPyramid(TransformerMixin, BagEstimator):
             offset, some = 0, in_memory(bags[first:last])
             for grid in grids:
                 cells, places = cells_of_bags(some, grid, self.n_positions)
-                codes = self.encoder_.transform(cells)
+                codes = self._codes(cells)
                 n_cells = grid[0] * grid[1]
                 if encodings is None:
                     n_all = sum(rows * columns for rows, columns in grids)
@@ -163,13 +165,23 @@ class SpatialPyramid(TransformerMixin, BagEstimator):
                 offset += n_cells
         return encodings.reshape(len(bags), -1)
 
+    def _codes(self, cells):
+        codes = self.encoder_.transform(cells)
+        if issparse(codes) or getattr(codes, "shape", ())[:1] != (len(cells),) or codes.ndim != 2:
+            raise TypeError(
+                f"encoder={self.encoder!r} returned {describe(codes)} for {len(cells)} bags, but "
+                "an array of a row for each is needed: end a pipeline of transformers with an "
+                "encoder such as FisherVectorEncoder."
+            )
+        return codes
+
     def _grids(self):
         """Return the rows and columns of every grid."""
         if self.n_positions == 1:
             raise ValueError("n_positions=1 must be 0, for series, or 2, for the plane.")
         grids = [
             (cells, 1) if isinstance(cells, Integral) and self.n_positions == 0 else cells
-            for cells in self.cells
+            for cells in (self.cells if isinstance(self.cells, tuple | list) else ())
         ]
         fine = [
             isinstance(grid, tuple | list)

@@ -212,9 +212,10 @@ def _tasks(group, sums, n_numbers):
 @np.errstate(over="ignore", invalid="ignore")  # of what is not finite, and named
 def _codes(pooling, q, dtype, n_numbers, layout, project, bands, sums):
     """Return the codes of the windows of some bands, for the sums of their cells."""
-    # One grid below the other. Empty cells around what is smaller than a window add nothing.
+    # One grid below the other. Empty cells below what is smaller than a window add nothing.
     height, width = layout.sides(layout.window)
-    columns = max(width, bands[0].shape[1])
+    columns = bands[0].shape[1]
+    height, width = min(height, max(band.shape[0] for band in bands)), min(width, columns)
     heights = np.array([max(height, band.shape[0]) for band in bands])
     tops = np.cumsum(heights) - heights
     places = []

@@ -26,8 +26,19 @@ def extent_of(bags, where=HERE):
     Returns
     -------
     extent : float
+
+    Raises
+    ------
+    ValueError
+        If it is more than float64 holds; it names the bag.
     """
-    return max(float(extents.max()) for extents in _of_positions(_extents, bags, where))
+    extents = np.concatenate(list(_of_positions(_extents, bags, where)))
+    if np.isinf(extents).any():
+        raise ValueError(
+            f"X[{int(np.isinf(extents).argmax())}] reaches further in the plane than float64 "
+            "holds: rescale the positions, which are the last two columns."
+        )
+    return float(extents.max())
 
 
 def count_windows(layout, bags, where=HERE):
@@ -76,7 +87,8 @@ def _positions(x, starts, stops):
 
 def _extents(x, starts, stops):
     """Return how far each of some bags reaches along its longer side."""
-    extents = [np.ptp(xy, axis=0).max() for xy in _positions(x, starts, stops)]
+    with np.errstate(over="ignore"):  # infinity, which is refused
+        extents = [np.ptp(xy, axis=0).max() for xy in _positions(x, starts, stops)]
     return [asarray(np.array(extents), like=x)]
 
 

@@ -22,6 +22,8 @@ class TrainsAnyEncoder:
     def _pooling(self):
         """Return the layer of the encoder, as it was when the model was fitted."""
         encoder = getattr(self, "_encoder", self.encoder)
+        if isinstance(encoder, type):
+            raise TypeError(f"encoder is the class {encoder.__name__}: pass an instance of it.")
         name = type(encoder).__name__
         if not hasattr(encoder, "pooling"):
             raise TypeError(

@@ -55,6 +55,8 @@ def groups_of(pooling, task):
 
 def sampler_of(sampling):
     """Return the sampler that the parameter `sampling` names, or is."""
+    if isinstance(sampling, type):
+        raise TypeError(f"sampling is the class {sampling.__name__}: write {sampling.__name__}().")
     return SAMPLERS[sampling] if isinstance(sampling, str) else sampling
 
 

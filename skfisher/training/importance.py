@@ -14,16 +14,26 @@ training.
 """
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
+from skfisher._compat import Interval, validate_parameter_constraints
 from skfisher.arrays.libraries import to_host
 from skfisher.parallel.units import bag_units, cut_bags, map_units
 from skfisher.training.sampling import Drawn
 
 __all__ = ["LossSampling", "chances", "features_of", "loss_weights"]
+
+CONSTRAINTS = {
+    "bias_exponent": [Interval(Real, None, None, closed="neither")],
+    "n_candidate_batches": [Interval(Integral, 1, None, closed="left")],
+    "smoothing": [Interval(Real, 0, None, closed="left")],
+    "damping": [Interval(Real, 0, None, closed="neither")],
+    "decay": [Interval(Real, 0, 1, closed="both")],
+}
 
 
 def chances(losses, smoothing):
@@ -139,6 +149,11 @@ class LossSampling:
     decay : float, default=0.99
         Factor by which a batch seen earlier counts less with every step.
 
+    Raises
+    ------
+    ValueError
+        If a setting is out of range.
+
     See Also
     --------
     JointClassifier : Takes it as `sampling`.
@@ -165,6 +180,11 @@ class LossSampling:
     smoothing: float = 0.1
     damping: float = 1e-3
     decay: float = 0.99
+
+    def __post_init__(self):
+        """Check the settings."""
+        known = {name: value for name, value in asdict(self).items() if name in CONSTRAINTS}
+        validate_parameter_constraints(CONSTRAINTS, known, type(self).__name__)
 
     def begin(self, chain, parameters, bags):
         """Return the features of all bags, and a regression that has seen nothing.

@@ -145,9 +145,10 @@ def clip_norm(gradients, max_norm):
     norm : float
         Euclidean norm of all of them together, before scaling.
     """
-    norm = math.hypot(
-        *(float((g.astype(np.float64) ** 2).sum()) ** 0.5 for g in gradients.values())
-    )
+    with np.errstate(over="ignore"):  # infinity, which the caller names
+        norm = math.hypot(
+            *(float((g.astype(np.float64) ** 2).sum()) ** 0.5 for g in gradients.values())
+        )
     if max_norm is None or not math.isfinite(norm) or norm <= max_norm:
         return gradients, norm
     return {name: g * (max_norm / norm) for name, g in gradients.items()}, norm

@@ -14,6 +14,7 @@ def test_a_series_is_cut_into_runs_and_the_last_may_be_short():
     np.testing.assert_array_equal(cells.lengths, [4, 4, 2])
     np.testing.assert_array_equal(cells_of_series(8, 4).lengths, [4, 4])
     np.testing.assert_array_equal(cells_of_series(3, 4).lengths, [3])
+    np.testing.assert_array_equal(cells_of_series(3, 10**300).lengths, [3])
 
 
 def test_squares_of_the_plane_hold_their_descriptors():

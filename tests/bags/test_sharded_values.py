@@ -40,6 +40,31 @@ def test_rows_are_read_in_any_order(values, x):
     assert values[5:5].shape == (0, 4)
 
 
+@pytest.mark.parametrize(
+    "key",
+    [-1, [-1, 0, -320], slice(None, None, 2), slice(None, None, -1), slice(200, 100, -3), "mask",
+     [[0, 319], [-1, 5]], [], np.array([3, 200], dtype=np.uint8)],
+)  # fmt: skip
+def test_rows_are_named_as_those_of_an_array(values, x, key):
+    key = np.arange(len(x)) % 3 == 1 if isinstance(key, str) else key
+    assert np.array_equal(values[key], x[key])
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        (320, "out of bounds: there are 320"),
+        ([0, -321], "out of bounds: there are 320"),
+        ([True, False], r"mask of shape \(320,\), not by a list of dtype bool and shape \(2,\)"),
+        (1.5, "named by integers"),
+        (None, "named by integers"),
+    ],
+)
+def test_rows_that_do_not_exist_are_refused(values, key, words):
+    with pytest.raises(IndexError, match=words):
+        values[key]
+
+
 @pytest.fixture
 def reads(monkeypatch):
     """Return the sizes of all reads of files, in bytes, which the system cuts short."""

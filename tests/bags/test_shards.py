@@ -297,6 +297,40 @@ def test_shards_that_are_not_alike_are_named(folders, bags):
         ShardedBags.open(folders)
 
 
+@pytest.mark.parametrize(
+    ("paths", "words"),
+    [
+        (b"shards", "paths is b'shards': pass a list of paths, one per shard"),
+        (None, "paths is None"),
+        (3, "paths is 3"),
+        ([b"shards"], r"paths\[0\] is b'shards', but a path"),
+        (["a", None], r"paths\[1\] is None"),
+        ({"a", "b"}, "paths is a set"),  # whose order differs from run to run
+    ],
+)
+def test_what_is_no_list_of_paths_is_refused(paths, words):
+    with pytest.raises(TypeError, match=words):
+        ShardedBags.open(paths)
+
+
+@pytest.mark.parametrize("kind", [iter, tuple, np.array])
+def test_paths_come_in_any_sequence(folders, kind):
+    paths = [str(folder) for folder in folders[::-1]]
+    assert ShardedBags.open(kind(paths)).paths == tuple(paths)
+
+
+def test_bags_of_other_forms_are_ordinary_bags(shards, bags, folders):
+    made = [
+        ShardedBags.load(folders[0]),
+        ShardedBags.from_lengths(np.ones((3, 2)), [1, 2]),
+        ShardedBags.from_padded(np.ones((3, 4, 2)), [1, 2, 4]),
+        ShardedBags.from_groups(np.ones((3, 2)), [0, 1, 1])[0],
+        ShardedBags.concatenate([shards, bags]),
+    ]
+    assert [type(some) for some in made] == 5 * [Bags]
+    np.testing.assert_array_equal(made[-1].values, np.concatenate([bags.values, bags.values]))
+
+
 def test_missing_shards_are_named(folders, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"other does not exist: a shard is what"):
         ShardedBags.open([*folders, tmp_path / "other"])

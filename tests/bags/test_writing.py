@@ -123,6 +123,7 @@ def test_a_writer_that_is_killed_leaves_whole_shards(tmp_path):
         (np.zeros(3, np.float32), ValueError, r"bag 3 of the stream has shape \(3,\)"),
         (np.zeros((0, 3), np.float32), ValueError, r"bag 3 of the stream has shape \(0, 3\)"),
         ([["a", "b", "c"]], TypeError, "bag 3 of the stream"),
+        (np.zeros((2, 3), np.longdouble), ValueError, "bag 3 .* wider than float64"),
     ],
 )
 def test_a_bad_bag_is_named_and_finished_shards_stay(tmp_path, bag, error, message):
@@ -166,3 +167,13 @@ def test_an_empty_stream_and_no_bags_a_shard_are_refused(tmp_path):
         ShardedBags.write([], tmp_path)
     with pytest.raises(ValueError, match="bags_per_shard=0"):
         ShardedBags.write(stream(), tmp_path, bags_per_shard=0)
+
+
+def test_what_is_no_stream_is_named(tmp_path):
+    for stream_or_function in (None, lambda n_bags: None):
+        with pytest.raises(TypeError, match="stream is None, but bags"):
+            ShardedBags.write(stream_or_function, tmp_path)
+
+
+def test_the_size_of_a_shard_may_be_an_integer_of_numpy(tmp_path):
+    assert ShardedBags.write(stream(), tmp_path, bags_per_shard=np.int64(3)).n_shards == 3

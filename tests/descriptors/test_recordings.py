@@ -69,7 +69,7 @@ def test_the_sample_rate_is_that_of_the_files(tmp_path):
         ([SOUNDS[0], None], TypeError, r"X\[1\] is None, but a recording is .* Drop it"),
         ([SOUNDS[0], SOUNDS[0] * np.nan], ValueError, r"X\[1\] contains NaN or inf.* at sample 0"),
         ([SOUNDS[0], np.zeros((2, 900))], ValueError, r"X\[1\] has shape .* write X\[1\]\.T"),
-        ([SOUNDS[0], np.zeros(0)], ValueError, r"X\[1\] got shape \(0,\)"),
+        ([SOUNDS[0], np.zeros(0)], ValueError, r"X\[1\] is empty, of shape \(0,\)"),
         ([SOUNDS[0], np.zeros(9, int)], TypeError, r"X\[1\] has dtype int64, .* X\[1\]\.astype"),
         ({"a": SOUNDS[0]}, TypeError, r"list of arrays .* per recording, such as list\(X\.values"),
     ],
@@ -99,6 +99,32 @@ def test_arrays_do_not_tell_their_sample_rate():
 def test_bad_parameters_are_named_before_any_work(params, words):
     with pytest.raises(ValueError, match=words):
         MFCC(**{"sample_rate": 8000, **params}).fit(SOUNDS)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ((8000, SOUNDS[0]), r"its rate, which has to be .* is an ndarray: the signal comes first"),
+        ((SOUNDS[0], None), "which has to be a number above 0, but is None$"),
+        ((SOUNDS[0], 0), "but is 0$"),
+        (SOUNDS[0], "the reader returned an ndarray, not a signal and its rate"),
+        (None, "the reader returned None"),
+    ],
+)
+@pytest.mark.parametrize("sample_rate", [None, 8000])
+def test_what_a_reader_returns_is_checked(tmp_path, found, words, sample_rate):
+    (tmp_path / "a.wav").touch()
+    mfcc = MFCC(sample_rate, reader=lambda path: found)
+    with pytest.raises(ValueError, match=r"a\.wav cannot be read: .*" + words):
+        mfcc.fit_transform([tmp_path / "a.wav"])
+
+
+@pytest.mark.filterwarnings("ignore:X.*goes up to")
+def test_recordings_without_samples_or_too_loud_are_named():
+    with pytest.raises(ValueError, match=r"X\[1\] is empty, of shape \(0, 2\)"):
+        MFCC(8000).fit([SOUNDS[0], np.zeros((0, 2))])
+    with pytest.raises(ValueError, match=r"X\[1\] is too loud for float64"):
+        MFCC(8000).fit_transform([SOUNDS[0], 1e300 * SOUNDS[0]])
 
 
 def test_loud_recordings_are_warned_of_by_name():

@@ -8,6 +8,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from numpy.testing import assert_allclose
 from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -80,6 +81,12 @@ def test_what_cannot_be_drawn_is_refused(bags, monkeypatch):
         EncodingDisplay.from_estimator(encoder, bags, Y[:11])
     with pytest.raises(ValueError, match="a picture needs 2 bags and 2 features"):
         EncodingDisplay.from_estimator(encoder, bags[:1])
+    for names in (["one"], ["one", "two", "three", "four"]):
+        with pytest.raises(ValueError, match=f"are {len(names)}, but y holds 3 classes"):
+            EncodingDisplay.from_estimator(encoder, bags, Y, class_names=names)
+    for estimator in (LogisticRegression(), MeanPooling, None):
+        with pytest.raises(TypeError, match=r"estimator is .*, which has no method"):
+            EncodingDisplay.from_estimator(estimator, bags)
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r"EncodingDisplay needs .* skfisher\[plot\]"):
         EncodingDisplay.from_estimator(encoder, bags)

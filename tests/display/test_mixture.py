@@ -7,9 +7,11 @@ import matplotlib.pyplot as plt
 import matplotlib.text
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture
+from sklearn.pipeline import make_pipeline
 
 from skfisher import (
     DiagonalGaussianMixture,
@@ -18,6 +20,7 @@ from skfisher import (
     JointTrainingDisplay,
     MixtureDisplay,
     PowerL2Normalizer,
+    VLADEncoder,
 )
 
 
@@ -114,7 +117,11 @@ def test_mixtures_of_scikit_learn(bags):
     [
         (GaussianMixture(covariance_type="diag"), NotFittedError, "not fitted"),
         (GaussianMixture(2), ValueError, "covariance_type='full'"),
-        (LogisticRegression(), TypeError, "mixture is a LogisticRegression: pass a"),
+        (
+            LogisticRegression(),
+            TypeError,
+            "estimator is a LogisticRegression: pass a fitted Fisher",
+        ),
     ],
 )
 def test_estimators_without_a_diagonal_mixture_are_refused(bags, estimator, error, words):
@@ -140,6 +147,18 @@ def test_one_feature_or_one_descriptor_has_no_principal_axes(encoder, rng):
 def test_estimators_must_be_fitted(display, bags):
     with pytest.raises(NotFittedError):
         display.from_estimator(FisherVectorEncoder(), bags)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [VLADEncoder(2), make_pipeline(FisherVectorEncoder(2)), DiagonalGaussianMixture(2), None],
+    ids=str,
+)
+def test_what_has_no_fisher_vectors_is_named(bags, estimator):
+    fitted = estimator if estimator is None else clone(estimator).fit(bags)
+    words = f"estimator is .*{type(estimator).__name__[:4]}.*: pass a fitted FisherVectorEncoder"
+    with pytest.raises(TypeError, match=words):
+        FisherVectorDisplay.from_estimator(fitted, bags)
 
 
 @pytest.mark.parametrize("include_weights", [True, False])
@@ -208,6 +227,13 @@ def test_vectors_of_another_length_are_refused():
         ValueError, match=r"has 14 entries, or 12 without weights, got shape \(13,\)"
     ):
         FisherVectorDisplay.from_encoding(np.zeros(13), 2, 3)
+
+
+def test_entries_without_a_colour_and_names_without_a_feature_are_refused():
+    with pytest.raises(ValueError, match="encoding contains NaN or infinity"):
+        FisherVectorDisplay.from_encoding(np.r_[np.zeros(13), np.nan], 2, 3)
+    with pytest.raises(ValueError, match="feature_names are 2, but n_features=3"):
+        FisherVectorDisplay.from_encoding(np.zeros(14), 2, 3, feature_names=["a", "b"])
 
 
 # Names as users give them: each is a formula, half a formula or an error to matplotlib's parser

@@ -164,6 +164,16 @@ def test_a_bag_smaller_than_a_window_is_one_window():
     np.testing.assert_allclose(encoder.transform(short), expected, atol=1e-9)
 
 
+@pytest.mark.parametrize(("n_positions", "bags"), [(0, SERIES), (2, PLANE)])
+def test_windows_larger_than_all_bags_take_no_more_memory(n_positions, bags):
+    options = {"n_positions": n_positions, "cell": 4 if n_positions == 0 else 0.3}
+    wide, enough = (
+        DeepFisherEncoder((2, 2), window=window, random_state=0, **options).fit_transform(bags)
+        for window in (10**9, 64)
+    )
+    np.testing.assert_array_equal(wide, enough)
+
+
 def test_empty_windows_are_left_out():
     near = np.hstack([RNG.normal(size=(40, 2)), RNG.uniform(0, 2, size=(40, 2))])
     bag = np.vstack([near, near + np.array([0, 0, 50, 50])])
@@ -298,6 +308,23 @@ def test_errors_say_what_is_wrong(options, message):
     encoder = DeepFisherEncoder(**{"n_components": (2, 2), "cell": 4, **options})
     with pytest.raises(ValueError, match=message):
         encoder.fit(SERIES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layers": ()}, r"layers=\(\): take"),
+        ({"layers": (1, 2, 3)}, r"layers=\(1, 2, 3\): take"),
+        ({"layers": 2}, "'layers' parameter of DeepFisherEncoder must be"),
+        ({"window": 0}, "'window' parameter of DeepFisherEncoder must be"),
+        ({"stack": 3}, "stack=3, but fit was with stack=2: fit again"),
+        ({"n_positions": 2}, "n_positions=2, but fit was with n_positions=0: fit again"),
+    ],
+)
+def test_what_has_changed_since_fit_is_named(changes, message):
+    encoder = DeepFisherEncoder((2, 2), cell=4, random_state=0).fit(SERIES)
+    with pytest.raises(ValueError, match=message):
+        encoder.set_params(**changes).transform(SERIES)
 
 
 def test_positions_alone_are_refused():

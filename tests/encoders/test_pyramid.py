@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import KBinsDiscretizer, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -202,6 +203,34 @@ def test_bags_in_files(placed, tmp_path):
 def test_bad_parameters_are_named(placed, params, words):
     with pytest.raises(ValueError, match=words):
         SpatialPyramid(**{"encoder": MeanPooling(), **params}).fit(placed)
+
+
+def test_what_changed_to_no_grids_after_fit_is_named(placed):
+    pyramid = SpatialPyramid(MeanPooling()).fit(placed)
+    with pytest.raises(ValueError, match="cells=5 must be pairs"):
+        pyramid.set_params(cells=5).transform(placed)
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (DescriptorTransformer(StandardScaler()), "returned Bags for 5 bags"),
+        (make_pipeline(MeanPooling(), KBinsDiscretizer(2)), "returned a csr_matrix for 5 bags"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # of bins
+def test_what_encodes_no_bags_as_vectors_is_named(placed, step, words):
+    with pytest.raises(TypeError, match=words):
+        SpatialPyramid(step).fit(placed).transform(placed)
+
+
+def test_positions_may_lie_as_far_apart_as_numbers_go(placed):
+    near = [bag - [0, 0, 0, 1, 1] for bag in placed]  # from -4 to 4
+    far = [bag * [1, 1, 1, 2.0**1021, 2.0**1021] for bag in near]
+    far[0][:2, -1] = near[0][:2, -1] = -7, 7
+    far[0][:2, -1] *= 2.0**1021  # which are further apart than the largest number
+    pyramid = SpatialPyramid(MeanPooling()).fit(near)
+    assert_array_equal(pyramid.transform(far), pyramid.transform(near))
 
 
 def test_descriptors_without_positions_are_refused(placed):

@@ -41,6 +41,12 @@ def test_counts_are_those_of_each_bag(n_jobs, n_positions, cell, bags):
     assert found.tolist() == np.array(wanted).tolist()
 
 
+def test_a_bag_that_reaches_too_far_is_named(bags):
+    bags.values[[10, 15], -1] = [-1.7e308, 1.7e308]  # of the third bag
+    with pytest.raises(ValueError, match=r"X\[2\] reaches further in the plane than float64"):
+        extent_of(bags)
+
+
 def test_a_bag_of_too_many_cells_is_named(bags):
     bags.values[30, -1] = 1e6  # of the fifth bag, which is not in the first unit
     with pytest.raises(ValueError, match=r"X\[4\] covers .* cells of side cell=0\.1"):

@@ -256,3 +256,8 @@ def test_centring_alone_does_not_make_warnings(problem):
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", ConvergenceWarning)
         JointClassifier(ENCODER, **SMALL).fit(*problem)
+
+
+def test_a_class_in_place_of_an_encoder_is_named(problem):
+    with pytest.raises(TypeError, match="encoder is the class VLADEncoder: pass an instance of it"):
+        JointClassifier(VLADEncoder, **SMALL).fit(*problem)

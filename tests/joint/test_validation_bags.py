@@ -106,7 +106,7 @@ def test_half_a_validation_set_is_refused(problem):
     X, y = problem
     with pytest.raises(ValueError, match="belong together"):
         JointFisherSVC(**SMALL).fit(X, y, X_val=X)
-    with pytest.raises(ValueError, match="y_val has 35 labels"):
+    with pytest.raises(ValueError, match="y_val has 35 labels, but X_val has 36 bags"):
         JointFisherSVC(**SMALL).fit(X, y, X_val=X, y_val=y[:-1])
 
 

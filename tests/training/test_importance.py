@@ -175,6 +175,30 @@ def test_parts_of_the_data_may_be_of_any_size():
     assert len(model.history_["loss"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("bias_exponent", np.nan),
+        ("bias_exponent", "a"),
+        ("n_candidate_batches", 0),
+        ("n_candidate_batches", 1.5),
+        ("smoothing", -1.0),
+        ("smoothing", np.inf),
+        ("damping", 0.0),
+        ("decay", 2.0),
+        ("decay", np.nan),
+    ],
+)
+def test_settings_out_of_range_are_named(name, value):
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of LossSampling must be"):
+        LossSampling(**{name: value})
+
+
+def test_a_class_in_the_place_of_a_sampler_is_named():
+    with pytest.raises(TypeError, match=r"sampling is the class LossSampling: write LossSampling"):
+        JointClassifier(MeanPooling(), sampling=LossSampling).fit(*data())
+
+
 def test_the_line_search_has_no_use_for_it():
     X, y = data()
     model = JointClassifier(

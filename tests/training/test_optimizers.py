@@ -157,3 +157,9 @@ def test_gradients_that_are_not_finite_are_reported_and_left():
     same, norm = clip_norm(gradients, 1.0)
     assert math.isnan(norm)
     assert same is gradients
+
+
+@pytest.mark.filterwarnings("error")
+def test_gradients_whose_norm_overflows_are_reported_without_a_warning_of_numpy():
+    gradients = {"a": np.array([1e300, 1.0])}
+    assert clip_norm(gradients, 1.0) == (gradients, math.inf)
