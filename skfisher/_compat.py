@@ -14,10 +14,10 @@ from sklearn.base import _fit_context
 from sklearn.utils._array_api import get_namespace
 from sklearn.utils._param_validation import (
     HasMethods,
-    Interval,
     StrOptions,
     validate_parameter_constraints,
 )
+from sklearn.utils._param_validation import Interval as _Interval
 from sklearn.utils._set_output import _get_output_config, _wrap_data_with_container
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
@@ -47,6 +47,13 @@ __all__ = [
     "wants_data_frame",
     "wrap_output",
 ]
+
+
+class Interval(_Interval):
+    """Numbers between two bounds, of which True and False are none, though Python counts them."""
+
+    def is_satisfied_by(self, val):
+        return not isinstance(val, bool) and super().is_satisfied_by(val)
 
 
 def set_threads(library, n_threads):

@@ -2,6 +2,9 @@
 
 import gc
 import tracemalloc
+from contextlib import contextmanager
+
+MIB = 2**20
 
 
 def peak_memory(call, n_calls=3):
@@ -21,3 +24,15 @@ def peak_memory(call, n_calls=3):
         finally:
             tracemalloc.stop()
     return min(peaks)
+
+
+@contextmanager
+def memory_below(n_bytes):
+    """Measure what NumPy and Python allocate; what is mapped from files is not counted."""
+    tracemalloc.start()
+    try:
+        yield
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < n_bytes, f"{peak / MIB:.0f} MiB, {n_bytes / MIB:.0f} allowed"

@@ -46,20 +46,19 @@ class MappedFile(NamedTuple):
             If it is not.
         """
         remedy = (
-            "Save bags where all workers see them, at one path; or hold them in memory, "
-            "Bags.load(folder, mmap_mode=None), and they are sent."
+            "Keep the file where every process finds it, at one path; or load bags by "
+            "Bags.load(folder, mmap_mode=None), and their descriptors are pickled."
         )
         try:
             status = os.stat(self.path)
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"this worker does not see {self.path}, which the descriptors are mapped from. "
-                f"{remedy}"
+                f"{self.path}, which these bags are mapped from, is not here. {remedy}"
             ) from error
         if (status.st_size, status.st_mtime_ns) != (self.size, self.written):
             raise ValueError(
-                f"{self.path}, which the descriptors are mapped from, is another file for this "
-                f"worker, or was changed. {remedy}"
+                f"{self.path}, which these bags are mapped from, is another file here, or was "
+                f"changed. {remedy}"
             )
         return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
 
@@ -99,8 +98,9 @@ def sendable(array):
         return array
     if array.nbytes > LARGE:
         warn_caller(
-            f"{array.nbytes / 2**20:.0f} MiB of mapped descriptors are sent to workers, as what "
-            "the file holds is not what they are here: save these bags and load them again.",
+            f"{array.nbytes / 2**20:.0f} MiB of mapped descriptors are copied to be sent or "
+            "pickled, as their file does not hold them in this form: save these bags and load them "
+            "again.",
             UserWarning,
         )
     return np.array(array, order="C")

@@ -101,8 +101,9 @@ def check_bags(estimator, X, *, reset, min_descriptors=1, name="X", copy=True):
         _check_shape(bags, estimator, reset, name)
     if min_descriptors > 1 and bags.n_descriptors < min_descriptors:
         needy, remedy = type(estimator).__name__, "pass more data"
-        if getattr(estimator, "n_components", None) == min_descriptors:
-            needy, remedy = f"n_components={min_descriptors}", f"lower n_components or {remedy}"
+        n_components = getattr(estimator, "n_components", None)
+        if n_components == min_descriptors or isinstance(n_components, tuple | list):
+            needy, remedy = f"n_components={n_components}", f"lower n_components or {remedy}"
         raise ValueError(
             f"{needy} needs at least {min_descriptors} descriptors to fit, got "
             f"{bags.n_descriptors} in n_samples={len(bags)} bags: {remedy}."

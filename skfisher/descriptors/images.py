@@ -40,7 +40,7 @@ def as_images(X, who):
         raise TypeError(f"X is Bags already: {who} takes images, and makes bags of them.")
     X = listed(X, of=IMAGES)
     if X is None or isinstance(X, str | bytes):
-        raise TypeError(f"X is {describe(X)}, but a list of {IMAGES} is needed.")
+        raise TypeError(f"X is {describe(X)}, but a list of {IMAGES}, or of paths, is needed.")
     if not isinstance(X, list | tuple):
         if nesting(X) < 3:
             return None

@@ -181,7 +181,7 @@ def _as_recordings(X):
     """Return `X` as a list of signals that the coefficients can be computed of."""
     X = listed(X, of=RECORDINGS)
     if X is None or isinstance(X, str | bytes | Bags):
-        raise TypeError(f"X is {describe(X)}, but a list of {RECORDINGS} is needed.")
+        raise TypeError(f"X is {describe(X)}, but a list of {RECORDINGS}, or of paths, is needed.")
     if not isinstance(X, list | tuple):
         X = as_dense(X, "X")
     if len(X) == 0:

@@ -6,6 +6,9 @@ from sklearn.utils import get_tags
 
 __all__ = ["check_settings", "check_stacks", "check_trainable", "check_unchanged", "form_of"]
 
+# Windows in a stack. Each adds some dozens of numbers to its rows, whose covariance is found.
+MOST_BESIDE = 256
+
 
 def check_settings(encoder):
     """Return the components of both mixtures; raise ValueError for what makes no sense.
@@ -32,6 +35,12 @@ def check_settings(encoder):
         )
     if tuple(encoder.layers) not in ((1,), (2,), (1, 2)):
         raise ValueError(f"layers={encoder.layers!r}: take (1,), (2,) or (1, 2).")
+    n_beside = encoder.stack ** (2 if encoder.n_positions else 1)
+    if n_beside > MOST_BESIDE:
+        raise ValueError(
+            f"stack={encoder.stack} puts {n_beside} windows side by side, but {MOST_BESIDE} is the "
+            "most: lower it."
+        )
     cell = encoder.cell
     if cell is not None and not encoder.n_positions and cell != int(cell):
         raise ValueError(

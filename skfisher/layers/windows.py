@@ -1,6 +1,7 @@
 """Windows of bags: which cells they consist of, and which of them stand side by side."""
 
 import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,10 @@ __all__ = [
     "windows_of",
     "windows_of_stacks",
 ]
+
+
+# Tables of windows of so many numbers are kept, some hundreds of them.
+KEPT_NUMBERS = 2**14
 
 
 class Layout(NamedTuple):
@@ -94,9 +99,21 @@ def windows_of(layout, bags, i):
     )  # fmt: skip
 
 
-@functools.lru_cache(maxsize=256)
 def _of_full_grid(layout, shape):
+    if _is_small(shape, layout.sides(layout.window)):
+        return _of_small_full_grid(layout, shape)
     return _of_grid(layout, np.arange(shape[0] * shape[1]).reshape(shape))
+
+
+@functools.lru_cache(maxsize=256)
+def _of_small_full_grid(layout, shape):
+    return _of_grid(layout, np.arange(shape[0] * shape[1]).reshape(shape))
+
+
+def _is_small(shape, size):
+    """Tell whether a table of the windows of a grid is small enough to be kept for other bags."""
+    sides = map(min, zip(size, shape, strict=True))
+    return math.prod(shape) * math.prod(sides) <= KEPT_NUMBERS
 
 
 def _of_grid(layout, numbers):
@@ -109,7 +126,7 @@ def _of_grid(layout, numbers):
 
 def windows_of_stacks(layout, occupied):
     """Return the windows of each stack, for a grid that says which windows hold descriptors."""
-    if occupied.all():
+    if occupied.all() and _is_small(occupied.shape, layout.sides(layout.stack)):
         return _stacks_of_full_grid(layout, occupied.shape)
     return _stacks_of_grid(layout, occupied)
 

@@ -25,6 +25,7 @@ loss                :math:`\phi(m)`            signal :math:`\bar f`
 """
 
 from skfisher.arrays.libraries import array_module
+from skfisher.ops.terms import cast, weighed
 
 __all__ = [
     "binary_weights",
@@ -80,7 +81,7 @@ def quadratic(decision, signs, *, weights=None):
 
     Parameters and results are those of `hinge`.
     """
-    distance = 1 - decision * _cast(signs, decision)
+    distance = 1 - decision * cast(signs, decision)
     return _weigh(distance**2, -2 * distance, signs, weights)
 
 
@@ -92,7 +93,7 @@ def linear(decision, signs, *, weights=None):
     Source: Wieschollek, Groh and Lensch (2017), section 4. Parameters and results are those of
     `hinge`.
     """
-    margins = decision * _cast(signs, decision)
+    margins = decision * cast(signs, decision)
     return _weigh(-margins, -array_module(decision).ones_like(decision), signs, weights)
 
 
@@ -118,8 +119,8 @@ def dual(decision, signs, duals, *, weights=None):
     losses, d_decision : arrays of shapes (n,) and (n, n_classes)
         As for `hinge`.
     """
-    duals = _cast(duals, decision)
-    return _weigh(-duals * decision * _cast(signs, decision), -duals, signs, weights)
+    duals = cast(duals, decision)
+    return _weigh(-duals * decision * cast(signs, decision), -duals, signs, weights)
 
 
 def logistic(decision, signs, *, weights=None):
@@ -130,7 +131,7 @@ def logistic(decision, signs, *, weights=None):
     Parameters and results are those of `hinge`.
     """
     xp = array_module(decision)
-    margins = decision * _cast(signs, decision)
+    margins = decision * cast(signs, decision)
     zero = xp.zeros_like(margins)
     losses = xp.logaddexp(zero, -margins)
     # 1 / (1 + e^m), through logarithms so that no exponential overflows
@@ -151,7 +152,7 @@ def log_loss(decision, signs, *, weights=None):
     log_p = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))
     targets = (xp.asarray(signs) > 0).astype(decision.dtype)
     if weights is not None:
-        targets = targets * _cast(weights, decision)
+        targets = targets * cast(weights, decision)
     losses = -(targets * log_p).sum(axis=1)
     return losses, xp.exp(log_p) * targets.sum(axis=1, keepdims=True) - targets
 
@@ -179,21 +180,12 @@ def binary_weights(signs, positive, negative=1.0, *, sample_weight=None):
     return weights
 
 
-def _cast(values, decision):
-    """Return labels or weights in the dtype of the decision values, which they must not widen."""
-    return array_module(decision).asarray(values, dtype=decision.dtype)
-
-
 def _shortfall(decision, signs):
     """Return by how much each margin falls short of 1."""
     xp = array_module(decision)
-    return xp.maximum(1 - decision * _cast(signs, decision), 0)
+    return xp.maximum(1 - decision * cast(signs, decision), 0)
 
 
 def _weigh(terms, slopes, signs, weights):
-    """Return the sums of terms over classes, and the gradient by the decision values."""
-    gradient = slopes * _cast(signs, terms)
-    if weights is not None:
-        weights = _cast(weights, terms)
-        terms, gradient = terms * weights, gradient * weights
-    return terms.sum(axis=1), gradient
+    """Return losses and gradients of terms whose `slopes` are those by the margins."""
+    return weighed(terms, slopes * cast(signs, terms), weights)

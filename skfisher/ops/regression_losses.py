@@ -19,6 +19,7 @@ With ``epsilon = 0`` the second is the absolute error, and the third the squared
 """
 
 from skfisher.arrays.libraries import array_module
+from skfisher.ops.terms import cast, weighed
 
 __all__ = ["epsilon_insensitive", "squared_epsilon_insensitive", "squared_error"]
 
@@ -41,8 +42,8 @@ def squared_error(decision, targets, *, weights=None):
     d_decision : array of shape (n, n_targets)
         The gradient of the sum of the losses by `decision`.
     """
-    residual = decision - _cast(targets, decision)
-    return _weigh(residual**2, 2 * residual, weights)
+    residual = decision - cast(targets, decision)
+    return weighed(residual**2, 2 * residual, weights)
 
 
 def epsilon_insensitive(decision, targets, epsilon, *, weights=None):
@@ -67,7 +68,7 @@ def epsilon_insensitive(decision, targets, epsilon, *, weights=None):
         As for `squared_error`. At the wall of the tube the gradient is 0.
     """
     outside, side = _outside(decision, targets, epsilon)
-    return _weigh(outside, side, weights)
+    return weighed(outside, side, weights)
 
 
 def squared_epsilon_insensitive(decision, targets, epsilon, *, weights=None):
@@ -78,25 +79,12 @@ def squared_epsilon_insensitive(decision, targets, epsilon, *, weights=None):
     Source, parameters and results are those of `epsilon_insensitive`.
     """
     outside, side = _outside(decision, targets, epsilon)
-    return _weigh(outside**2, 2 * outside * side, weights)
+    return weighed(outside**2, 2 * outside * side, weights)
 
 
 def _outside(decision, targets, epsilon):
     """Return the distance of predictions from the tube, and the side: 1, -1, or 0 inside."""
     xp = array_module(decision)
-    residual = decision - _cast(targets, decision)
-    outside = xp.maximum(abs(residual) - _cast(epsilon, decision), 0)
+    residual = decision - cast(targets, decision)
+    outside = xp.maximum(abs(residual) - cast(epsilon, decision), 0)
     return outside, xp.sign(residual) * (outside > 0)
-
-
-def _cast(values, decision):
-    """Return targets or weights in the dtype of the predictions, which they must not widen."""
-    return array_module(decision).asarray(values, dtype=decision.dtype)
-
-
-def _weigh(terms, slopes, weights):
-    """Return the sums of terms over targets, and the gradient by the predictions."""
-    if weights is not None:
-        weights = _cast(weights, terms)
-        terms, slopes = terms * weights, slopes * weights
-    return terms.sum(axis=1), slopes

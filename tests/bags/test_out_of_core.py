@@ -1,6 +1,5 @@
 """Descriptors on disk, streams of bags, and fits that are stopped and taken up again."""
 
-import tracemalloc
 from contextlib import contextmanager
 
 import numpy as np
@@ -24,26 +23,14 @@ from skfisher import (
     PowerL2Normalizer,
 )
 from skfisher._compat import CallbackSupportMixin, NullCallbackSupportMixin
+from tests.memory import MIB, memory_below
 
-MIB = 2**20
 PER_THREAD = 64 * MIB
 
 needs_callbacks = pytest.mark.skipif(
     CallbackSupportMixin is NullCallbackSupportMixin, reason="needs scikit-learn >= 1.9"
 )
 few_iterations = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
-
-@contextmanager
-def memory_below(n_bytes):
-    """Measure what NumPy and Python allocate; what is mapped from files is not counted."""
-    tracemalloc.start()
-    try:
-        yield
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < n_bytes, f"{peak / MIB:.0f} MiB, {n_bytes / MIB:.0f} allowed"
 
 
 @contextmanager

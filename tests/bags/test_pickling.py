@@ -129,7 +129,7 @@ def test_where_the_file_of_pickled_bags_is_missing_their_use_names_it(mapped, tm
         pickle.loads(states[0]).values  # noqa: B018
     if os.name != "nt":
         (tmp_path / "mapped.npy").unlink()
-        with pytest.raises(FileNotFoundError, match=r"mapped\.npy, which the descriptors are"):
+        with pytest.raises(FileNotFoundError, match=r"mapped\.npy, which these .* is not here"):
             pickle.loads(states[0]).n_features  # noqa: B018
 
 
@@ -160,7 +160,7 @@ def test_bags_that_workers_return_outlive_joblibs_maps(mapped, rng):
 def test_large_views_that_no_path_tells_of_are_pickled_with_a_warning(mapped, monkeypatch):
     monkeypatch.setattr("skfisher.bags.mapped.LARGE", 2**20)
     bags = Bags(mapped.values[::-1], mapped.starts, mapped.stops)
-    with pytest.warns(UserWarning, match=r"4 MiB of mapped descriptors are sent .* save these"):
+    with pytest.warns(UserWarning, match=r"4 MiB of mapped descriptors are copied .* save these"):
         copy = pickle.loads(pickle.dumps(bags))
     assert_same_bags(copy, bags.to_list())
 
@@ -296,9 +296,9 @@ def test_what_is_sendable_is_found_again_by_path_and_place(tmp_path):
 
 def test_a_file_that_is_not_the_same_elsewhere_is_named(mapped, tmp_path):
     file = MappedFile.of(mapped.values)
-    with pytest.raises(FileNotFoundError, match=r"does not see .*gone, .* Save bags where all"):
+    with pytest.raises(FileNotFoundError, match=r"gone, .* is not here. Keep the file where every"):
         file._replace(path=str(tmp_path / "gone")).open()
-    with pytest.raises(ValueError, match="is another file for this worker, or was changed"):
+    with pytest.raises(ValueError, match="is another file here, or was changed"):
         file._replace(written=0).open()
 
 

@@ -272,3 +272,25 @@ def test_state_is_not_that_of_the_estimator():
     estimator = Counter().fit(X)
     estimator.__getstate__()["means_"] = None
     assert estimator.means_ is not None
+
+
+INTERVALS = {
+    f"{name}-{parameter}": interval
+    for name in skfisher.__all__
+    for parameter, constraints in getattr(
+        getattr(skfisher, name), "_parameter_constraints", {}
+    ).items()
+    for interval in constraints
+    if hasattr(interval, "left")
+}
+
+
+@pytest.mark.parametrize("interval", INTERVALS.values(), ids=INTERVALS)
+def test_true_and_false_are_no_numbers(interval):
+    assert not interval.is_satisfied_by(True)
+    assert not interval.is_satisfied_by(False)
+
+
+def test_an_estimator_refuses_true_in_place_of_a_number():
+    with pytest.raises(ValueError, match=r"'max_iter' parameter of Counter must be .* Got True"):
+        Counter(True).fit(X)

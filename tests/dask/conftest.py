@@ -56,3 +56,9 @@ def save_shards(folder, seed=0):
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory):
     return ShardedBags.open(save_shards(tmp_path_factory.mktemp("shards")))
+
+
+@pytest.fixture
+def small_tasks(monkeypatch):
+    """Make a task of each shard."""
+    monkeypatch.setattr("skfisher.dask.workers.ROWS_PER_TASK", 1)

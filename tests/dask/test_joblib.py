@@ -92,7 +92,9 @@ def test_a_search_where_workers_lack_the_file_says_so(client, saved):
         patch.setattr(MappedFile, "of", lambda x: original(x)._replace(path=str(hidden)))
         with (
             joblib.parallel_config("dask"),
-            pytest.raises(FileNotFoundError, match=f"this worker does not see {hidden}"),
+            pytest.raises(
+                FileNotFoundError, match=f"{hidden}, which these bags are mapped from, is not here"
+            ),
         ):
             cross_val_score(MODEL, bags, y, cv=2, error_score="raise")
 
@@ -103,7 +105,9 @@ def test_what_only_this_process_has_is_sent_with_a_warning(client, saved, monkey
     monkeypatch.setattr("skfisher.bags.mapped.LARGE", 1000)
     with (
         joblib.parallel_config("dask", n_jobs=2),
-        pytest.warns(UserWarning, match=r"1 MiB of mapped descriptors are sent .* save these bags"),
+        pytest.warns(
+            UserWarning, match=r"1 MiB of mapped descriptors are copied .* save these bags"
+        ),
     ):
         found = list(map_in_order(kind, [(bags.values,)] * 2, n_jobs=2))
     assert found[0][2] == float(bags.values[::100].sum(dtype=np.float64).round(3))

@@ -313,6 +313,7 @@ def test_errors_say_what_is_wrong(options, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"stack": 257}, "stack=257 puts 257 windows side by side, but 256 is the most"),
         ({"layers": ()}, r"layers=\(\): take"),
         ({"layers": (1, 2, 3)}, r"layers=\(1, 2, 3\): take"),
         ({"layers": 2}, "'layers' parameter of DeepFisherEncoder must be"),

@@ -29,7 +29,7 @@ from tests.joint.common import (
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"learning_rate": {"mixture": -1}}, r"learning_rate\['mixture'\]=-1 must be"),
         ({"learning_rate": {"mix": 1}}, "learning_rate names 'mix'"),
-        ({"learning_rate": True}, "learning_rate=True must be a finite number"),
+        ({"learning_rate": True}, "'learning_rate' parameter of .* must be .* Got True"),
         ({"learning_rate": {"features": False}}, r"learning_rate\['features'\]=False must be"),
         ({"n_features_out": 5}, "n_features_out=5 is more than the 4 features"),
         ({"n_features_out": 3, "map_init": "xavier"}, "needs a square map"),
