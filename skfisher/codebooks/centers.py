@@ -11,10 +11,10 @@ import math
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
 
 from skfisher.arrays.dense import as_numpy
 from skfisher.arrays.libraries import detached, is_cupy, to_host
+from skfisher.codebooks.given import unfrozen
 from skfisher.codebooks.kmeans import cluster
 from skfisher.codebooks.moments import global_moments
 from skfisher.process_state import configured, one_blas_thread
@@ -40,8 +40,7 @@ def given_centers(codebook):
     if codebook is None:
         return None
     name = "codebook"
-    if isinstance(codebook, FrozenEstimator):
-        codebook = codebook.estimator
+    codebook = unfrozen(codebook)
     if hasattr(codebook, "fit"):
         name = "codebook.cluster_centers_"
         codebook = getattr(codebook, "cluster_centers_", None)
@@ -80,7 +79,7 @@ def first_centers(codebook, bags, n_components, seed):
     if centers is not None:
         return centers
     if codebook is not None:
-        if isinstance(codebook, FrozenEstimator):
+        if unfrozen(codebook) is not codebook:
             raise ValueError(
                 "codebook is frozen, but not fitted: fit it first, or pass it without "
                 "FrozenEstimator."

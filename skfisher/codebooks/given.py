@@ -1,5 +1,6 @@
 """Mixtures that are given to an estimator, of this package or of scikit-learn."""
 
+from sklearn.frozen import FrozenEstimator
 from sklearn.mixture import GaussianMixture
 from sklearn.utils.validation import check_is_fitted
 
@@ -7,11 +8,16 @@ from skfisher.codebooks.em import Mixture
 from skfisher.codebooks.fitting import MixtureFitter
 from skfisher.codebooks.parameters import parameters_of
 
-__all__ = ["is_fitted_mixture", "mixture_of"]
+__all__ = ["is_fitted_mixture", "mixture_of", "unfrozen"]
+
+
+def unfrozen(estimator):
+    """Return an estimator that is wrapped to survive clones, or any other as it is."""
+    return estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
 
 
 def is_fitted_mixture(estimator):
-    """Tell whether a diagonal mixture, ours or scikit-learn's, is fitted.
+    """Tell whether a diagonal mixture, ours or scikit-learn's, is fitted; it may be frozen.
 
     Raises
     ------
@@ -19,7 +25,10 @@ def is_fitted_mixture(estimator):
         If it is neither.
     ValueError
         If its covariances are not diagonal.
+    sklearn.exceptions.NotFittedError
+        If it is frozen, but not fitted.
     """
+    is_frozen, estimator = isinstance(estimator, FrozenEstimator), unfrozen(estimator)
     if not isinstance(estimator, MixtureFitter | GaussianMixture):
         raise TypeError(
             f"mixture is a {type(estimator).__name__}: pass a DiagonalGaussianMixture or a "
@@ -30,7 +39,10 @@ def is_fitted_mixture(estimator):
             f"mixture has covariance_type={estimator.covariance_type!r}: Fisher vectors need "
             "diagonal covariances, GaussianMixture(covariance_type='diag')."
         )
-    return any(hasattr(estimator, name) for name in ("weights_", "means_"))
+    is_fitted = any(hasattr(estimator, name) for name in ("weights_", "means_"))
+    if is_frozen and not is_fitted:
+        check_is_fitted(estimator)
+    return is_fitted
 
 
 def mixture_of(estimator):
@@ -43,6 +55,7 @@ def mixture_of(estimator):
     sklearn.exceptions.NotFittedError
         If it is not fitted.
     """
-    if not is_fitted_mixture(estimator):
+    is_fitted, estimator = is_fitted_mixture(estimator), unfrozen(estimator)
+    if not is_fitted:
         check_is_fitted(estimator)
     return Mixture(*(p.copy() for p in parameters_of(estimator, "mixture.")))

@@ -3,16 +3,14 @@
 import copy
 
 from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 
 from skfisher._compat import HasMethods, _fit_context
 from skfisher.arrays.devices import parse_device
 from skfisher.arrays.libraries import detached, to_host
 from skfisher.bags.bags import Bags
 from skfisher.codebooks.fitting import MixtureFitter, too_far
-from skfisher.codebooks.given import is_fitted_mixture, mixture_of
+from skfisher.codebooks.given import is_fitted_mixture, mixture_of, unfrozen
 from skfisher.codebooks.mixture import DiagonalGaussianMixture
 from skfisher.contract.estimator import all_or_nothing
 from skfisher.contract.tensors_in_out import reads_input
@@ -82,15 +80,13 @@ class MixtureEncoder(CodebookEncoder):
             After an interrupt, it holds the last finished iteration of EM.
         """
         parse_device(self.device)
-        given = self.mixture.estimator if self._is_frozen else self.mixture
+        given = self.mixture
         if given is None:
             bags = self._read(X, reset=True, min_descriptors=self.n_components)
             self._own_mixture()._fit_mixture(bags, X, y, encoder=self)
         elif is_fitted_mixture(given):
             self._adopt(given, self._read(X, reset=True))
         else:
-            if self._is_frozen:
-                check_is_fitted(given)
             ours = isinstance(given, DiagonalGaussianMixture)  # says itself what is too few
             bags = self._read(X, reset=True, min_descriptors=1 if ours else given.n_components)
             self._adopt(_fitted(given, bags), bags)
@@ -103,10 +99,6 @@ class MixtureEncoder(CodebookEncoder):
 
     def _check_length(self, n_features):
         """Raise ValueError where encodings of such descriptors are too long."""
-
-    @property
-    def _is_frozen(self):
-        return isinstance(self.mixture, FrozenEstimator)
 
     def _own_mixture(self):
         return DiagonalGaussianMixture(**{name: getattr(self, name) for name in OF_MIXTURE})
@@ -121,7 +113,7 @@ class MixtureEncoder(CodebookEncoder):
                 f"on {width}: pass descriptors of that width, or another mixture."
             )
         held = self._own_mixture().set_params(n_components=len(parameters.weights))
-        held._adopt_mixture(parameters, mixture)
+        held._adopt_mixture(parameters, unfrozen(mixture))
         self._hold(held)
 
     def _hold(self, mixture):

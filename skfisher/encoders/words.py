@@ -17,7 +17,6 @@ from skfisher.contract.estimator import all_or_nothing
 from skfisher.contract.tensors_in_out import reads_input
 from skfisher.contract.validation import check_bags
 from skfisher.encoders.encoder import CodebookEncoder
-from skfisher.layers.codebook import n_sample
 from skfisher.parallel.units import Where, row_units
 
 __all__ = ["WordsEncoder"]
@@ -121,7 +120,7 @@ class WordsEncoder(CodebookEncoder):
 
     def _sample(self, bags, seed):
         """Return descriptors drawn at random, all in one bag."""
-        most = n_sample(self.n_components) if self.max_descriptors is None else self.max_descriptors
+        most = self.pooling().n_start_rows if self.max_descriptors is None else self.max_descriptors
         if self.codebook is None and most < self.n_components:
             raise ValueError(
                 f"max_descriptors={most} leaves fewer descriptors than n_components="

@@ -1,8 +1,8 @@
 """The part of joint estimators that is about the encoder that they are given."""
 
-from sklearn.base import clone
+import copy
 
-from skfisher._compat import HasMethods, StrOptions
+from skfisher._compat import HasMethods, StrOptions, copy_without_callbacks
 from skfisher.joint.continuing import encoder_form
 from skfisher.layers.layer import lacks
 from skfisher.training.recipe import SAMPLERS
@@ -44,7 +44,8 @@ class TrainsAnyEncoder:
         vars(self).pop("_encoder", None)
 
     def _fit_whitening(self, bags):
-        self._encoder = clone(self.encoder)
+        # A copy, which unlike a clone keeps a mixture or a codebook that was fitted before.
+        self._encoder = copy.deepcopy(copy_without_callbacks(self.encoder))
         return super()._fit_whitening(bags)
 
     def _pooling_form(self, attributes=None):

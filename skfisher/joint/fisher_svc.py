@@ -94,9 +94,10 @@ class JointFisherSVC(JointClassifierMixin, JointEstimator):
     mixture : estimator, default=None
         A :class:`DiagonalGaussianMixture` or diagonal :class:`~sklearn.mixture.GaussianMixture`. If
         it is not fitted, a clone is fitted to the mapped descriptors; if it is fitted, training
-        starts from it. `n_components` is then not used. By default, the mixture is fitted by
-        k-means and two iterations of EM: a mixture that EM has fitted to convergence gives worse
-        encodings, before training and after.
+        starts from it; :class:`sklearn.frozen.FrozenEstimator` keeps it fitted in pipelines and
+        searches. `n_components` is then not used. By default, the mixture is fitted by k-means and
+        two iterations of EM: a mixture that EM has fitted to convergence gives worse encodings,
+        before training and after.
     power : float, default=0.5
         Exponent of the power normalisation.
     power_eps : float, default=1e-4

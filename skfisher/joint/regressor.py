@@ -27,7 +27,10 @@ class JointRegressor(TrainsAnyEncoder, JointRegressorMixin, JointEstimator):
     ----------
     encoder : estimator
         An encoder whose `pooling` returns a pooling layer, such as :class:`FisherVectorEncoder`. It
-        is cloned, and gets mapped descriptors; its `device` and `n_jobs` are those given here.
+        is copied, and gets mapped descriptors; its `device` and `n_jobs` are those given here.
+        Training starts from a mixture or codebook that was fitted to mapped descriptors before;
+        pipelines and searches clone it, so wrap it in :class:`sklearn.frozen.FrozenEstimator`
+        there.
     feature_map : {"tanh", "linear", "identity"}, default="tanh"
         Map of the whitened descriptors. "identity" leaves them as they are.
     map_init : {"identity", "xavier", "random"}, default="identity"

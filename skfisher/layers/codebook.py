@@ -90,12 +90,20 @@ class CodebookPooling:
     @property
     def n_start_rows(self):
         """How many descriptors the centres are found among."""
-        return n_sample(self.n_components)
+        return n_sample(self._n_words)
 
     @property
     def n_least_rows(self):
         """How many descriptors a codebook needs."""
-        return self.n_components if given_centers(self.codebook) is None else 1
+        return self._n_words if given_centers(self.codebook) is None else 1
+
+    @property
+    def _n_words(self):
+        """How many words there will be, as far as that is known; a clusterer may find its own."""
+        if self.codebook is None:
+            return self.n_components
+        centers = given_centers(self.codebook)
+        return getattr(self.codebook, "n_clusters", 1) if centers is None else len(centers)
 
     def check(self, n_features):
         """Check that centres that were found before have the width of the descriptors."""

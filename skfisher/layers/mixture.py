@@ -70,12 +70,17 @@ class MixtureLayer:
     @property
     def n_start_rows(self):
         """How many descriptors the first mixture is fitted to."""
-        return max(INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT * self.n_components)
+        return max(INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT * self._n_to_fit)
 
     @property
     def n_least_rows(self):
         """How many descriptors a mixture needs."""
-        return 1 if self._is_given else self.n_components
+        return 1 if self._is_given else self._n_to_fit
+
+    @property
+    def _n_to_fit(self):
+        """How many components the first mixture is fitted with."""
+        return self.n_components if self.mixture is None else self.mixture.n_components
 
     @property
     def _is_given(self):

@@ -32,6 +32,8 @@ __all__ = ["InteriorPoint"]
 
 # How much of the way to the nearest bound a step may go.
 SHARE = 0.995
+# What products of factors fall to at most, after a step that led no further.
+CAUTIOUS = 0.3
 # Steps that lead no further before rounding is taken to be in the way.
 PATIENCE = 8
 # A gap from which on dual variables are taken to their bounds.
@@ -308,17 +310,22 @@ class Group:
             stiffness += q / t
         surplus = s.theta @ metric - s.total
         weights = s.counts / stiffness
+        n_products = s.counts.sum(axis=1) * (1 if q is None else 2)
         solve = solver(self._features, weights)
 
         def direction(of_p, of_q, accurate=True):
-            """Return the step to products ``a p`` of `of_p`, and ``(c - a) q`` of `of_q`."""
+            """Return the step to products ``a p`` of `of_p`, and ``(c - a) q`` of `of_q`.
+
+            Samples that do not count stay where they are.
+            """
             right = of_p / a - p - excess
             if q is not None:
                 right -= of_q / t - q
             d_theta = solve((s.y * weights * right) @ z - surplus, accurate)
-            d_a = (right - self._margins(s, d_theta)) / stiffness
-            d_p = (of_p - p * d_a) / a - p
-            return d_theta, d_a, d_p, None if q is None else (of_q + q * d_a) / t - q
+            d_a = weights * (right - self._margins(s, d_theta))
+            d_p = s.counts * ((of_p - p * d_a) / a - p)
+            d_q = None if q is None else s.counts * ((of_q + q * d_a) / t - q)
+            return d_theta, d_a, d_p, d_q
 
         def reach(d_a, d_p, d_q, share):
             """Return how much of a step to take, to go at most that share of the way to a bound."""
@@ -328,17 +335,23 @@ class Group:
             return share / np.maximum(share, falls.max(axis=1, keepdims=True))
 
         def products(d_a, d_p, d_q, step):
-            """Return the sums of all products after a step."""
-            total = _dots(a + step * d_a, p + step * d_p)
-            return total if q is None else total + _dots(t - step * d_a, q + step * d_q)
+            """Return the means of all products after a step."""
+            total = _dots(s.counts * (a + step * d_a), p + step * d_p)
+            if q is not None:
+                total += _dots(s.counts * (t - step * d_a), q + step * d_q)
+            return (total / n_products)[:, None]
 
         # straight to the optimum, as far as it is straight
         _, d_a, d_p, d_q = direction(0.0, 0.0, accurate=False)
         now = products(d_a, d_p, d_q, 0.0)
         left = products(d_a, d_p, d_q, reach(d_a, d_p, d_q, 1.0)) / now
-        aim = (left**3 * now / (a.shape[1] if q is None else 2 * a.shape[1]))[:, None]
-        of_q = None if q is None else aim + d_a * d_q
-        d_theta, d_a, d_p, d_q = direction(aim - d_a * d_p, of_q)
+        # and then allow for the bend. A step that led nowhere did so too boldly, and may do it in
+        # circles: the next one goes less far, and as if all were straight.
+        bold = (s.waited == 0)[:, None]
+        aim = np.where(bold, left**3, np.maximum(left**3, CAUTIOUS)) * now
+        bend = np.where(bold, d_a, 0)
+        of_q = None if q is None else aim + bend * d_q
+        d_theta, d_a, d_p, d_q = direction(aim - bend * d_p, of_q)
         step = reach(d_a, d_p, d_q, SHARE)
         theta, a = s.theta + step * d_theta, a + step * d_a
         return s._replace(

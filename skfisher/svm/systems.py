@@ -19,9 +19,7 @@ RIDGES = (0.0, 1e-15, 1e-13, 1e-11, 1e-9)
 SMALL_PIVOT, SMALL_PIVOT32 = 1e-4, 0.1
 # Systems of fewer features gain nothing by float32.
 MANY_FEATURES = 100
-# Samples are light that all together add less than so many times the metric to a system.
-LIGHT = 10.0
-# Of conjugate gradients: fewer leave too much to light samples and rounding, more magnify rounding.
+# Of conjugate gradients: fewer leave too much rounding of float32, more magnify that of float64.
 STEPS = 2
 # Few enough to stay in the cache.
 CHUNK_BYTES = 2**18
@@ -83,9 +81,8 @@ def solver(features, weights):
     One for each row of weights, or with one row the same for all right-hand sides.
     """
     z, metric = features.z, features.metric
-    factors, leaves, pivots = zip(
-        *(_factor(features, of_class) for of_class in weights), strict=True
-    )
+    factors, pivots = zip(*(_factor(features, of_class) for of_class in weights), strict=True)
+    in_float32 = any(factor.dtype == np.float32 for factor, _ in factors)
     refine = min(pivots) < SMALL_PIVOT
 
     def once(rights):
@@ -94,9 +91,9 @@ def solver(features, weights):
 
     def solve(rights, accurate=True):
         """Return solutions by the factors alone or, if accurate, made good where that is due."""
-        if not accurate or not (refine or any(leaves)):
+        if not accurate or not (refine or in_float32):
             return once(rights)
-        if not any(leaves):  # rounding alone is to be made good
+        if not in_float32:
             solutions = once(rights)
             products = (weights * (solutions @ z.T)) @ z
             return solutions + once(rights - solutions @ metric - products)
@@ -115,27 +112,25 @@ def solver(features, weights):
 
 
 def _factor(features, weights):
-    """Return a Cholesky factor of a system at a unit diagonal with its scale.
+    """Return a Cholesky factor of a system at a unit diagonal with its scale; the smallest pivot.
 
-    Light samples are left out, and where pivots are not small, float32 will do: conjugate
-    gradients make good both. Returned are too whether it leaves something to them, and the
-    smallest pivot.
+    Where pivots are not small, float32 will do: conjugate gradients make good what it rounds. No
+    sample is left to them, however little it weighs: many of one direction add up.
     """
-    n, m = features.z.shape
-    heavy = np.flatnonzero(weights * features.norms > LIGHT / n)
-    roots = np.sqrt(weights[heavy])
+    m = features.z.shape[1]
+    roots = np.sqrt(weights)
     if m >= MANY_FEATURES:
-        system, scale = _scaled(features.metric, _squares(features.z32, heavy, roots))
+        system, scale = _scaled(features.metric, _squares(features.z32, roots))
         factor, fault = spotrf(system.astype(np.float32), lower=1, clean=0, overwrite_a=1)
         if not fault and factor.diagonal().min() > SMALL_PIVOT32:
-            return (factor, scale), True, 1.0
-    system, scale = _scaled(features.metric, _squares(features.z, heavy, roots))
+            return (factor, scale), 1.0
+    system, scale = _scaled(features.metric, _squares(features.z, roots))
     for ridge in RIDGES:
         system.flat[:: m + 1] = 1 + ridge
         factor, fault = dpotrf(system, lower=1, clean=0)
         if not fault:
             break
-    return (factor, scale), len(heavy) < n, factor.diagonal().min()
+    return (factor, scale), factor.diagonal().min()
 
 
 def _solved(factor, right):
@@ -146,16 +141,15 @@ def _solved(factor, right):
     return largest * spotrs(factor, (right / largest).astype(np.float32), lower=1)[0].astype(float)
 
 
-def _squares(z, rows, roots):
-    """Return the lower triangle of ``z' diag(roots)^2 z`` over some rows."""
+def _squares(z, roots):
+    """Return the lower triangle of ``z' diag(roots)^2 z``."""
     m = z.shape[1]
     n_rows = max(1, CHUNK_BYTES // (m * z.itemsize))
     total = np.zeros((m, m), dtype=z.dtype, order="F")
     syrk = ssyrk if z.dtype == np.float32 else dsyrk
-    for first in range(0, len(rows), n_rows):
+    for first in range(0, len(z), n_rows):
         part = slice(first, first + n_rows)
-        scaled = z[rows[part]]
-        scaled *= roots[part, None]
+        scaled = z[part] * roots[part, None].astype(z.dtype, copy=False)
         total = syrk(1.0, scaled.T, 1.0, total, lower=1, overwrite_c=1)
     return total
 

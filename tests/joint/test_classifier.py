@@ -5,10 +5,13 @@ import warnings
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, clone
+from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss
 
 from skfisher import (
+    BagOfWordsEncoder,
     Bags,
     DiagonalGaussianMixture,
     FisherVectorEncoder,
@@ -138,6 +141,42 @@ def test_a_mixture_of_another_width_is_refused(problem):
     JointClassifier(encoder, **SMALL).fit(X, y)
     with pytest.raises(ValueError, match=r"fitted on 4 features, but the mapped .* have 3"):
         JointClassifier(encoder, n_features_out=3, **SMALL).fit(X, y)
+
+
+@pytest.mark.parametrize("wrap", [lambda fitted: fitted, FrozenEstimator])
+def test_training_starts_from_what_was_fitted_before(wrap, problem):
+    X, y = problem
+    values = np.random.default_rng(1).normal(size=(60, 4))
+    mixture = wrap(DiagonalGaussianMixture(2, random_state=1).fit(values))
+    kmeans = wrap(KMeans(2, n_init=1, random_state=1).fit(values))
+    untrained = SMALL | {"max_iter": 0}
+    models = [
+        JointClassifier(FisherVectorEncoder(mixture=mixture), **untrained),
+        JointFisherSVC(mixture=mixture, **untrained),
+        JointClassifier(VLADEncoder(codebook=kmeans), **untrained),
+    ]
+    if wrap is FrozenEstimator:  # which clones keep, as pipelines and searches make them
+        models = [clone(model) for model in models]
+    for model in models[:2]:
+        np.testing.assert_allclose(model.fit(X, y).means_, mixture.means_, rtol=1e-12)
+    found = models[2].fit(X, y).cluster_centers_
+    np.testing.assert_allclose(found, kmeans.cluster_centers_, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        FisherVectorEncoder(mixture=DiagonalGaussianMixture(2)),
+        BagOfWordsEncoder(assignment="soft", codebook=KMeans(2)),
+    ],
+)
+def test_what_is_to_be_fitted_says_how_many_descriptors_it_needs(encoder):
+    # `n_components` of the encoder is 64, and not used
+    X, y = np.random.default_rng(0).normal(size=(6, 3, 4)), np.arange(6) % 2
+    for model in (encoder, JointClassifier(encoder, **SMALL)):
+        clone(model).fit(X, y)
+    with pytest.raises(ValueError, match="needs at least 2 descriptors"):
+        clone(JointClassifier(encoder, **SMALL)).fit(X[:1, :1], y[:1])
 
 
 def test_groups_that_are_not_trained_stay(problem):

@@ -9,6 +9,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
 from skfisher import LinearSDCA
+from skfisher.svm.interior_point import InteriorPoint
+from skfisher.svm.sdca import relative_gap
 
 both_losses = pytest.mark.parametrize("loss", ["squared_hinge", "hinge"])
 # of features fewer than samples and more, few enough of both to solve systems at once or not, and
@@ -192,3 +194,54 @@ def test_float32_is_as_good_as_its_numbers(loss):
     wide = LinearSDCA(loss=loss).fit(x.astype(np.float64), y)
     assert narrow.coef_.dtype == np.float32
     assert_allclose(narrow.coef_, wide.coef_, rtol=1e-6)
+
+
+def random_problem(rng):
+    """Return few samples, repeated or weighted, of some of the kinds that rounding is hard on."""
+    n, d = rng.integers(4, 40), rng.choice([1, 3, 10, 30, 100, 300])
+    x = rng.normal(size=(n, d))
+    kind = rng.integers(5)
+    if kind == 1:  # all but the same
+        x = 0.1 * x + rng.normal(size=d)
+    elif kind == 2:  # all but on a line
+        x = x[:, :1] * rng.normal(size=d) + 0.01 * x
+    elif kind == 3:
+        x = x * 10 ** rng.uniform(-6, 6, size=d)
+    elif kind == 4:
+        x = np.round(x)
+    signs = np.where(np.arange(n) < max(1, n // rng.choice([2, 5, 10])), 1.0, -1.0)
+    times, weights = np.ones(n, dtype=int), np.ones(n)
+    how = rng.integers(3)
+    if how == 0:
+        times = rng.integers(1, 1 + rng.choice([2, 5, 20, 100]), size=n)
+    elif how == 1:  # the first sample counts, so that there are two classes
+        weights = np.append(1.0, rng.integers(0, 5, size=n - 1))
+        weights[-1] += 1
+    else:
+        weights = 10 ** rng.uniform(-4, 4, size=n)
+    return x.repeat(times, axis=0), signs.repeat(times), weights.repeat(times)
+
+
+@both_losses
+@pytest.mark.parametrize("seed", range(10))
+def test_repeated_and_weighted_samples(seed, loss):
+    rng = np.random.default_rng(seed)
+    for _ in range(30):
+        x, signs, weights = random_problem(rng)
+        costs = 10 ** rng.uniform(-2, 3) * weights
+        method = InteriorPoint(x, signs[:, None], costs[:, None], loss=loss)
+        for _ in range(50):
+            if method.stuck:
+                break
+            method.advance(1e-9)
+        assert relative_gap(*method.objectives()) < 1e-9
+
+
+@both_losses
+def test_a_sample_that_is_repeated_weighs_as_often(loss):
+    x, y = problem("noisy", (30, 50))
+    times = np.random.default_rng(1).integers(0, 5, size=len(x))
+    model = LinearSDCA(loss=loss, tol=1e-14, random_state=0)
+    weighted = model.fit(x, y, sample_weight=times).decision_function(x)
+    repeated = model.fit(x.repeat(times, axis=0), y.repeat(times)).decision_function(x)
+    assert_allclose(weighted, repeated, atol=1e-7)
