@@ -1,4 +1,6 @@
-"""Mixtures that are given to an estimator, of this package or of scikit-learn."""
+"""Mixtures and clusterers that are given to an estimator, ours or scikit-learn's."""
+
+from numbers import Integral
 
 from sklearn.frozen import FrozenEstimator
 from sklearn.mixture import GaussianMixture
@@ -8,7 +10,7 @@ from skfisher.codebooks.em import Mixture
 from skfisher.codebooks.fitting import MixtureFitter
 from skfisher.codebooks.parameters import parameters_of
 
-__all__ = ["is_fitted_mixture", "mixture_of", "unfrozen"]
+__all__ = ["is_fitted_mixture", "mixture_of", "number_to_fit", "unfrozen"]
 
 
 def unfrozen(estimator):
@@ -59,3 +61,9 @@ def mixture_of(estimator):
     if not is_fitted:
         check_is_fitted(estimator)
     return Mixture(*(p.copy() for p in parameters_of(estimator, "mixture.")))
+
+
+def number_to_fit(estimator, name):
+    """Return the parameter `name` of an estimator, or 1 where it is no number of components."""
+    number = getattr(estimator, name, None)
+    return number if isinstance(number, Integral) else 1

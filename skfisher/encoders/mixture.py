@@ -10,7 +10,7 @@ from skfisher.arrays.devices import parse_device
 from skfisher.arrays.libraries import detached, to_host
 from skfisher.bags.bags import Bags
 from skfisher.codebooks.fitting import MixtureFitter, too_far
-from skfisher.codebooks.given import is_fitted_mixture, mixture_of, unfrozen
+from skfisher.codebooks.given import is_fitted_mixture, mixture_of, number_to_fit, unfrozen
 from skfisher.codebooks.mixture import DiagonalGaussianMixture
 from skfisher.contract.estimator import all_or_nothing
 from skfisher.contract.tensors_in_out import reads_input
@@ -88,7 +88,8 @@ class MixtureEncoder(CodebookEncoder):
             self._adopt(given, self._read(X, reset=True))
         else:
             ours = isinstance(given, DiagonalGaussianMixture)  # says itself what is too few
-            bags = self._read(X, reset=True, min_descriptors=1 if ours else given.n_components)
+            n_least = 1 if ours else number_to_fit(given, "n_components")
+            bags = self._read(X, reset=True, min_descriptors=n_least)
             self._adopt(_fitted(given, bags), bags)
         return self
 

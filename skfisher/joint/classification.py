@@ -40,7 +40,7 @@ class JointClassifierMixin(ClassifierMixin):
     score = reads_input(accuracy)  # labels may be on a GPU, as in `fit`
 
     @all_or_nothing(unless="coef_")
-    @_fit_context(prefer_skip_nested_validation=True)
+    @_fit_context(prefer_skip_nested_validation=False)
     @reads_input
     @one_blas_thread
     def fit(self, X, y, *, sample_weight=None, X_val=None, y_val=None):
@@ -69,7 +69,7 @@ class JointClassifierMixin(ClassifierMixin):
         return self._fit(X, y, sample_weight, X_val, y_val)
 
     @all_or_nothing(unless="coef_")
-    @_fit_context(prefer_skip_nested_validation=True)
+    @_fit_context(prefer_skip_nested_validation=False)
     @reads_input
     @one_blas_thread
     def partial_fit(self, X, y, classes=None, *, sample_weight=None):

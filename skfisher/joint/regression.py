@@ -26,7 +26,7 @@ class JointRegressorMixin(RegressorMixin):
     """Fits joint models to numbers, and predicts these."""
 
     @all_or_nothing(unless="coef_")
-    @_fit_context(prefer_skip_nested_validation=True)
+    @_fit_context(prefer_skip_nested_validation=False)
     @reads_input
     @one_blas_thread
     def fit(self, X, y, *, sample_weight=None, X_val=None, y_val=None):
@@ -62,7 +62,7 @@ class JointRegressorMixin(RegressorMixin):
         return self._fit(X, y, sample_weight, X_val, y_val)
 
     @all_or_nothing(unless="coef_")
-    @_fit_context(prefer_skip_nested_validation=True)
+    @_fit_context(prefer_skip_nested_validation=False)
     @reads_input
     @one_blas_thread
     def partial_fit(self, X, y, *, sample_weight=None):

@@ -12,6 +12,7 @@ import numpy as np
 from skfisher.arrays.libraries import asarray, empty, float_dtype, is_cupy, to_host
 from skfisher.codebooks.centers import first_centers, given_centers, mean_gap, sharpness
 from skfisher.codebooks.fitting import INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT
+from skfisher.codebooks.given import number_to_fit
 from skfisher.cuda.layout import scratch_bytes
 from skfisher.layers.assignment import Hard, Metrics, Tied, hidden, positive, shown
 from skfisher.native import statistics as native
@@ -103,7 +104,7 @@ class CodebookPooling:
         if self.codebook is None:
             return self.n_components
         centers = given_centers(self.codebook)
-        return getattr(self.codebook, "n_clusters", 1) if centers is None else len(centers)
+        return number_to_fit(self.codebook, "n_clusters") if centers is None else len(centers)
 
     def check(self, n_features):
         """Check that centres that were found before have the width of the descriptors."""

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skfisher.codebooks.em import Mixture
 from skfisher.codebooks.fitting import INIT_DESCRIPTORS, INIT_DESCRIPTORS_PER_COMPONENT
-from skfisher.codebooks.given import is_fitted_mixture, mixture_of
+from skfisher.codebooks.given import is_fitted_mixture, mixture_of, number_to_fit
 from skfisher.codebooks.mixture import DiagonalGaussianMixture
 from skfisher.codebooks.moments import global_moments
 from skfisher.ops.constraints import (
@@ -80,7 +80,9 @@ class MixtureLayer:
     @property
     def _n_to_fit(self):
         """How many components the first mixture is fitted with."""
-        return self.n_components if self.mixture is None else self.mixture.n_components
+        if self.mixture is None:
+            return self.n_components
+        return number_to_fit(self.mixture, "n_components")
 
     @property
     def _is_given(self):

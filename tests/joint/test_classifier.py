@@ -9,6 +9,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss
+from sklearn.mixture import GaussianMixture
 
 from skfisher import (
     BagOfWordsEncoder,
@@ -177,6 +178,21 @@ def test_what_is_to_be_fitted_says_how_many_descriptors_it_needs(encoder):
         clone(model).fit(X, y)
     with pytest.raises(ValueError, match="needs at least 2 descriptors"):
         clone(JointClassifier(encoder, **SMALL)).fit(X[:1, :1], y[:1])
+
+
+@pytest.mark.parametrize(
+    ("encoder", "parameter"),
+    [
+        (FisherVectorEncoder(mixture=DiagonalGaussianMixture("2")), "n_components"),
+        (FisherVectorEncoder(mixture=GaussianMixture("2", covariance_type="diag")), "n_components"),
+        (VLADEncoder(codebook=KMeans("2")), "n_clusters"),
+    ],
+)
+def test_what_is_to_be_fitted_names_its_own_parameters(encoder, parameter, problem):
+    X, y = problem
+    for model in (encoder, JointClassifier(encoder, **SMALL)):
+        with pytest.raises(ValueError, match=f"The '{parameter}' parameter of .* must be an int"):
+            model.fit(X, y)
 
 
 def test_groups_that_are_not_trained_stay(problem):
