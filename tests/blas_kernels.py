@@ -15,7 +15,7 @@ FOLDERS = [
     f"tests/{room}"
     for room in (
         "ops", "codebooks", "encoders", "layers", "training", "svm", "joint",
-        "gradient_features", "descriptors", "test_devices.py", "test_docstrings.py",
+        "gradient_features", "descriptors", "test_docstrings.py",
     )
 ]  # fmt: skip
 
